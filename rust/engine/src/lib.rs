@@ -1,0 +1,1 @@
+//! The engine: what happens once per packet.

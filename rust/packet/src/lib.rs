@@ -1,0 +1,1 @@
+//! Packet headers, checksums and offloads: pure functions over bytes.

@@ -1,0 +1,1 @@
+//! WireGuard state that packets drive: pure machines, time as an argument.

@@ -1,0 +1,283 @@
+"""
+The boundary between Python and the Rust engine, as Python sees it.
+
+Three groups: `Secret` and the primitives over it; `Engine` with its `Tunnel`s; the events that `Engine.drain` returns.
+Everything here releases the GIL where it may wait or works long. Nothing here is called once per data packet.
+Import it only through `ginnel.crypto` and `ginnel.engine`.
+"""
+
+from typing import Final, Literal, final
+
+__version__: Final[str]
+#: True only in the bench build that does not encrypt; the package refuses to run on it unless the bench asks.
+UNENCRYPTED: Final[bool]
+#: Constants both sides share; a test compares them with `ginnel.wireguard.constants`.
+CONSTANTS: Final[dict[str, int]]
+
+# ---------------------------------------------------------------- secrets and primitives
+
+@final
+class Secret:
+    """32 bytes that live in the engine and are zeroed when dropped. repr, str, pickle and copy never show them."""
+
+    @staticmethod
+    def random() -> Secret: ...
+    @staticmethod
+    def zero() -> Secret: ...
+    @staticmethod
+    def from_bytes(raw: bytes) -> Secret: ...
+    @staticmethod
+    def from_base64(text: str) -> Secret:
+        """ValueError (which never quotes the text) unless it is the canonical base64 of 32 bytes."""
+    @staticmethod
+    def from_hex(text: str) -> Secret: ...
+    def clamp(self) -> Secret:
+        """A clamped copy (RFC 7748), as a private key is stored."""
+    def is_zero(self) -> bool: ...
+    def __eq__(self, other: object) -> bool:
+        """Constant time."""
+    def reveal_base64(self) -> str:
+        """For the three places that must print a key: `genkey`/`genpsk`, UAPI `get`, `showconf`/`save`."""
+    def reveal_hex(self) -> str: ...
+
+class ZeroSecret(ValueError):
+    """A Diffie-Hellman result was all zero: the other side sent a low-order point."""
+
+class AuthenticationFailed(ValueError):
+    """An AEAD tag did not verify; nothing was decrypted."""
+
+def x25519_public(private: Secret) -> bytes: ...
+def x25519(private: Secret, public: bytes) -> Secret:
+    """Raises ZeroSecret."""
+def blake2s(*parts: bytes) -> bytes:
+    """32-byte BLAKE2s of the concatenation."""
+def blake2s_mac(key: bytes, *parts: bytes) -> bytes:
+    """16-byte keyed BLAKE2s of the concatenation (mac1, mac2)."""
+def blake2s_mac_equal(key: bytes, data: bytes, tag: bytes) -> bool:
+    """Constant-time verification of `blake2s_mac`."""
+def kdf1(chain: Secret, data: bytes | Secret) -> Secret:
+    """HKDF with HMAC-BLAKE2s as the paper's Kdf1; likewise kdf2, kdf3."""
+def kdf2(chain: Secret, data: bytes | Secret) -> tuple[Secret, Secret]: ...
+def kdf3(chain: Secret, data: bytes | Secret) -> tuple[Secret, Secret, Secret]: ...
+def aead_seal(key: Secret, counter: int, plaintext: bytes, ad: bytes) -> bytes:
+    """ChaCha20-Poly1305 with the 96-bit nonce 0^4 || LE64(counter)."""
+def aead_open(key: Secret, counter: int, ciphertext: bytes, ad: bytes) -> bytes:
+    """Raises AuthenticationFailed."""
+def xaead_seal(key: bytes, nonce: bytes, plaintext: bytes, ad: bytes) -> bytes:
+    """XChaCha20-Poly1305, 24-byte nonce. The key is public by construction (cookie key)."""
+def xaead_open(key: bytes, nonce: bytes, ciphertext: bytes, ad: bytes) -> bytes: ...
+def entropy(size_bytes: int) -> bytes:
+    """From the operating system; for nonces and jitter, never for keys (those are `Secret.random`)."""
+
+# ---------------------------------------------------------------- events
+
+@final
+class Source:
+    """Where a datagram came from and to which local address: opaque to Python but for its parts; hashable."""
+
+    packed: Final[bytes]
+    port: Final[int]
+    scope_id: Final[int]
+
+@final
+class HandshakeReceived:
+    """A type 1, 2 or 3 datagram that passed length, MAC1 and the load gate. For types 2 and 3 the index was one of ours."""
+
+    __match_args__: Final = ("tunnel", "message", "source")
+    tunnel: Final[int]
+    message: Final[bytes]
+    source: Final[Source]
+
+@final
+class SessionNeeded:
+    """
+    The engine wants a handshake with *peer*. Sent at most once until a session is installed, or `attempt_over` is called.
+
+    reason: "packets" (data waits and no valid key) · "ageing" (120 s or 2^60 messages on a session we initiated, or
+    165 s on receive) · "silent" (data was sent, nothing came back for 15 s; the source address was cleared) · "keepalive".
+    """
+
+    __match_args__: Final = ("tunnel", "peer", "reason")
+    tunnel: Final[int]
+    peer: Final[int]
+    reason: Final[Literal["packets", "ageing", "silent", "keepalive"]]
+
+@final
+class SessionConfirmed:
+    """The first authenticated packet arrived under a session we answered: the responder's handshake is complete."""
+
+    __match_args__: Final = ("tunnel", "peer", "index")
+    tunnel: Final[int]
+    peer: Final[int]
+    index: Final[int]
+
+@final
+class EndpointChanged:
+    """An authenticated packet came from a new address (roaming)."""
+
+    __match_args__: Final = ("tunnel", "peer")
+    tunnel: Final[int]
+    peer: Final[int]
+
+@final
+class DeviceGone:
+    """The TUN device was deleted, or a worker of the tunnel ended; *reason* says which."""
+
+    __match_args__: Final = ("tunnel", "reason")
+    tunnel: Final[int]
+    reason: Final[str]
+
+Event = HandshakeReceived | SessionNeeded | SessionConfirmed | EndpointChanged | DeviceGone
+
+# ---------------------------------------------------------------- engine
+
+@final
+class PeerCounters:
+    """One peer as the engine sees it, from `Tunnel.counters`."""
+
+    peer: Final[int]
+    rx_bytes: Final[int]
+    tx_bytes: Final[int]
+    rx_packets: Final[int]
+    tx_packets: Final[int]
+    endpoint: Final[tuple[bytes, int, int] | None]
+    #: CLOCK_BOOTTIME ns of the last authenticated receive and of the last send; 0 = never.
+    last_receive_ns: Final[int]
+    last_send_ns: Final[int]
+    staged: Final[int]
+    #: "none" | "current" | "next" : which session exists; and the age of the current one, ns (0 without one).
+    session: Final[str]
+    session_age_ns: Final[int]
+
+@final
+class Engine:
+    """All tunnels of one process, one eventfd, one batch of events. Refuses to be used after a fork."""
+
+    def __init__(self) -> None: ...
+    @property
+    def eventfd(self) -> int:
+        """Readable when `drain` has something; level-triggered; owned by the engine."""
+    def drain(self, limit: int = 256) -> list[Event]: ...
+    def wireguard(
+        self,
+        name: str,
+        *,
+        mtu: int = 1420,
+        tun_fd: int | None = None,
+        tun_offload: bool = True,
+        udp_offload: bool = True,
+    ) -> Tunnel:
+        """
+        Make (or adopt by *tun_fd*) the TUN device *name* and a WireGuard tunnel on it; down until `up`.
+
+        Raises OSError with the errno of the step that failed; `.filename` names the step ("/dev/net/tun", "TUNSETIFF wg0").
+        """
+    def close(self) -> None:
+        """End all tunnels and their threads; idempotent."""
+
+@final
+class Tunnel:
+    """
+    One WireGuard interface. Peers are named by the int that `add_peer` returns; it is never used again.
+
+    All methods may be called in any state; a peer that is gone is a KeyError.
+    """
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    def close(self) -> None:
+        """Stop both threads, close the sockets and the device (which deletes it)."""
+    # -- interface
+    def up(self) -> None:
+        """Open the sockets (OSError EADDRINUSE when the port is taken), start timers; peers with a keepalive speak at once."""
+    def down(self) -> None:
+        """Close sockets, purge staged packets, stop timers, zero all sessions."""
+    def set_private_key(self, key: Secret | None) -> None:
+        """For MAC1 and the cookie key; sessions are not touched (see `expire_session`)."""
+    def set_listen_port(self, port: int) -> None:
+        """Live: rebinds when up, keeps sessions. OSError EADDRINUSE leaves the old sockets as they were."""
+    @property
+    def listen_port(self) -> int:
+        """The bound port while up, else the configured one."""
+    def set_fwmark(self, mark: int) -> None: ...
+    def set_mtu(self, mtu: int) -> None:
+        """Padding is clamped to it."""
+    def clear_sources(self) -> None:
+        """Forget all sticky source addresses (routes or addresses of the host changed)."""
+    # -- peers
+    def add_peer(self, public_key: bytes) -> int: ...
+    def remove_peer(self, peer: int) -> None: ...
+    def set_endpoint(self, peer: int, packed: bytes, port: int, scope_id: int = 0) -> None: ...
+    def set_keepalive(self, peer: int, interval_s: int) -> None:
+        """0 = off. Turned on from 0 while up: one is sent at once."""
+    def set_allowed_ips(self, peer: int, prefixes: list[tuple[bytes, int]], replace: bool) -> None:
+        """Each prefix moves here from whichever peer held it."""
+    def remove_allowed_ips(self, peer: int, prefixes: list[tuple[bytes, int]]) -> None: ...
+    def allowed_ips(self, peer: int) -> list[tuple[bytes, int]]: ...
+    def flush(self, peer: int) -> None:
+        """Send what is staged (asks for a session when there is none); after configuring a peer."""
+    # -- sessions: the handshake's hands
+    def reserve_index(self, peer: int) -> int:
+        """A random u32, unique among live handshakes and sessions; type 2 and 3 datagrams for it are now let through."""
+    def release_index(self, index: int) -> None:
+        """Idempotent; an index that became a session is released with the session."""
+    def install_session(
+        self, peer: int, local_index: int, remote_index: int, send: Secret, receive: Secret, initiator: bool
+    ) -> None:
+        """
+        Start a session; both Secrets are taken (a second use raises ValueError: no key ever seals twice).
+
+        Initiator: becomes current; staged packets go out, or an empty keepalive when there are none.
+        Responder: becomes next, and current with the first authenticated packet.
+        """
+    def send_handshake(self, peer: int, message: bytes) -> None:
+        """To the peer's endpoint, ECN 0 DSCP AF41, sticky source. OSError EDESTADDRREQ when it has none. Counts as authenticated traversal."""
+    def handshake_received(self, peer: int, source: Source, size_bytes: int) -> None:
+        """A type 1 or 2 datagram was authenticated: roam, count bytes, authenticated traversal."""
+    def handshake_outcome(self, source: Source, genuine: bool) -> None:
+        """Tell the load gate whether a type 1 from *source* proved to be from one of our peers."""
+    def attempt_over(self, peer: int, purge: bool) -> None:
+        """The handshake attempt was given up (or refused): purge staged packets if asked, and allow SessionNeeded again."""
+    def clear_source(self, peer: int) -> None: ...
+    def stop_keepalive_timer(self, peer: int) -> None:
+        """Delete the passive keepalive timer (a handshake was given up)."""
+    def expire_session(self, peer: int) -> None:
+        """Make the sending session unusable so that the next packet starts a handshake (the private key changed)."""
+    def zero_sessions(self, peer: int) -> None:
+        """Drop and zero all sessions of the peer (zero_key_material)."""
+    # -- reading
+    def counters(self) -> list[PeerCounters]:
+        """All peers in one call, in the order in which they were added."""
+    def peer_counters(self, peer: int) -> PeerCounters: ...
+    def drops(self) -> dict[str, int]:
+        """Dropped packets by reason: every reason of the closed list, zeros included."""
+    def offloads(self) -> dict[str, str]:
+        """For tun_tcp, tun_udp, udp_gso, udp_gro, aead: "on", or why not."""
+
+# ---------------------------------------------------------------- lab
+
+@final
+class Relay:
+    """
+    A user-space link between two TAP devices or AF_PACKET-bound interfaces that loses, delays, reorders, duplicates and blocks,
+    deterministically from a seed. One thread; frames in flight are bounded.
+    """
+
+    def __init__(self, left: str, right: str, *, seed: int = 1) -> None: ...
+    def configure(
+        self,
+        *,
+        loss: float = 0.0,
+        delay_ms: float = 0.0,
+        jitter_ms: float = 0.0,
+        reorder: float = 0.0,
+        duplicate: float = 0.0,
+        blocked_protocols: list[int] = [],
+        blocked_udp_ports: list[int] = [],
+        mtu: int = 0,
+    ) -> None:
+        """The same faults both ways, from now on."""
+    def counters(self) -> dict[str, int]: ...
+    def close(self) -> None: ...
