@@ -1,1 +1,22 @@
-//! Primitives and secrets.
+//! Primitives and secrets: everything in ginnel that touches key bytes.
+//!
+//! - [`Secret`]: 32 bytes on the heap, zeroed when dropped, never printed, compared in constant time.
+//! - [`blake2s`], [`kdf`], [`x25519`], [`aead`]: what a WireGuard handshake is made of, under the paper's names.
+//! - [`PacketKey`]: ChaCha20-Poly1305 over a batch of packets in one slab: the one hot path of this crate.
+//!
+//! Rules: key material never leaves a zeroed buffer; a comparison of secret bytes is constant time; nothing here allocates
+//! once per packet; `unsafe` is confined to `sys` (the C library) and `simd` (vector instructions).
+
+mod sys;
+
+pub mod aead;
+pub mod blake2s;
+pub mod kdf;
+mod packet;
+mod secret;
+pub mod x25519;
+
+pub use aead::AuthenticationFailed;
+pub use packet::{aead_backend, Job, PacketKey, TAG_SIZE, UNENCRYPTED};
+pub use secret::{entropy, Secret};
+pub use x25519::ZeroSecret;
