@@ -1,0 +1,83 @@
+"""
+The names of log events: one table, so that an operator can search for them and a test can compare.
+
+A line is `event key=value ...`; the event says what happened, the fields with whom and why. Levels: DEBUG per state change of a peer,
+INFO what an operator would tell a colleague, WARN what is worth waking for, ERROR we stop. Fields never hold a secret; addresses of
+peers appear at DEBUG only.
+
+`render` is pure; where lines go is the runtime's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+
+
+class Level(IntEnum):
+    """How much a line matters; the numbers are those of `logging`."""
+
+    DEBUG = 10
+    INFO = 20
+    WARN = 30
+    ERROR = 40
+    SILENT = 100
+
+
+#: LOG_LEVEL as wireguard-go understands it, and the names people try.
+LEVELS: Mapping[str, Level] = {
+    "verbose": Level.DEBUG,
+    "debug": Level.DEBUG,
+    "info": Level.INFO,
+    "warn": Level.WARN,
+    "warning": Level.WARN,
+    "error": Level.ERROR,
+    "silent": Level.SILENT,
+}
+
+#: Every event that the process may log, and what it tells.
+EVENTS: Mapping[str, tuple[Level, str]] = {
+    "started": (Level.INFO, "the device and both sockets are usable"),
+    "stopping": (Level.INFO, "the process ends; reason tells why"),
+    "start_failed": (Level.ERROR, "the process could not start; error tells why and how to mend it"),
+    "failed": (Level.ERROR, "a mistake in the program; the process ends"),
+    "link_up": (Level.INFO, "the interface was set up: sockets are open"),
+    "link_down": (Level.INFO, "the interface was set down: sockets closed, sessions zeroed"),
+    "link_up_failed": (Level.ERROR, "the sockets could not be opened, e.g. the port is taken"),
+    "link_moved": (Level.INFO, "the device now lives in another namespace; the sockets stayed"),
+    "link_lost_sight": (Level.WARN, "the device moved where it cannot be watched; up, down and MTU are no longer followed"),
+    "link_mtu": (Level.INFO, "the MTU of the interface changed"),
+    "host_changed": (Level.DEBUG, "routes or addresses of the host changed: source addresses forgotten"),
+    "peer_added": (Level.DEBUG, "a peer was configured"),
+    "peer_removed": (Level.DEBUG, "a peer was removed"),
+    "session_started": (Level.DEBUG, "a handshake completed"),
+    "handshake_gave_up": (Level.INFO, "a peer did not answer for 90 s"),
+    "handshake_refused": (Level.DEBUG, "a handshake message was refused; reason tells why"),
+    "endpoint_changed": (Level.DEBUG, "a peer speaks from a new address"),
+    "endpoint_resolved": (Level.INFO, "a host name gave another address than the one in use"),
+    "endpoint_unresolved": (Level.WARN, "a host name could not be resolved; it is tried again"),
+    "clock_set_back": (Level.WARN, "the wall clock is before what was already told to peers; handshakes go on from there"),
+    "remembered": (Level.INFO, "state of a process that died was found: peers are spoken to first"),
+    "state_unwritable": (Level.WARN, "the state file could not be written; a crash would be noticed by peers"),
+    "state_unreadable": (Level.WARN, "the state file could not be read and is ignored"),
+    "uapi_refused": (Level.WARN, "an operation on the UAPI socket failed"),
+    "control_refused": (Level.WARN, "a connection or a request on the control socket was refused"),
+    "socket_removed": (Level.INFO, "the UAPI socket file was removed: the process ends"),
+    "engine_failed": (Level.ERROR, "the engine refused a request that it should have served"),
+}
+
+
+def quote(value: object) -> str:
+    """A value as one word: quoted when it holds a space, a quote, an equals sign or a control character, or is empty."""
+    text = str(value)
+    if text and text.isprintable() and not any(mark in text for mark in ' "='):
+        return text
+    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text.replace("\\", "\\\\"))
+    return '"' + escaped.replace('"', '\\"') + '"'
+
+
+def render(event: str, fields: Mapping[str, object]) -> str:
+    """`event key=value ...`; a KeyError when *event* is not in the table."""
+    if event not in EVENTS:
+        raise KeyError(event)
+    return " ".join([event, *(f"{key}={quote(value)}" for key, value in fields.items())])
