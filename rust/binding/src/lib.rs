@@ -5,7 +5,10 @@
 
 use pyo3::prelude::*;
 
+mod crypto;
+
 #[pymodule(gil_used = false)]
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add("__version__", env!("CARGO_PKG_VERSION"))
+    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    crypto::register(m)
 }

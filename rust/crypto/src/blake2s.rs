@@ -48,6 +48,9 @@ pub fn mac(key: &[u8], parts: &[&[u8]]) -> Result<[u8; MAC_SIZE], BadKeyLength> 
 }
 
 /// Verify a [`mac`] in constant time.
-pub fn mac_equal(key: &[u8], parts: &[&[u8]], tag: &[u8; MAC_SIZE]) -> bool {
-    mac(key, parts).is_ok_and(|expected| expected.ct_eq(tag).into())
+///
+/// # Errors
+/// As [`mac`].
+pub fn mac_equal(key: &[u8], parts: &[&[u8]], tag: &[u8; MAC_SIZE]) -> Result<bool, BadKeyLength> {
+    Ok(mac(key, parts)?.ct_eq(tag).into())
 }
