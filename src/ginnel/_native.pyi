@@ -49,8 +49,8 @@ class AuthenticationFailed(ValueError):
 def x25519_public(private: Secret) -> bytes: ...
 def x25519(private: Secret, public: bytes) -> Secret:
     """Raises ZeroSecret."""
-def blake2s(*parts: bytes) -> bytes:
-    """32-byte BLAKE2s of the concatenation."""
+def blake2s(*parts: bytes | Secret) -> bytes:
+    """32-byte BLAKE2s of the concatenation. A Secret among the parts is tau of the handshake; the digest is public."""
 def blake2s_mac(key: bytes, *parts: bytes) -> bytes:
     """16-byte keyed BLAKE2s of the concatenation (mac1, mac2)."""
 def blake2s_mac_equal(key: bytes, data: bytes, tag: bytes) -> bool:

@@ -203,12 +203,14 @@ fn x25519(private: &Bound<'_, PySecret>, public: &[u8]) -> PyResult<PySecret> {
     }
 }
 
-/// 32-byte BLAKE2s of the concatenation.
+/// 32-byte BLAKE2s of the concatenation. A part may be a `Secret` (the handshake hashes tau, which is derived like a key); the digest is public.
 #[pyfunction]
 #[pyo3(signature = (*parts))]
 fn blake2s<'py>(parts: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyBytes>> {
-    let digest = with_parts(parts, hashing::hash)?;
-    Ok(PyBytes::new(parts.py(), &digest))
+    let items: Vec<Bound<'py, PyAny>> = parts.iter().collect();
+    let materials = items.iter().map(material).collect::<PyResult<Vec<_>>>()?;
+    let slices: Vec<&[u8]> = materials.iter().map(Material::bytes).collect();
+    Ok(PyBytes::new(parts.py(), &hashing::hash(&slices)))
 }
 
 /// 16-byte keyed BLAKE2s of the concatenation.
