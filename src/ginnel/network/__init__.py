@@ -1,0 +1,32 @@
+"""
+One file for the network: `parse_network` -> `allocate` -> `compile_network` -> `render`. Pure: values in, values out.
+
+    file  -> model -> check          the text, and every mistake in it at once
+    addressing                       what is pinned in the lock file
+    paths -> compile                 who reaches whom through whom; what each host runs
+    render/                          the same as other programs' files
+    mtu                              arithmetic with its layers
+"""
+
+from ginnel.network.addressing import Lock, allocate, parse_lock, render_lock
+from ginnel.network.compile import InterfaceAddress, NodeDescription, PeerDescription, compile_network
+from ginnel.network.file import parse_network
+from ginnel.network.model import Expect, Faults, HostPort, Link, Network, Node
+
+__all__ = [
+    "Expect",
+    "Faults",
+    "HostPort",
+    "InterfaceAddress",
+    "Link",
+    "Lock",
+    "Network",
+    "Node",
+    "NodeDescription",
+    "PeerDescription",
+    "allocate",
+    "compile_network",
+    "parse_lock",
+    "parse_network",
+    "render_lock",
+]

@@ -1,0 +1,361 @@
+"""
+Whether a network makes sense: every mistake that needs more than one value to see.
+
+Each function below is one rule and yields its mistakes with their place in the file. Rules never fix anything; a hint
+says what would. The order is that of reading: names first, then addresses, then who can reach whom, then expectations.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from ginnel.errors import Mistake
+from ginnel.network import mtu
+from ginnel.network.addressing import capacity, usable, within
+from ginnel.network.model import Expect, Network, Node
+from ginnel.network.paths import Paths, unreachable_pairs
+from ginnel.network.positions import Path, Positions
+from ginnel.units import Prefix
+
+SUPPORTED_KINDS = ("wireguard",)
+#: More is never read by a person; the rest is counted.
+MAX_MISTAKES_A_RULE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    network: Network
+    positions: Positions
+
+    def at(self, path: Path, message: str, hint: str = "", key: bool = False) -> Mistake:
+        span = self.positions.key(path) if key else self.positions.value(path)
+        return Mistake(message, span, hint, self.positions.line(span))
+
+
+def check(network: Network, positions: Positions) -> list[Mistake]:
+    """
+    Find all that is wrong with a network whose form is right.
+
+    Args:
+        network: as the file says.
+        positions: the places of that file's keys and values.
+
+    Returns:
+        the mistakes in reading order; empty when it makes sense.
+    """
+    context = _Context(network, positions)
+    mistakes = _collect(context, _NAMES)
+    if mistakes:
+        return mistakes  # everything below follows names
+    mistakes = _collect(context, _SENSE)
+    return mistakes or _collect(context, (_expectations,))
+
+
+_Rule = Callable[[_Context], Iterable[Mistake]]
+
+
+def _collect(context: _Context, rules: Iterable[_Rule]) -> list[Mistake]:
+    mistakes: list[Mistake] = []
+    for rule in rules:
+        found = list(rule(context))
+        mistakes += found[:MAX_MISTAKES_A_RULE]
+        if len(found) > MAX_MISTAKES_A_RULE:
+            mistakes.append(Mistake(f"and {len(found) - MAX_MISTAKES_A_RULE} more of the same"))
+    return mistakes
+
+
+# ---------------------------------------------------------------- names
+
+
+def _kinds(context: _Context) -> Iterator[Mistake]:
+    supported = f"supported here: {', '.join(SUPPORTED_KINDS)}"
+    if context.network.kind not in SUPPORTED_KINDS:
+        yield context.at(("network", "kind"), f"network.kind: no links of kind {context.network.kind!r}", supported)
+    for index, link in enumerate(context.network.links):
+        if link.kind not in SUPPORTED_KINDS and link.kind != context.network.kind:
+            yield context.at(("link", index, "kind"), f"link[{index}].kind: no links of kind {link.kind!r}", supported)
+
+
+def _node_names(context: _Context) -> Iterator[Mistake]:
+    network = context.network
+    names = [node.name for node in network.nodes]
+
+    def unknown(path: Path, where: str, name: str) -> Iterator[Mistake]:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"nodes are {', '.join(names[:12])}"
+            yield context.at(path, f"{where}: there is no node {name!r}", hint)
+
+    if network.hub is not None:
+        yield from unknown(("network", "hub"), "network.hub", network.hub)
+    for node in network.nodes:
+        if node.exit is not None:
+            yield from unknown(("node", node.name, "exit"), f"node.{node.name}.exit", node.exit)
+    for index, link in enumerate(network.links):
+        for side, name in enumerate(link.between):
+            yield from unknown(("link", index, "between", side), f"link[{index}].between", name)
+    for index, expect in enumerate(network.expects):
+        if _address(expect.source) is None:
+            yield from unknown(("expect", index, "from"), f"expect[{index}].from", expect.source)
+        if expect.target.node is not None:
+            yield from unknown(("expect", index, "to"), f"expect[{index}].to", expect.target.node)
+    for name in network.lab.of_node:
+        yield from unknown(("lab", "node", name), "lab.node", name)
+
+
+_NAMES: tuple[_Rule, ...] = (_kinds, _node_names)
+
+
+# ---------------------------------------------------------------- shape and links
+
+
+def _shape(context: _Context) -> Iterator[Mistake]:
+    network = context.network
+    if network.shape == "hub" and network.hub is None:
+        reachable = [node.name for node in network.nodes if not node.behind_nat]
+        hint = f'add hub = "{reachable[0]}"' if reachable else "a hub needs a node with an endpoint"
+        yield context.at(("network", "shape"), 'network.shape: "hub" needs to know which node it is', hint)
+    if network.hub is not None:
+        if network.shape != "hub":
+            yield context.at(("network", "hub"), f'network.hub: only shape "hub" has a hub, this one is "{network.shape}"')
+        elif network.node(network.hub).behind_nat:
+            yield context.at(("network", "hub"), f"network.hub: {network.hub} has no endpoint, so no spoke can find it")
+    for node in network.nodes:
+        if node.relay and node.behind_nat:
+            yield context.at(
+                ("node", node.name, "relay"),
+                f"node.{node.name}.relay: a relay must be reachable from outside",
+                f"give {node.name} an endpoint, or another node the relay",
+            )
+
+
+def _links(context: _Context) -> Iterator[Mistake]:
+    network = context.network
+    seen: dict[frozenset[str], int] = {}
+    for index, link in enumerate(network.links):
+        left, right = link.between
+        path: Path = ("link", index, "between")
+        if left == right:
+            yield context.at(path, f"link[{index}].between: {left} cannot be linked with itself")
+            continue
+        first = seen.setdefault(frozenset(link.between), index)
+        if first != index:
+            yield context.at(path, f"link[{index}].between: {left} and {right} are already linked by link[{first}]")
+        if network.node(left).behind_nat and network.node(right).behind_nat:
+            yield context.at(
+                path,
+                f"link[{index}].between: {left} and {right} are both behind NAT, neither can reach the other",
+                "give one of them an endpoint, or let a node with one carry between them (relay = true)",
+            )
+
+
+def _carried(context: _Context) -> Iterator[Mistake]:
+    network = context.network
+    if network.shape == "none" or (network.shape == "hub" and network.hub is None):
+        return
+    candidates = [node.name for node in network.nodes if not node.behind_nat]
+    for left, right in unreachable_pairs(network, Paths(network)):
+        hint = (
+            f"relay = true in [node.{candidates[0]}] lets it carry between them"
+            if candidates
+            else "give one of them an endpoint"
+        )
+        yield context.at(
+            ("node", right.name),
+            f"nothing carries between {left.name} and {right.name}: both are behind NAT and no node relays",
+            hint,
+            key=True,
+        )
+
+
+def _exits(context: _Context) -> Iterator[Mistake]:
+    network = context.network
+    paths = Paths(network)
+    for node in network.nodes:
+        if node.exit is None:
+            continue
+        where, path = f"node.{node.name}.exit", ("node", node.name, "exit")
+        if node.exit == node.name:
+            yield context.at(path, f"{where}: {node.name} cannot leave through itself")
+        elif network.node(node.exit).exit is not None:
+            yield context.at(path, f"{where}: {node.exit} itself leaves through {network.node(node.exit).exit}")
+        elif node.exit not in paths.neighbours(node.name):
+            hint = f'add [[link]] between = ["{node.name}", "{node.exit}"]'
+            yield context.at(path, f"{where}: {node.name} has no link with {node.exit}", hint)
+
+
+# ---------------------------------------------------------------- addresses
+
+
+def _overlaps(context: _Context) -> Iterator[Mistake]:
+    """Pools and LANs, all against all: sorted by first address, only neighbours can overlap."""
+    network = context.network
+    owned: list[tuple[Prefix, str, Path]] = [
+        (pool, f"the pool {pool}", ("network", "pool", index)) for index, pool in enumerate(network.pool)
+    ]
+    for node in network.nodes:
+        owned += [(lan, f"{node.name}'s lan {lan}", ("node", node.name, "lans", i)) for i, lan in enumerate(node.lans)]
+    # Within one start the shorter prefix (the larger net) comes first; file order breaks the tie.
+    owned.sort(key=lambda item: (item[0].version, item[0].packed, item[0].length))
+    enclosing: list[tuple[Prefix, str, Path]] = []
+    for item in owned:
+        while enclosing and not within(item[0].packed, enclosing[-1][0]):
+            enclosing.pop()
+        if enclosing:
+            other = enclosing[-1]
+            yield context.at(
+                item[2],
+                f"{item[1]} overlaps {other[1]}: a packet for both has one way to go",
+                "give each site its own range",
+            )
+        enclosing.append(item)
+
+
+def _pools(context: _Context) -> Iterator[Mistake]:
+    network = context.network
+    for index, pool in enumerate(network.pool):
+        if capacity(pool) < len(network.nodes):
+            yield context.at(
+                ("network", "pool", index),
+                f"network.pool[{index}]: {pool} has room for {capacity(pool)} nodes, there are {len(network.nodes)}",
+                "use a larger pool",
+            )
+
+
+def _fixed_addresses(context: _Context) -> Iterator[Mistake]:
+    network = context.network
+    owner: dict[bytes, str] = {}
+    for node in network.nodes:
+        used: set[Prefix] = set()
+        for index, packed in enumerate(node.address):
+            where, path = f"node.{node.name}.address[{index}]", ("node", node.name, "address", index)
+            text = ipaddress.ip_address(packed)
+            pools = [pool for pool in network.pool if usable(packed, pool)]
+            if not pools:
+                yield context.at(path, f"{where}: {text} is not a host address of a pool", "pools are network.pool")
+            elif pools[0] in used:
+                yield context.at(path, f"{where}: {node.name} already has an address of {pools[0]}")
+            used.update(pools)
+            if packed in owner:
+                yield context.at(path, f"{where}: {text} is already {owner[packed]}'s")
+            owner.setdefault(packed, node.name)
+
+
+def _endpoints(context: _Context) -> Iterator[Mistake]:
+    network = context.network
+    owner: dict[tuple[str, int], str] = {}
+    inside = [(pool, f"the pool {pool}") for pool in network.pool]
+    inside += [(lan, f"{node.name}'s lan {lan}") for node in network.nodes for lan in node.lans]
+    for node in network.nodes:
+        if node.endpoint is None:
+            continue
+        where, path = f"node.{node.name}.endpoint", ("node", node.name, "endpoint")
+        port = node.endpoint.port or node.listen_port or network.listen_port
+        other = owner.setdefault((node.endpoint.host, port), node.name)
+        if other != node.name:
+            yield context.at(path, f"{where}: {node.endpoint.host} port {port} is already {other}'s")
+        packed = _address(node.endpoint.host)
+        if packed is None:
+            continue
+        for prefix, whose in inside:
+            if within(packed, prefix):
+                yield context.at(
+                    path, f"{where}: {node.endpoint.host} lies in {whose}, so its packets would be sent into their own tunnel"
+                )
+        if len(packed) == 16 and network.outer == "ipv4":
+            yield context.at(path, f"{where}: {node.endpoint.host} is IPv6, but network.outer says only IPv4 is used")
+
+
+def _mtus(context: _Context) -> Iterator[Mistake]:
+    network = context.network
+    if network.mtu is not None:
+        lowest = min(network.nodes, key=lambda node: node.underlay_mtu)
+        limit = mtu.wireguard(lowest.underlay_mtu, network.outer)
+        if network.mtu > limit.inner:
+            yield context.at(
+                ("network", "mtu"), f"network.mtu: {network.mtu} does not fit the way to {lowest.name}", f"at most {limit}"
+            )
+        return
+    for node in network.nodes:
+        found = mtu.wireguard(node.underlay_mtu, network.outer)
+        if found.inner < mtu.MIN_IPV6_MTU and any(pool.version == 6 for pool in network.pool):
+            yield context.at(
+                ("node", node.name, "underlay_mtu"),
+                f"node.{node.name}.underlay_mtu: {found} is less than the {mtu.MIN_IPV6_MTU} that IPv6 needs",
+                "take the IPv6 pool out, or find a better path",
+            )
+
+
+_SENSE: tuple[_Rule, ...] = (_shape, _links, _carried, _exits, _overlaps, _pools, _fixed_addresses, _endpoints, _mtus)
+
+
+# ---------------------------------------------------------------- expectations
+
+
+def _expectations(context: _Context) -> Iterator[Mistake]:
+    network = context.network
+    paths = Paths(network)
+    for index, expect in enumerate(network.expects):
+        where = f"expect[{index}]"
+        source = source_node(network, expect)
+        if source is None:
+            yield context.at(("expect", index, "from"), f"{where}.from: {expect.source} lies in no node's lan")
+            continue
+        found, why = predict(network, paths, source, expect)
+        if found is None:
+            yield context.at(("expect", index, "to"), f"{where}.to: {why}")
+        elif found != expect.reaches:
+            verb = "reaches" if found else "does not reach"
+            said = str(expect.reaches).lower()
+            yield context.at(
+                ("expect", index, "to" if expect.reaches else "reaches"),
+                f"{where}: by this file {expect.source} {verb} {expect.target.text} ({why}), but reaches = {said}",
+            )
+
+
+def source_node(network: Network, expect: Expect) -> Node | None:
+    """The node an expectation starts at or behind; None when its address lies in no LAN."""
+    packed = _address(expect.source)
+    if packed is None:
+        return network.node(expect.source)
+    return owner_of(network, packed)
+
+
+def owner_of(network: Network, packed: bytes) -> Node | None:
+    """The node whose LAN, or fixed address, *packed* lies in."""
+    for node in network.nodes:
+        if packed in node.address or any(within(packed, lan) for lan in node.lans):
+            return node
+    return None
+
+
+def predict(network: Network, paths: Paths, source: Node, expect: Expect) -> tuple[bool | None, str]:
+    """
+    What the file alone says about an expectation.
+
+    Returns:
+        (reaches, why); reaches is None when the target is nothing that this network knows.
+    """
+    target = network.node(expect.target.node) if expect.target.node else owner_of(network, expect.target.packed)
+    if target is None:
+        if source.exit is not None:
+            return True, f"everything leaves through {source.exit}"
+        if expect.reaches:
+            return None, f"{expect.target.text} lies in no node's lan, and {source.name} has no exit"
+        return False, "outside of this network"
+    if target is source:
+        return True, "the same site"
+    path = paths.path(source.name, target.name)
+    if path is None:
+        return False, f"nothing carries between {source.name} and {target.name}"
+    return True, " → ".join(path)
+
+
+def _address(text: str) -> bytes | None:
+    try:
+        return ipaddress.ip_address(text).packed
+    except ValueError:
+        return None

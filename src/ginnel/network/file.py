@@ -1,0 +1,502 @@
+"""
+The network file: TOML text in, a `Network` out, or every mistake of the file at once.
+
+    text -> tomllib -> pydantic (form: unknown keys, types, each value by itself) -> model -> check (sense, across nodes)
+
+Form and sense both report through `ConfigError`: file, line, column, what was expected, what was found, how to mend it.
+Nothing is guessed: an unknown key is a mistake, with the nearest known one as a hint. No secret belongs in this file;
+a line whose key looks like one is refused without being quoted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from ginnel.errors import ConfigError, Mistake, Span
+from ginnel.network import model
+from ginnel.network.check import check
+from ginnel.network.positions import Path, Positions
+from ginnel.units import Prefix
+
+#: More than anybody writes by hand, less than what makes the parser a burden (a 2,000-node file is 424 KiB).
+MAX_FILE_BYTES = 16 * 1024 * 1024
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+_INTERFACE = re.compile(r"[a-zA-Z0-9_=+.-]{1,15}")
+_HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*")
+_SECRET = re.compile(r"private|preshared|psk|secret|password", re.IGNORECASE)
+
+
+# ---------------------------------------------------------------- values
+
+
+def parse_prefix(text: str) -> Prefix:
+    """
+    Parse a prefix whose host bits are clear.
+
+    Raises:
+        ValueError: with what was expected, and the prefix that was probably meant.
+    """
+    if "/" not in text:
+        raise ValueError(f"expected a prefix such as 10.20.0.0/24, found {text!r}")
+    prefix = Prefix.parse(text)
+    written = ipaddress.ip_address(text.partition("/")[0])
+    if written.packed != prefix.packed:
+        raise ValueError(f"expected the network address {prefix}, found {text!r} (host bits are set)")
+    return prefix
+
+
+def parse_address(text: str) -> bytes:
+    """Parse a bare IP address to packed bytes; ValueError says what was found."""
+    try:
+        return ipaddress.ip_address(text).packed
+    except ValueError:
+        raise ValueError(f"expected an IP address, found {text!r}") from None
+
+
+def parse_endpoint(text: str) -> model.HostPort:
+    """Parse `203.0.113.10`, `203.0.113.10:4500`, `2001:db8::1`, `[2001:db8::1]:4500`, `vpn.example.org[:port]`."""
+    host, port = _split_port(text)
+    try:
+        return model.HostPort(str(ipaddress.ip_address(host)), port)
+    except ValueError:
+        if _HOST.fullmatch(host) is None or host.replace(".", "").isdigit():
+            raise ValueError(f"expected an address or a host name, with or without a port, found {text!r}") from None
+    return model.HostPort(host.lower(), port)
+
+
+def _split_port(text: str) -> tuple[str, int]:
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError(f"expected [address]:port, found {text!r}")
+        port_text = rest[1:]
+    elif text.count(":") > 1:
+        return text, 0
+    else:
+        host, colon, port_text = text.partition(":")
+        rest = colon
+    if not rest:
+        return host, 0
+    if not (port_text.isascii() and port_text.isdigit()) or not 0 < int(port_text) <= 65535:
+        raise ValueError(f"expected a port from 1 to 65535, found {port_text!r}")
+    return host, int(port_text)
+
+
+def parse_target(text: str) -> model.Target:
+    """Parse what an expectation is about: `10.20.0.5:443`, `[fd00::5]:443`, `10.20.0.5`, or a node's name."""
+    host, port = _split_port(text)
+    try:
+        return model.Target(text, None, ipaddress.ip_address(host).packed, port)
+    except ValueError:
+        if _NAME.fullmatch(host) is None:
+            raise ValueError(f"expected an address, address:port or a node's name, found {text!r}") from None
+    return model.Target(text, host, b"", port)
+
+
+def parse_ratio(value: object) -> float:
+    """Parse `"1%"`, `"0.5 %"` or `0.01`; ValueError outside 0..1."""
+    found = value
+    if isinstance(value, str):
+        number, percent, rest = value.partition("%")
+        try:
+            value = float(number) / (100 if percent else 1)
+        except ValueError:
+            raise ValueError(f'expected a share such as "1%" or 0.01, found {found!r}') from None
+        if rest.strip():
+            raise ValueError(f'expected a share such as "1%" or 0.01, found {found!r}')
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f'expected a share such as "1%" or 0.01, found {found!r}')
+    return float(value)
+
+
+def parse_milliseconds(value: object) -> float:
+    """Parse `"20ms"`, `"0.1s"` or a number of milliseconds; ValueError outside 0..10 s."""
+    found = value
+    if isinstance(value, str):
+        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s)", value.strip())
+        value = float(match[1]) * (1000 if match[2] == "s" else 1) if match else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 10_000:
+        raise ValueError(f'expected a time such as "20ms", at most 10 s, found {found!r}')
+    return float(value)
+
+
+#: IP protocols by the names people use.
+_PROTOCOLS = {"icmp": 1, "ipip": 4, "tcp": 6, "udp": 17, "gre": 47, "esp": 50, "icmpv6": 58}
+
+
+def parse_protocol(value: object) -> int:
+    """Parse `"gre"` or `47`."""
+    if isinstance(value, str) and value in _PROTOCOLS:
+        return _PROTOCOLS[value]
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255:
+        return value
+    raise ValueError(f"expected an IP protocol ({', '.join(_PROTOCOLS)} or 0 to 255), found {value!r}")
+
+
+def parse_tunnel_mtu(value: object) -> int | None:
+    """Parse `"auto"` (None) or a number of bytes from IPv6's least to what UDP can carry."""
+    if value is None or value == "auto":
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 1280 <= value <= 65455:
+        return value
+    raise ValueError(f'expected "auto" or a number from 1280 to 65455, found {value!r}')
+
+
+def _name(text: str) -> str:
+    if _NAME.fullmatch(text) is None:
+        raise ValueError(f"expected a name of lower-case letters, digits and '-', at most 32, found {text!r}")
+    return text
+
+
+def _interface(text: str) -> str:
+    if _INTERFACE.fullmatch(text) is None or text in (".", ".."):
+        raise ValueError(f"expected an interface name of at most 15 letters, digits and _=+.-, found {text!r}")
+    return text
+
+
+def _checked(parse: Any) -> AfterValidator:
+    """Keep the text, refuse what *parse* refuses: models hold strings, which are cheap, parsed once more on the way out."""
+
+    def validate(text: str) -> str:
+        parse(text)
+        return text
+
+    return AfterValidator(validate)
+
+
+# ---------------------------------------------------------------- tables
+
+_PrefixText = Annotated[str, _checked(parse_prefix)]
+_AddressText = Annotated[str, _checked(parse_address)]
+_EndpointText = Annotated[str, _checked(parse_endpoint)]
+_TargetText = Annotated[str, _checked(parse_target)]
+_NameText = Annotated[str, AfterValidator(_name)]
+_Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+_Mtu = Annotated[int, Field(strict=True, ge=576, le=65535)]
+_TunnelMtu = Annotated[int | None, BeforeValidator(parse_tunnel_mtu)]
+_Ratio = Annotated[float, BeforeValidator(parse_ratio)]
+_Milliseconds = Annotated[float, BeforeValidator(parse_milliseconds)]
+_Protocol = Annotated[int, BeforeValidator(parse_protocol)]
+_Flag = Annotated[bool, Field(strict=True)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NetworkTable(_Table):
+    """`[network]`: what all nodes share."""
+
+    name: _NameText
+    pool: list[_PrefixText] = Field(min_length=1, max_length=8)
+    kind: str = "wireguard"
+    shape: Literal["mesh", "hub", "none"] = "mesh"
+    hub: str | None = None
+    interface: Annotated[str, AfterValidator(_interface)] = "wg0"
+    listen_port: _Port = model.DEFAULT_LISTEN_PORT
+    mtu: _TunnelMtu = None
+    outer: Literal["any", "ipv4"] = "any"
+
+
+class NodeTable(_Table):
+    """`[node.NAME]`: one host."""
+
+    endpoint: _EndpointText | None = None
+    lans: list[_PrefixText] = Field(default=[], max_length=1024)
+    relay: _Flag = False
+    runs: Literal["ginnel", "wg-quick"] = "ginnel"
+    exit: str | None = None
+    dns: list[_AddressText] = Field(default=[], max_length=8)
+    address: list[_AddressText] = Field(default=[], max_length=8)
+    listen_port: _Port | None = None
+    underlay_mtu: _Mtu = model.DEFAULT_UNDERLAY_MTU
+
+
+class LinkTable(_Table):
+    """`[[link]]`: a link by name."""
+
+    between: list[str] = Field(min_length=2, max_length=2)
+    kind: str | None = None
+
+
+class ExpectTable(_Table):
+    """`[[expect]]`: a test of the network."""
+
+    source: str = Field(alias="from")
+    to: _TargetText
+    reaches: _Flag = True
+
+
+class FaultsTable(_Table):
+    """`[lab.node.NAME]`: what the lab's internet does to this node's packets."""
+
+    loss: _Ratio = 0.0
+    delay: _Milliseconds = 0.0
+    jitter: _Milliseconds = 0.0
+    reorder: _Ratio = 0.0
+    duplicate: _Ratio = 0.0
+    blocked_protocols: list[_Protocol] = Field(default=[], max_length=32)
+    blocked_udp_ports: list[_Port] = Field(default=[], max_length=32)
+
+
+class LabTable(FaultsTable):
+    """`[lab]`: the same for every node that has no table of its own."""
+
+    seed: Annotated[int, Field(strict=True, ge=0)] = 1
+    node: dict[str, FaultsTable] = {}
+
+
+class NetworkFile(_Table):
+    """The whole file."""
+
+    network: NetworkTable
+    node: dict[_NameText, NodeTable] = Field(min_length=1, max_length=10_000)
+    link: list[LinkTable] = Field(default=[], max_length=100_000)
+    expect: list[ExpectTable] = Field(default=[], max_length=10_000)
+    lab: LabTable = LabTable()
+
+
+# ---------------------------------------------------------------- reading
+
+
+def parse_network(text: str, source: str) -> model.Network:
+    """
+    Read a network file.
+
+    Args:
+        text: the TOML text.
+        source: how to call the file in messages.
+
+    Returns:
+        the network, checked for form and for sense.
+
+    Raises:
+        ConfigError: every mistake of the file (form first; sense once the form is right).
+    """
+    if len(text.encode()) > MAX_FILE_BYTES:
+        raise ConfigError(source, [Mistake(f"expected at most {MAX_FILE_BYTES} bytes")])
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(source, [_toml_mistake(str(error), text)]) from None
+    positions = Positions(text)
+    try:
+        parsed = NetworkFile.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(source, _in_reading_order(_form_mistakes(error, positions))) from None
+    network = _to_model(parsed)
+    mistakes = check(network, positions)
+    if mistakes:
+        raise ConfigError(source, mistakes)
+    return network
+
+
+def _in_reading_order(mistakes: Iterator[Mistake]) -> list[Mistake]:
+    return sorted(mistakes, key=lambda mistake: (mistake.span.line, mistake.span.column) if mistake.span else (0, 0))
+
+
+def _toml_mistake(message: str, text: str) -> Mistake:
+    what, _, place = message.partition(" (at ")
+    lines = text.split("\n")
+    match = re.match(r"line (\d+), column (\d+)", place)
+    span = Span(int(match[1]), int(match[2]), 1) if match else Span(len(lines), max(1, len(lines[-1])), 1)
+    line = lines[min(span.line, len(lines)) - 1].rstrip("\r")
+    return Mistake(f"not TOML: {what[:1].lower()}{what[1:]}", span, excerpt="" if _SECRET.search(line) else line)
+
+
+def _form_mistakes(error: ValidationError, positions: Positions) -> Iterator[Mistake]:
+    seen: set[tuple[Path, str]] = set()
+    for item in error.errors(include_url=False):
+        path = _real_path(item["loc"], positions)
+        message, hint = _explain(item, path)
+        if (path, message) in seen:
+            continue
+        seen.add((path, message))
+        at_key = item["type"] in ("extra_forbidden", "missing")
+        span = positions.key(path) if at_key else positions.value(path)
+        line = positions.line(span)
+        yield Mistake(message, span, hint, "" if _SECRET.search(line) else line)
+
+
+def _real_path(loc: tuple[int | str, ...], positions: Positions) -> Path:
+    """pydantic's place without the parts that are not in the file (union members, `[key]`)."""
+    path: Path = ()
+    for part in loc:
+        if (*path, part) in positions.places:
+            path += (part,)
+    return path
+
+
+def _explain(item: Any, path: Path) -> tuple[str, str]:
+    loc: tuple[int | str, ...] = item["loc"]
+    where = _dotted(path)
+    context: Mapping[str, Any] = item.get("ctx", {})
+    found = item.get("input")
+    match item["type"]:
+        case "extra_forbidden":
+            return _unknown_key(loc)
+        case "missing":
+            table = _table_name(loc[:-1])
+            return f"{table} has no {loc[-1]!r}", f"add {_sample(str(loc[-1]))}"
+        case "value_error":
+            return f"{where}: {context['error']}", ""
+        case "literal_error":
+            return f"{where}: expected {context['expected']}, found {found!r}", _nearest(found, str(context["expected"]))
+        case "too_short":
+            return f"{where}: expected at least {context['min_length']} of them, found {context['actual_length']}", ""
+        case "too_long":
+            return f"{where}: expected at most {context['max_length']} of them, found {context['actual_length']}", ""
+        case "greater_than_equal":
+            return f"{where}: expected {context['ge']} or more, found {found!r}", ""
+        case "less_than_equal":
+            return f"{where}: expected {context['le']} or less, found {found!r}", ""
+        case kind:
+            noun = _NOUNS.get(kind.removesuffix("_parsing").removesuffix("_type"))
+            expected = f"expected {noun}" if noun else str(item["msg"])
+            return f"{where}: {expected}, found {_short(found)}", ""
+
+
+_NOUNS = {
+    "string": "a string",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "list": "a list",
+    "dict": "a table",
+    "model": "a table",
+    "model_attributes": "a table",
+}
+
+_SAMPLES = {
+    "name": 'name = "acme"',
+    "pool": 'pool = ["10.10.0.0/24"]',
+    "network": 'a table: [network] with name = "acme" and pool = ["10.10.0.0/24"]',
+    "node": "a table for each node: [node.paris]",
+    "between": 'between = ["paris", "lyon"]',
+    "from": 'from = "lyon"',
+    "to": 'to = "10.20.0.5:443"',
+}
+
+
+def _sample(key: str) -> str:
+    return _SAMPLES.get(key, key)
+
+
+def _short(found: object) -> str:
+    text = repr(found)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _dotted(path: Path) -> str:
+    """`node.paris.lans[0]`, as a person would name it."""
+    out = ""
+    for part in path:
+        out += f"[{part}]" if isinstance(part, int) else (f".{part}" if out else part)
+    return out or "the file"
+
+
+def _table_name(loc: Sequence[int | str]) -> str:
+    match list(loc):
+        case []:
+            return "the file"
+        case ["link" | "expect" as name, int(index)]:
+            return f"[[{name}]] number {index + 1}"
+        case parts:
+            return f"[{'.'.join(str(part) for part in parts)}]"
+
+
+def _unknown_key(loc: tuple[int | str, ...]) -> tuple[str, str]:
+    key = str(loc[-1])
+    table = _table_name(loc[:-1])
+    message = f"{table} knows no {key!r}"
+    if _SECRET.search(key):
+        return message, "private keys are born on their node and stay there; this file is for git and holds none"
+    known = _keys_of(loc[:-1])
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    return message, f"did you mean {close[0]!r}?" if close else f"it knows {', '.join(known)}"
+
+
+def _keys_of(loc: Sequence[int | str]) -> list[str]:
+    table: type[BaseModel]
+    match list(loc):
+        case []:
+            table = NetworkFile
+        case ["network"]:
+            table = NetworkTable
+        case ["node", _]:
+            table = NodeTable
+        case ["link", _]:
+            table = LinkTable
+        case ["expect", _]:
+            table = ExpectTable
+        case ["lab"]:
+            table = LabTable
+        case _:
+            table = FaultsTable
+    return [info.alias or name for name, info in table.model_fields.items()]
+
+
+def _nearest(found: object, expected: str) -> str:
+    options = re.findall(r"'([^']+)'", expected)
+    close = difflib.get_close_matches(str(found), options, n=1)
+    return f"did you mean {close[0]!r}?" if close else ""
+
+
+# ---------------------------------------------------------------- to the model
+
+def _to_model(parsed: NetworkFile) -> model.Network:
+    table = parsed.network
+    return model.Network(
+        name=table.name,
+        pool=tuple(map(parse_prefix, table.pool)),
+        nodes=tuple(_node(name, node) for name, node in parsed.node.items()),
+        shape=table.shape,
+        hub=table.hub,
+        kind=table.kind,
+        interface=table.interface,
+        listen_port=table.listen_port,
+        mtu=table.mtu,
+        outer=table.outer,
+        links=tuple(model.Link((link.between[0], link.between[1]), link.kind or table.kind) for link in parsed.link),
+        expects=tuple(model.Expect(item.source, parse_target(item.to), item.reaches) for item in parsed.expect),
+        lab=model.Lab(
+            faults=_faults(parsed.lab),
+            of_node={name: _faults(faults) for name, faults in parsed.lab.node.items()},
+            seed=parsed.lab.seed,
+        ),
+    )
+
+
+def _node(name: str, table: NodeTable) -> model.Node:
+    return model.Node(
+        name=name,
+        endpoint=parse_endpoint(table.endpoint) if table.endpoint is not None else None,
+        lans=tuple(map(parse_prefix, table.lans)),
+        relay=table.relay,
+        runs=table.runs,
+        exit=table.exit,
+        dns=tuple(table.dns),
+        address=tuple(map(parse_address, table.address)),
+        listen_port=table.listen_port,
+        underlay_mtu=table.underlay_mtu,
+    )
+
+
+def _faults(table: FaultsTable) -> model.Faults:
+    return model.Faults(
+        loss=table.loss,
+        delay_ms=table.delay,
+        jitter_ms=table.jitter,
+        reorder=table.reorder,
+        duplicate=table.duplicate,
+        blocked_protocols=tuple(table.blocked_protocols),
+        blocked_udp_ports=tuple(table.blocked_udp_ports),
+    )

@@ -1,0 +1,147 @@
+"""
+The network as the operator means it: nodes, links between them, what must reach what. Pure values, already checked for form.
+
+A `Network` is what the file says; nothing here is allocated or derived (addresses come from `addressing`, paths from
+`paths`, what each host runs from `compile`). All names are node names; all prefixes have their host bits clear.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ginnel.units import Prefix
+
+Shape = Literal["mesh", "hub", "none"]
+Runs = Literal["ginnel", "wg-quick"]
+Outer = Literal["any", "ipv4"]
+
+#: Where an unmanned WireGuard listens, by convention (and in most firewalls' rule sets).
+DEFAULT_LISTEN_PORT = 51820
+#: Seconds between keepalives of a node behind NAT: below the 30 s after which the meanest NATs forget a UDP mapping.
+NAT_KEEPALIVE_S = 25
+#: Ethernet's; what a path carries unless the file says otherwise.
+DEFAULT_UNDERLAY_MTU = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """A node's public endpoint: a numeric address or a host name, and a UDP port when one is written (0 = the listen port)."""
+
+    host: str
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One host (or phone) of the network."""
+
+    name: str
+    #: Where others reach it from outside; None: it is behind NAT, and speaks first.
+    endpoint: HostPort | None = None
+    lans: tuple[Prefix, ...] = ()
+    #: May carry traffic between nodes that have no link of their own.
+    relay: bool = False
+    runs: Runs = "ginnel"
+    #: The node through which all its traffic leaves, or None.
+    exit: str | None = None
+    dns: tuple[str, ...] = ()
+    #: Fixed tunnel addresses, as the file demands them (packed); otherwise allocated from the pools.
+    address: tuple[bytes, ...] = ()
+    listen_port: int | None = None
+    #: What its way to the internet carries (1492 behind PPPoE, 1500 otherwise).
+    underlay_mtu: int = DEFAULT_UNDERLAY_MTU
+
+    @property
+    def behind_nat(self) -> bool:
+        """It cannot be reached from outside until it has spoken."""
+        return self.endpoint is None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link that the file asks for by name."""
+
+    between: tuple[str, str]
+    kind: str = "wireguard"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an expectation is about: an address (packed) or a node's name, and a TCP port or 0 for a ping."""
+
+    text: str
+    node: str | None
+    packed: bytes
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """A test of the network: *source* (a node or an address in a LAN) does, or does not, reach *target*."""
+
+    source: str
+    target: Target
+    reaches: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What a link of the lab's internet does to packets; all zero: a plain, fast link. Ratios are 0..1."""
+
+    loss: float = 0.0
+    delay_ms: float = 0.0
+    jitter_ms: float = 0.0
+    reorder: float = 0.0
+    duplicate: float = 0.0
+    blocked_protocols: tuple[int, ...] = ()
+    blocked_udp_ports: tuple[int, ...] = ()
+
+    @property
+    def any(self) -> bool:
+        """Whether this link needs the relay at all."""
+        return self != Faults()
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """How the rehearsal differs from a perfect internet: the same faults for all, or a node's own."""
+
+    faults: Faults = Faults()
+    of_node: dict[str, Faults] = field(default_factory=dict)
+    seed: int = 1
+
+    def faults_of(self, node: str) -> Faults:
+        """The faults of the link between *node* and the internet."""
+        return self.of_node.get(node, self.faults)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The whole of a network file."""
+
+    name: str
+    pool: tuple[Prefix, ...]
+    nodes: tuple[Node, ...]
+    shape: Shape = "mesh"
+    hub: str | None = None
+    kind: str = "wireguard"
+    interface: str = "wg0"
+    listen_port: int = DEFAULT_LISTEN_PORT
+    #: None: computed from the underlay.
+    mtu: int | None = None
+    outer: Outer = "any"
+    links: tuple[Link, ...] = ()
+    expects: tuple[Expect, ...] = ()
+    lab: Lab = Lab()
+
+    def node(self, name: str) -> Node:
+        """The node called *name*; KeyError when there is none."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    def carries(self, node: Node) -> bool:
+        """Whether *node* may stand in the middle of a path: a relay, or the hub."""
+        return node.relay or node.name == self.hub

@@ -1,0 +1,116 @@
+"""
+Who is linked to whom, and through whom the others are reached.
+
+Links are a pure function of the shape: a mesh links every two nodes of which at least one can be reached from outside;
+a hub links everybody to the hub; `[[link]]`s are added to either, and are all there is in shape "none".
+
+Two nodes without a link reach each other through nodes that may carry (relays, the hub). WireGuard checks the source of
+every packet against the peer it came from, so the way back must be the way there, and every part of a path must itself
+be the chosen path between its ends. Shortest paths have both properties when no two paths ever cost the same: the cost
+is (hops, relays by their order in the file, a fingerprint of the links), added up and compared in that order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Iterator
+
+from ginnel.network.model import Link, Network, Node
+
+#: A path's cost: hops, the relays it uses (a bit each, earlier in the file = cheaper), and a tie-breaker.
+_Cost = tuple[int, int, int]
+
+
+def links_of(network: Network) -> tuple[Link, ...]:
+    """Every link of the network, in file order, each once."""
+    found: dict[frozenset[str], Link] = {}
+    for link in (*_shape_links(network), *network.links):
+        found.setdefault(frozenset(link.between), link)
+    return tuple(found.values())
+
+
+def _shape_links(network: Network) -> Iterator[Link]:
+    if network.shape == "mesh":
+        for index, left in enumerate(network.nodes):
+            for right in network.nodes[index + 1 :]:
+                if not (left.behind_nat and right.behind_nat):
+                    yield Link((left.name, right.name), network.kind)
+    elif network.shape == "hub" and network.hub is not None:
+        for node in network.nodes:
+            if node.name != network.hub:
+                yield Link((network.hub, node.name), network.kind)
+
+
+class Paths:
+    """Next hops between all nodes of a network."""
+
+    def __init__(self, network: Network) -> None:
+        """Compute all paths: direct where there is a link, otherwise through carriers."""
+        self.network = network
+        self.links = links_of(network)
+        self._adjacent: dict[str, dict[str, int]] = {node.name: {} for node in network.nodes}
+        for link in self.links:
+            left, right = link.between
+            mark = _fingerprint(left, right)
+            self._adjacent[left][right] = mark
+            self._adjacent[right][left] = mark
+        carriers = [node.name for node in network.nodes if network.carries(node)]
+        self._weight = {name: 1 << index for index, name in enumerate(carriers)}
+        self._next: dict[str, dict[str, str]] = {}
+
+    def neighbours(self, node: str) -> tuple[str, ...]:
+        """The nodes that *node* has a link with, in file order."""
+        adjacent = self._adjacent[node]
+        return tuple(other.name for other in self.network.nodes if other.name in adjacent)
+
+    def next_hop(self, source: str, target: str) -> str | None:
+        """The peer to which *source* hands what is for *target*; None when nothing carries between them."""
+        if target in self._adjacent[source]:
+            return target
+        if source not in self._next:
+            self._next[source] = self._search(source)
+        return self._next[source].get(target)
+
+    def path(self, source: str, target: str) -> tuple[str, ...] | None:
+        """All nodes from *source* to *target*, both included."""
+        path = [source]
+        while path[-1] != target:
+            following = self.next_hop(path[-1], target)
+            if following is None:
+                return None
+            path.append(following)
+        return tuple(path)
+
+    def _search(self, source: str) -> dict[str, str]:
+        """Dijkstra over carriers: the first hop from *source* to every node it can reach."""
+        best: dict[str, _Cost] = {source: (0, 0, 0)}
+        first: dict[str, str] = {}
+        queue: list[tuple[_Cost, str]] = [((0, 0, 0), source)]
+        while queue:
+            cost, here = heapq.heappop(queue)
+            if cost > best[here] or (here != source and here not in self._weight):
+                continue
+            transit = 0 if here == source else self._weight[here]
+            for other, mark in self._adjacent[here].items():
+                there = (cost[0] + 1, cost[1] + transit, cost[2] + mark)
+                if other not in best or there < best[other]:
+                    best[other] = there
+                    first[other] = other if here == source else first[here]
+                    heapq.heappush(queue, (there, other))
+        return first
+
+
+def _fingerprint(left: str, right: str) -> int:
+    names = "\0".join(sorted((left, right))).encode()
+    return int.from_bytes(hashlib.sha256(names).digest()[:8], "big")
+
+
+def unreachable_pairs(network: Network, paths: Paths) -> list[tuple[Node, Node]]:
+    """Pairs of nodes between which nothing carries, in file order."""
+    return [
+        (left, right)
+        for index, left in enumerate(network.nodes)
+        for right in network.nodes[index + 1 :]
+        if paths.next_hop(left.name, right.name) is None
+    ]
