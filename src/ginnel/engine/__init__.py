@@ -1,9 +1,9 @@
 """
 The typed face of the Rust engine: the only importer of its half of `ginnel._native`.
 
-`TunnelLike` is what the runtime and the machines need of a tunnel, so that fakes type-check against the same words; its methods are
-documented at the boundary itself, `_native.pyi`. `open_engine` is the one place where an engine is made, and where a build that does
-not encrypt is refused: such a build exists for the bench alone.
+`TunnelLike` is what the runtime and the machines need of a tunnel, so that fakes type-check against the same words; its methods
+are documented at the boundary itself, `_native.pyi`. `open_engine` is the one place where an engine is made, and where a build
+that does not encrypt is refused: such a build exists for the bench alone.
 """
 
 from __future__ import annotations

@@ -83,9 +83,7 @@ def judge_alive(*, session_age_s: float | None, handshake_age_s: float | None, w
     return Verdict("no", f"last handshake was {ago} ago: {why_not}" if why_not else f"last handshake was {ago} ago")
 
 
-def judge_carrying(
-    *, alive: bool, receive_age_s: float | None, send_age_s: float | None, silent_age_s: float | None
-) -> Verdict:
+def judge_carrying(*, alive: bool, receive_age_s: float | None, send_age_s: float | None, silent_age_s: float | None) -> Verdict:
     """
     Does anything come back?
 

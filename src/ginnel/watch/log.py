@@ -1,9 +1,9 @@
 """
 The names of log events: one table, so that an operator can search for them and a test can compare.
 
-A line is `event key=value ...`; the event says what happened, the fields with whom and why. Levels: DEBUG per state change of a peer,
-INFO what an operator would tell a colleague, WARN what is worth waking for, ERROR we stop. Fields never hold a secret; addresses of
-peers appear at DEBUG only.
+A line is `event key=value ...`; the event says what happened, the fields with whom and why. Levels: DEBUG per state change of a
+peer, INFO what an operator would tell a colleague, WARN what is worth waking for, ERROR we stop. Fields never hold a secret;
+addresses of peers appear at DEBUG only.
 
 `render` is pure; where lines go is the runtime's business.
 """

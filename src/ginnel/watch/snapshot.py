@@ -71,6 +71,7 @@ class TunnelView:
     One tunnel and its peers.
 
     state: "up" | "down"; down means the interface is administratively down: no sockets, no sessions.
+    config: the file that describes the tunnel, empty for a bare interface.
     namespace: "birth" while the device is where it was made, "moved" when it was moved elsewhere (its sockets stay).
     drops: packets dropped by reason, all reasons of the closed list. offloads: "on" or why not.
     warnings: sentences for a person (a clock set back, a device we cannot follow); empty when all is well.
@@ -82,6 +83,7 @@ class TunnelView:
     version: str
     pid: int
     started_unix: float
+    config: str
     state: str
     public_key: str | None
     listen_port: int

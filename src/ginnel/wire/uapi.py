@@ -6,9 +6,9 @@ The configuration protocol that `wg` speaks to a user-space implementation, as b
 
 A connection may carry several operations. Lines take effect in the order in which they stand and are never taken back:
 when line 7 is wrong, lines 1 to 6 have been applied. `Parser.feed` therefore gives what was understood so far before it gives
-the `Failure`. Lines about one peer are gathered into a `PeerChange`, which is given at the peer's end (the next `public_key`, the
-blank line, an error) or sooner: when their order would be lost otherwise, or after `PREFIXES_PER_CHANGE` prefixes, so that a peer with
-a hundred thousand of them is applied in pieces and never held whole.
+the `Failure`. Lines about one peer are gathered into a `PeerChange`, which is given at the peer's end (the next `public_key`,
+the blank line, an error) or sooner: when their order would be lost otherwise, or after `PREFIXES_PER_CHANGE` prefixes, so that
+a peer with a hundred thousand of them is applied in pieces and never held whole.
 
 Error numbers are negative in answers to `set` and positive in answers to `get`, because `wg` reads the first with a sign and the
 second as digits only.
@@ -75,7 +75,8 @@ class PeerChange(Generic[S]):
     What a run of lines says about one peer; None = not said. Filled by the parser, then only read.
 
     To be applied in this order: create (unless `update_only` or `remove`), remove, preshared key, endpoint, keepalive,
-    `replace_allowed_ips`, `add`, `take`. *first* is False for a piece that continues the same section; *last* is True for the piece that ends it.
+    `replace_allowed_ips`, `add`, `take`. *first* is False for a piece that continues the same section; *last* is True for the
+    piece that ends it.
     """
 
     public_key: PublicKey
@@ -121,7 +122,8 @@ class Parser(Generic[S]):
     """
     One connection's bytes, in pieces of any size, to operations.
 
-    After a `Failure` or `Unknown` it gives nothing more. Memory is bounded by one line, one `PeerChange` and what `feed` was given.
+    After a `Failure` or `Unknown` it gives nothing more. Memory is bounded by one line, one `PeerChange` and what `feed` was
+    given.
     """
 
     __slots__ = ("_dead", "_peer", "_secret", "_state", "_tail")
@@ -150,8 +152,8 @@ class Parser(Generic[S]):
         *lines, self._tail = (self._tail + data).split(b"\n")
         try:
             for line in lines:
-                self._line(line.decode("latin-1"), out)
-                if self._dead:
+                if not self._line(line.decode("latin-1"), out):
+                    self._dead = True
                     return out
             if len(self._tail) > LINE_LIMIT_BYTES:
                 raise _Bad(errno.EIO, f"expected lines of at most {LINE_LIMIT_BYTES} bytes")
@@ -170,7 +172,8 @@ class Parser(Generic[S]):
             self._dead = True
         return out
 
-    def _line(self, line: str, out: list[Operation[S]]) -> None:
+    def _line(self, line: str, out: list[Operation[S]]) -> bool:
+        """Take one line; False when nothing after it can be understood."""
         match self._state:
             case "peer" if line:
                 self._peer_line(line, out)
@@ -185,13 +188,14 @@ class Parser(Generic[S]):
             case "idle" if line == "get=1":
                 self._state = "get"
             case "idle":
-                self._dead = True
                 out.append(Unknown())
+                return False
             case _ if line:
                 raise _Bad(errno.EINVAL, "expected a blank line after get=1")
             case _:
                 self._state = "idle"
                 out.append(Get())
+        return True
 
     def _device_line(self, line: str, out: list[Operation[S]]) -> None:
         key, equals, value = line.partition("=")

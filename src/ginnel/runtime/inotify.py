@@ -1,0 +1,58 @@
+"""
+Tells when a file that we own is no longer where we put it.
+
+`wg` and `wg-quick` end a user-space implementation by removing its socket file. The inode lives on while the socket is bound,
+so its removal shows as a change of attributes (the link count), never as IN_DELETE_SELF alone; what counts is the path, looked
+at anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+from ginnel.runtime import libc
+
+
+class FileWatch:
+    """Calls *gone* once when *path* no longer names the file that it named when the watch began."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, path: str, gone: Callable[[], None]) -> None:
+        self._loop, self._path, self._gone = loop, path, gone
+        self._identity = self._look()
+        self._fd = libc.inotify_open()
+        try:
+            libc.inotify_watch(self._fd, path, libc.IN_ATTRIB | libc.IN_DELETE_SELF | libc.IN_MOVE_SELF)
+        except OSError:
+            os.close(self._fd)
+            raise
+        loop.add_reader(self._fd, self._readable)
+
+    @property
+    def intact(self) -> bool:
+        """The path still names our file."""
+        return self._identity is not None and self._look() == self._identity
+
+    def close(self) -> None:
+        """Stop watching; idempotent."""
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            status = os.lstat(self._path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _readable(self) -> None:
+        try:
+            os.read(self._fd, 4096)
+        except BlockingIOError:
+            return
+        if not self.intact:
+            self.close()
+            self._gone()

@@ -1,0 +1,80 @@
+"""
+Where log lines go: `event key=value ...`, one line each, as `ginnel.watch.log` names them.
+
+In the foreground to stderr, where systemd and people read them. Detached, to the host's log by its datagram socket (/dev/log:
+journald or syslogd) where there is one; a detached process with neither is silent, as wireguard-go is. Writing never blocks the
+loop and never fails it: a full socket loses the line and counts it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+
+from ginnel.watch.log import EVENTS, LEVELS, Level, render
+
+#: A line is cut here: the longest honest one names a file and an errno.
+LINE_LIMIT_CHARACTERS = 1_000
+#: syslog's facility daemon (3), and its severities for our levels.
+_SEVERITY = {Level.DEBUG: 7, Level.INFO: 6, Level.WARN: 4, Level.ERROR: 3}
+
+
+class Journal:
+    """Filters by level and writes; `journal("link_up", interface="wg0")`."""
+
+    def __init__(self, level: Level, write: Callable[[Level, str], None]) -> None:
+        self.level = level
+        self._write = write
+        #: Lines that could not be written.
+        self.lost = 0
+
+    def __call__(self, event: str, **fields: object) -> None:
+        """Log *event*; a KeyError when it is not in the table of events."""
+        level = EVENTS[event][0]
+        if level < self.level:
+            return
+        try:
+            self._write(level, render(event, fields)[:LINE_LIMIT_CHARACTERS])
+        except OSError:
+            self.lost += 1
+
+    @property
+    def debugging(self) -> bool:
+        """DEBUG lines are wanted; hot paths ask before they gather fields."""
+        return self.level <= Level.DEBUG
+
+
+def level_of(text: str | None) -> Level:
+    """The level LOG_LEVEL names; INFO without one, and for a name that nobody knows."""
+    return LEVELS.get((text or "").strip().lower(), Level.INFO)
+
+
+def to_stderr(fd: int = 2) -> Callable[[Level, str], None]:
+    """A writer of whole lines to a descriptor; with systemd's <N> priority prefix when stderr is the journal."""
+    prefixed = "JOURNAL_STREAM" in os.environ
+
+    def write(level: Level, line: str) -> None:
+        os.write(fd, f"<{_SEVERITY[level]}>{line}\n".encode() if prefixed else f"{line}\n".encode())
+
+    return write
+
+
+def to_syslog(tag: str, path: str = "/dev/log") -> Callable[[Level, str], None] | None:
+    """A writer to the host's log, or None where there is none."""
+    sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        sender.connect(path)
+    except OSError:
+        sender.close()
+        return None
+    pid = os.getpid()
+
+    def write(level: Level, line: str) -> None:
+        sender.send(f"<{3 << 3 | _SEVERITY[level]}>{tag}[{pid}]: {line}".encode())
+
+    return write
+
+
+def nowhere(level: Level, line: str) -> None:
+    """The writer of a detached process on a host without a log."""

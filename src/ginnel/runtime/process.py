@@ -1,0 +1,119 @@
+"""
+How the process begins: detached or not, telling its starter when it is usable, and keeping what it knows to itself.
+
+Detaching is one fork before anything is made (the engine refuses to be used across one): the child leads a session of its own
+with its standard streams on /dev/null, the parent waits on a pipe for one line and returns what it says. Whoever started the
+parent reaps it; the child belongs to init: no zombie on either side. When the child dies without a word, the pipe ends and the
+parent says so.
+
+    "ready\n"              both sockets and the device are usable now
+    "error: text\n..."     they will never be; text is for a person
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import resource
+import sys
+from collections.abc import Iterator
+
+from ginnel.runtime import libc
+
+READY = "ready\n"
+#: An error message is cut here; a pipe takes it in one write.
+REPORT_LIMIT_BYTES = 4_000
+
+
+def harden() -> None:
+    """No core dumps, no ptrace, files for the owner only. Keys live in this memory."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    libc.forbid_dumps()
+
+
+def slim() -> None:
+    """Before threads start: one malloc arena."""
+    libc.one_malloc_arena()
+
+
+def settle() -> None:
+    """
+    After start: what was imported is never looked at again by the collector, and it runs rarely.
+
+    The machines hold no reference cycles; a collection over ten thousand peers would stop handshakes for 20 ms.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
+class Readiness:
+    """The one line to whoever started us: on a descriptor, once."""
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd = fd
+
+    def ready(self) -> None:
+        """Device and sockets are usable."""
+        self._say(READY)
+
+    def failed(self, message: str) -> None:
+        """The process will not become usable; *message* is for a person."""
+        self._say(f"error: {message}\n")
+
+    def _say(self, text: str) -> None:
+        if self._fd is not None:
+            with contextlib.suppress(OSError):  # the starter went away: nobody to tell
+                os.write(self._fd, text.encode()[:REPORT_LIMIT_BYTES])
+            os.close(self._fd)
+            self._fd = None
+
+
+def wait_for_report(fd: int) -> str | None:
+    """
+    Read what a child says of its start; None when it is ready, else what to tell a person.
+
+    Does not wait for ever: a child that dies closes the pipe.
+    """
+    said = b"".join(_until_closed(fd)).decode("utf-8", "replace")
+    if said.startswith(READY):
+        return None
+    return said.removeprefix("error: ").rstrip("\n") or "the process ended before it was ready, without a word"
+
+
+def _until_closed(fd: int) -> Iterator[bytes]:
+    while data := os.read(fd, REPORT_LIMIT_BYTES):
+        yield data
+
+
+def detach(keep_stderr: bool) -> Readiness | None:
+    """
+    Fork: in the child returns its `Readiness`; in the parent None when the child is usable.
+
+    Args:
+        keep_stderr: the child goes on writing to the starter's stdout and stderr (LOG_LEVEL was given), as wireguard-go's does.
+
+    Raises:
+        SystemExit: in the parent, 1, when the child failed; its message was written to stderr.
+    """
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.fork():
+        os.close(writing)
+        failure = wait_for_report(reading)
+        os.close(reading)
+        if failure is not None:
+            sys.stderr.write(f"{failure}\n")
+            raise SystemExit(1)
+        return None
+    os.close(reading)
+    os.setsid()
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0,) if keep_stderr else (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+    return Readiness(writing)
