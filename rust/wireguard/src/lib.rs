@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod allowed_ips;
 pub mod constants;
 pub mod replay;
 pub mod timers;
