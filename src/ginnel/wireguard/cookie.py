@@ -1,14 +1,14 @@
 """
 MAC1, MAC2 and cookies, from the side that sends handshake messages.
 
-Every handshake message ends with two macs. mac1 is keyed by the public key of the receiver: it shows that the sender knows whom it
-is talking to, and costs a receiver one hash to check. mac2 is keyed by a cookie: a receiver under load answers with one
-(sealed to the mac1 of the message it answers, so that only who saw that message can have made it), and whoever shows it as mac2 in the next
-message has proved that it can receive at its address.
+Every handshake message ends with two macs. mac1 is keyed by the public key of the receiver: it shows that the sender
+knows whom it is talking to, and costs a receiver one hash to check. mac2 is keyed by a cookie: a receiver under load
+answers with one (sealed to the mac1 of the message it answers, so that only who saw that message can have made it), and
+whoever shows it as mac2 in the next message has proved that it can receive at its address.
 
-`Stamps` is what we keep per peer for that: the two keys, the last mac1 sent, the cookie. A cookie reply is taken only while a mac1
-waits for one, and one reply per mac1: a second is refused. It changes nothing else; the machine moves neither endpoint nor timers
-on one, since it is not authenticated by the peer's identity.
+`Stamps` is what we keep per peer for that: the two keys, the last mac1 sent, the cookie. A cookie reply is taken only
+while a mac1 waits for one, and one reply per mac1: a second is refused. It changes nothing else; the machine moves
+neither endpoint nor timers on one, since it is not authenticated by the peer's identity.
 
 *Issuing* cookies and judging the macs of what arrives is the engine's gate, which must do both before Python sees a byte.
 

@@ -6,22 +6,23 @@ Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s, step by step: the two messages of WireGua
         -> e, es, s, ss, {timestamp}           create_initiation | consume_static + consume_payload
         <- e, ee, se, psk, {}                  create_response   | consume_response
 
-Two running values go through it: `chain`, a secret into which every Diffie-Hellman result is mixed, and `hash`, public, into which
-everything sent is mixed, so that both sides agree on all of it or no tag opens. As in the paper:
+Two running values go through it: `chain`, a secret into which every Diffie-Hellman result is mixed, and `hash`, public,
+into which everything sent is mixed, so that both sides agree on all of it or no tag opens. As in the paper:
 
-    mix e          chain = KDF1(chain, e);  hash = HASH(hash, e)       (an ephemeral also keys the chain, as Noise has it with a PSK)
+    mix e          chain = KDF1(chain, e);  hash = HASH(hash, e)       (the chain too, as in all PSK patterns)
     mix DH         chain, key = KDF2(chain, dh)
     seal           ciphertext = AEAD(key, 0, plaintext, hash);  hash = HASH(hash, ciphertext)
     mix psk        chain, tau, key = KDF3(chain, psk);  hash = HASH(hash, tau)
     split          KDF2(chain, "") = (initiator's sending key, responder's sending key)
 
 Rules:
-- Functions only: what a step needs comes in, what the next one needs goes out. A caller that gets an exception has lost nothing and changed nothing.
+- Functions only: what a step needs comes in, what the next one needs goes out. A caller that gets an exception has lost
+  nothing and changed nothing.
 - Secrets are opaque handles of the engine, zeroed when the last reference drops; no byte of a key is ever seen here.
-- A Diffie-Hellman result of zero (a low-order point) is `ZeroSecret`, at every one of them; a tag that does not open, or a static key
-  that is not ours to talk to, is `AuthenticationFailed`.
-- Prologue and payloads are arguments, so the published Noise vectors run through these very functions; WireGuard fixes the prologue to its
-  identifier, the first payload to a timestamp, the second to nothing.
+- A Diffie-Hellman result of zero (a low-order point) is `ZeroSecret`, at every one of them; a tag that does not open, or
+  a static key that is not ours to talk to, is `AuthenticationFailed`.
+- Prologue and payloads are arguments, so the published Noise vectors run through these very functions; WireGuard fixes
+  the prologue to its identifier, the first payload to a timestamp, the second to nothing.
 
 The static-static result is the caller's to keep: it is the same for every handshake with a peer.
 

@@ -6,12 +6,12 @@ The handshake's timers: one table of armed deadlines for all peers of an interfa
     THROTTLED             a handshake was wanted within 5 s of the last handshake message: start it when those have passed
     RECOVERY              after a restart: speak first to a peer that was active just before it
 
-The first two are the paper's; the engine holds the other three of its five, which data packets drive (ARCHITECTURE.md). The last two are
-ours: they hold a wish that the kernel drops and waits to hear again with the next packet.
+The first two are the paper's; the engine holds the other three of its five, which data packets drive (ARCHITECTURE.md).
+The last two are ours: they hold a wish that the kernel drops and waits to hear again with the next packet.
 
-A heap finds the next deadline. Deadlines mostly move later (ZERO_KEY_MATERIAL with each session), and a heap has no cheap way to move
-an entry, so an entry that comes up too early is put back at its true time, and thousands of handshakes a second do not grow it.
-What cancelling leaves behind is swept out when it outnumbers what is armed.
+A heap finds the next deadline. Deadlines mostly move later (ZERO_KEY_MATERIAL with each session), and a heap has no cheap
+way to move an entry, so an entry that comes up too early is put back at its true time, and thousands of handshakes a
+second do not grow it. What cancelling leaves behind is swept out when it outnumbers what is armed.
 
 Source: the kernel's timers.c; WireGuard paper 6.
 """
