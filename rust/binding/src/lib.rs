@@ -6,9 +6,11 @@
 use pyo3::prelude::*;
 
 mod crypto;
+mod engine;
 
 #[pymodule(gil_used = false)]
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    crypto::register(m)
+    crypto::register(m)?;
+    engine::register(m)
 }

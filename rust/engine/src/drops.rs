@@ -1,0 +1,98 @@
+//! Why packets are dropped: one closed list, one counter each.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// Each dropped packet has exactly one of these.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Drop { $($(#[$doc])* $variant,)* }
+
+        impl Drop {
+            /// Names as they are shown, in the order of the variants.
+            pub const NAMES: &'static [&'static str] = &[$($name,)*];
+        }
+    };
+}
+
+reasons! {
+    /// From the device: neither IPv4 nor IPv6, or a header that contradicts its length.
+    NotIp = "not_ip",
+    /// From the device: no peer's allowed IPs cover the destination (answered with ICMP).
+    NoPeer = "no_peer",
+    /// From the device: the peer has no endpoint yet (answered with ICMP).
+    NoEndpoint = "no_endpoint",
+    /// From the device: a super-packet that its own header does not describe.
+    Malformed = "malformed",
+    /// Waiting for a session: the oldest gives way when 128 wait.
+    StagedOverflow = "staged_overflow",
+    /// Waiting for a session that did not come within 90 s, or the interface went down.
+    StagedPurged = "staged_purged",
+    /// The interface is down.
+    Down = "down",
+    /// The kernel refused to send (no route, prohibited, no memory).
+    SendFailed = "send_failed",
+    /// The session's counter is used up.
+    CounterLimit = "counter_limit",
+    /// From the network: longer than any datagram of ours.
+    Truncated = "truncated",
+    /// From the network: not a message of the protocol.
+    UnknownType = "unknown_type",
+    /// From the network: a length that the type does not have.
+    BadLength = "bad_length",
+    /// From the network: an index that no handshake or session of ours has.
+    UnknownIndex = "unknown_index",
+    /// A handshake message whose MAC1 is not for our key.
+    BadMac1 = "bad_mac1",
+    /// A handshake message while the interface has no private key.
+    NoPrivateKey = "no_private_key",
+    /// A handshake message from a source over its share.
+    RateLimited = "rate_limited",
+    /// A handshake message that was answered with a cookie.
+    CookieAsked = "cookie_asked",
+    /// The queue of handshakes is full.
+    Overload = "overload",
+    /// A data message under a session that is over 180 s old.
+    SessionExpired = "session_expired",
+    /// A data message whose tag does not verify.
+    AuthenticationFailed = "authentication_failed",
+    /// A data message that was received before, or too long after its neighbours.
+    Replay = "replay",
+    /// A decrypted packet that is neither IPv4 nor IPv6, or shorter than it says.
+    InnerMalformed = "inner_malformed",
+    /// A decrypted packet whose source belongs to another peer, or to none.
+    SourceNotAllowed = "source_not_allowed",
+    /// The device refused the packet (it is down, or being deleted).
+    DeviceWrite = "device_write",
+    /// The kernel's socket buffer was full before we read (SO_RXQ_OVFL).
+    SocketOverflow = "socket_overflow",
+}
+
+/// The counters of one tunnel.
+pub struct Drops([AtomicU64; Drop::NAMES.len()]);
+
+impl Drops {
+    pub fn new() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+
+    pub fn count(&self, reason: Drop, packets: u64) {
+        self.0[reason as usize].fetch_add(packets, Ordering::Relaxed);
+    }
+
+    /// An absolute value, for the counter that the kernel keeps.
+    pub fn set(&self, reason: Drop, packets: u64) {
+        self.0[reason as usize].store(packets, Ordering::Relaxed);
+    }
+
+    pub fn read(&self) -> Vec<(&'static str, u64)> {
+        Drop::NAMES.iter().zip(&self.0).map(|(name, count)| (*name, count.load(Ordering::Relaxed))).collect()
+    }
+}
+
+impl Default for Drops {
+    fn default() -> Self {
+        Self::new()
+    }
+}

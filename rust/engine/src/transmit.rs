@@ -1,0 +1,568 @@
+//! The transmitting thread: device -> peer -> session -> sockets; and the data timers, since they end in a send.
+//!
+//! One turn: read packets from the device until none waits or the slab is full, splitting super-packets straight into the places they
+//! are sent from; group them by peer; for each group take counters (or stage, when there is no session), seal in place, and send
+//! everything with as few system calls as the sizes allow. The slab of one turn:
+//!
+//!     | 16 header | inner packet | zeros to 16 | 16 tag | 16 header | inner packet | ...
+//!       ^ type 4, index, counter                ^ written by sealing
+//!
+//! Neighbours in the slab that go to one peer leave as one segmented message with a single gather entry. Order within a peer is the
+//! order of reading; staged packets go before newer ones, which queue up behind them.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+use ginnel_crypto::{Job, TAG_SIZE};
+use ginnel_packet::icmp::{unreachable, Unreachable};
+use ginnel_packet::split::{split, SegmentSink};
+use ginnel_packet::virtio::VirtioNetHdr;
+use ginnel_packet::{ecn, ip};
+use ginnel_wireguard::constants::REKEY_TIMEOUT_JITTER_MAX_NS;
+
+use crate::drops::Drop;
+use crate::event::Need;
+use crate::peer::Peer;
+use crate::session::Session;
+use crate::sys::clock::boottime_ns;
+use crate::sys::poll::{Poll, Ready};
+use crate::sys::udp::{Outgoing, Pair, SendScratch, Udp, MAX_PIECES, MAX_SEGMENTS, MAX_UDP_PAYLOAD};
+use crate::tunnel::{is_source_error, Shared};
+use crate::{lock, read};
+
+pub(crate) const HEADER: usize = 16;
+const MESSAGE_DATA: u32 = 4;
+
+/// A read from the device is at most this long: virtio header and a full super-packet.
+const READ_BUFFER: usize = VirtioNetHdr::SIZE + 65_536;
+/// What one turn may fill. A super-packet grows when split (headers, padding, tags); with segments of 88 bytes, the smallest Linux
+/// makes, 64 KiB become 130 KiB.
+const SLAB: usize = 384 << 10;
+/// Another read is begun only while this much is free.
+const SLAB_RESERVE: usize = 192 << 10;
+/// Packets in one turn: enough to fill segmented sends, few enough that the first does not wait for the last.
+const TURN_PACKETS: usize = 128;
+/// ICMP answers: as many at once, and one more each so often (Linux: 1,000/s).
+const ICMP_BURST: u32 = 50;
+const ICMP_INTERVAL_NS: u64 = 1_000_000;
+
+const TAG_DEVICE: u64 = 1;
+const TAG_WAKE: u64 = 2;
+
+/// One packet in the slab, ready to be sealed.
+#[derive(Clone, Copy)]
+struct Placed {
+    /// Of the inner packet; the header is before it.
+    start: usize,
+    /// Padded.
+    len: usize,
+    /// Not padded; 0 for a keepalive.
+    inner_len: usize,
+    ecn: u8,
+}
+
+/// What goes to one peer in this turn.
+struct Group {
+    peer: Arc<Peer>,
+    packets: Vec<usize>,
+}
+
+/// Who pays for a message, for the counters.
+struct Owner {
+    peer: Arc<Peer>,
+    packets: u64,
+}
+
+struct Transmitter {
+    shared: Arc<Shared>,
+    read_buffer: Vec<u8>,
+    slab: Vec<u8>,
+    used: usize,
+    placed: Vec<Placed>,
+    groups: Vec<Group>,
+    group_count: usize,
+    jobs: Vec<Job>,
+    pieces: Vec<Range<usize>>,
+    /// By family: IPv4, IPv6.
+    outgoing: [Vec<Outgoing>; 2],
+    owners: [Vec<Owner>; 2],
+    scratch: SendScratch,
+    due: Vec<u32>,
+    jitter: Jitter,
+    icmp_tokens: u32,
+    icmp_refilled_ns: u64,
+}
+
+/// Up to a third of a second, so that two sides do not step on each other; need not be unpredictable.
+struct Jitter(u64);
+
+impl Jitter {
+    fn next_ns(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % (REKEY_TIMEOUT_JITTER_MAX_NS + 1)
+    }
+}
+
+/// Places segments one behind the other in the slab, with room for header, padding and tag.
+struct Placer<'a> {
+    slab: &'a mut [u8],
+    used: &'a mut usize,
+    placed: &'a mut Vec<Placed>,
+    mtu: usize,
+    ecn: u8,
+}
+
+impl SegmentSink for Placer<'_> {
+    fn place(&mut self, len: usize) -> Option<&mut [u8]> {
+        let padded = ip::padded_len(len, self.mtu);
+        let start = *self.used + HEADER;
+        let end = start + padded + TAG_SIZE;
+        if end > self.slab.len() {
+            return None;
+        }
+        self.slab[start + len..start + padded].fill(0);
+        self.placed.push(Placed { start, len: padded, inner_len: len, ecn: self.ecn });
+        *self.used = end;
+        Some(&mut self.slab[start..start + len])
+    }
+}
+
+pub(crate) fn run(shared: &Arc<Shared>) -> io::Result<()> {
+    let mut seed = [0; 8];
+    ginnel_crypto::entropy(&mut seed).map_err(io::Error::from)?;
+    let mut transmitter = Transmitter {
+        shared: shared.clone(),
+        read_buffer: vec![0; READ_BUFFER],
+        slab: vec![0; SLAB],
+        used: 0,
+        placed: Vec::new(),
+        groups: Vec::new(),
+        group_count: 0,
+        jobs: Vec::new(),
+        pieces: Vec::new(),
+        outgoing: [Vec::new(), Vec::new()],
+        owners: [Vec::new(), Vec::new()],
+        scratch: SendScratch::default(),
+        due: Vec::new(),
+        jitter: Jitter(u64::from_ne_bytes(seed) | 1),
+        icmp_tokens: ICMP_BURST,
+        icmp_refilled_ns: 0,
+    };
+    let poll = Poll::new()?;
+    poll.add(shared.device.as_raw_fd(), TAG_DEVICE)?;
+    poll.add(shared.transmit_wake.as_raw_fd(), TAG_WAKE)?;
+    transmitter.run(&poll)
+}
+
+impl Transmitter {
+    fn run(&mut self, poll: &Poll) -> io::Result<()> {
+        let shared = self.shared.clone();
+        let mut ready = Poll::no_ready();
+        while !shared.stop.load(Ordering::Acquire) {
+            let now_ns = boottime_ns();
+            if shared.dirty_flag.swap(false, Ordering::AcqRel) {
+                let dirty = std::mem::take(&mut *lock(&shared.dirty));
+                for peer in dirty {
+                    self.flush(peer, now_ns);
+                }
+            }
+            if shared.schedule.next_ns() <= now_ns {
+                self.expire(now_ns);
+            }
+            if self.collect(now_ns)? {
+                self.transmit(now_ns);
+                continue;
+            }
+            if shared.dirty_flag.load(Ordering::Acquire) {
+                continue;
+            }
+            let next_ns = shared.schedule.next_ns();
+            let timeout_ns = (next_ns != u64::MAX).then(|| next_ns.saturating_sub(boottime_ns()));
+            let count = poll.wait(timeout_ns, &mut ready)?;
+            for Ready { tag, broken } in &ready[..count] {
+                if *tag == TAG_WAKE {
+                    shared.transmit_wake.clear();
+                } else if *broken {
+                    return Err(io::Error::from_raw_os_error(libc::EBADFD));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads from the device into the slab, grouped by peer; false when nothing waited.
+    fn collect(&mut self, now_ns: u64) -> io::Result<bool> {
+        let shared = self.shared.clone();
+        let header_size = if shared.device.vnet_hdr { VirtioNetHdr::SIZE } else { 0 };
+        let mtu = shared.mtu.load(Ordering::Relaxed);
+        self.begin();
+        let mut any = false;
+        let tables = read(&shared.tables);
+        while SLAB - self.used >= SLAB_RESERVE && self.placed.len() < TURN_PACKETS {
+            let length = match shared.device.read(&mut self.read_buffer) {
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            any = true;
+            let header = if header_size == 0 { VirtioNetHdr::default() } else {
+                VirtioNetHdr::parse(&self.read_buffer).unwrap_or_default()
+            };
+            let packet = &self.read_buffer[header_size.min(length)..length];
+            let Some(destination) = ip::destination(packet) else {
+                shared.drops.count(Drop::NotIp, 1);
+                continue;
+            };
+            let Some(peer) = tables.allowed.lookup(destination).and_then(|id| tables.peers.get(&id)) else {
+                shared.drops.count(Drop::NoPeer, 1);
+                let packet = packet.to_vec();
+                self.answer_unreachable(&packet, now_ns);
+                continue;
+            };
+            let (before_used, before_placed) = (self.used, self.placed.len());
+            let mut placer = Placer {
+                slab: &mut self.slab,
+                used: &mut self.used,
+                placed: &mut self.placed,
+                mtu,
+                ecn: ecn::outer_ecn(packet),
+            };
+            if split(&header, packet, &mut placer).is_err() {
+                self.used = before_used;
+                self.placed.truncate(before_placed);
+                shared.drops.count(Drop::Malformed, 1);
+                continue;
+            }
+            let group = group_of(&mut self.groups, &mut self.group_count, peer);
+            group.packets.extend(before_placed..self.placed.len());
+        }
+        Ok(any)
+    }
+
+    fn begin(&mut self) {
+        self.used = 0;
+        self.placed.clear();
+        self.group_count = 0;
+        self.pieces.clear();
+        for family in 0..2 {
+            self.outgoing[family].clear();
+            self.owners[family].clear();
+        }
+    }
+
+    /// Seals and sends what `collect` has grouped.
+    fn transmit(&mut self, now_ns: u64) {
+        let pair = self.shared.sockets();
+        let groups = std::mem::take(&mut self.groups);
+        for group in &groups[..self.group_count] {
+            self.seal_group(group, pair.as_deref(), now_ns, false);
+        }
+        // Put back: the vectors inside are reused, the peers are let go.
+        self.groups = groups;
+        self.send(pair.as_deref());
+    }
+
+    /// One peer's packets: counters, headers, sealing, messages. What cannot go now is staged (unless it comes from there).
+    fn seal_group(&mut self, group: &Group, pair: Option<&Pair>, now_ns: u64, from_staged: bool) {
+        let shared = self.shared.clone();
+        let peer = &group.peer;
+        let (session, first_counter, to, source) = {
+            let mut state = lock(&peer.state);
+            if pair.is_none() {
+                shared.drops.count(Drop::Down, group.packets.len() as u64);
+                return;
+            }
+            let Some(to) = state.endpoint else {
+                drop(state);
+                shared.drops.count(Drop::NoEndpoint, group.packets.len() as u64);
+                for &index in &group.packets {
+                    let placed = self.placed[index];
+                    let packet = self.slab[placed.start..placed.start + placed.inner_len].to_vec();
+                    self.answer_unreachable(&packet, now_ns);
+                }
+                return;
+            };
+            let count = group.packets.len() as u64;
+            let ready = if from_staged || state.staged.is_empty() {
+                let session: Option<Arc<Session>> = state.sendable(now_ns).cloned();
+                session.and_then(|session| session.reserve(count).map(|first| (session, first)))
+            } else {
+                None
+            };
+            let Some((session, first_counter)) = ready else {
+                for &index in &group.packets {
+                    let placed = self.placed[index];
+                    if state.stage(&self.slab[placed.start..placed.start + placed.inner_len]) {
+                        shared.drops.count(Drop::StagedOverflow, 1);
+                    }
+                }
+                if state.sendable(now_ns).is_some() {
+                    // Behind others that wait to go out: they are sent together, in order.
+                    drop(state);
+                    shared.mark_dirty(peer.id);
+                } else {
+                    shared.ask(peer, &mut state, Need::Packets);
+                }
+                return;
+            };
+            let source = state.source;
+            state.timers.any_authenticated_sent(now_ns);
+            state.timers.any_traversal(now_ns);
+            if group.packets.iter().any(|&index| self.placed[index].inner_len > 0) {
+                let jitter_ns = self.jitter.next_ns();
+                state.timers.data_sent(now_ns, jitter_ns);
+            }
+            shared.arm(peer, &mut state);
+            if session.is_ageing_on_send(now_ns) {
+                shared.ask(peer, &mut state, Need::Ageing);
+            }
+            (session, first_counter, to, source)
+        };
+        self.jobs.clear();
+        for (&index, counter) in group.packets.iter().zip(first_counter..) {
+            let Placed { start, len, .. } = self.placed[index];
+            let header = &mut self.slab[start - HEADER..start];
+            header[..4].copy_from_slice(&MESSAGE_DATA.to_le_bytes());
+            header[4..8].copy_from_slice(&session.remote_index.to_le_bytes());
+            header[8..].copy_from_slice(&counter.to_le_bytes());
+            self.jobs.push(Job { counter, start, len });
+        }
+        session.sending.seal_many(&mut self.slab, &self.jobs);
+        peer.counters.last_send_ns.store(now_ns, Ordering::Relaxed);
+        if let Some(socket) = pair.and_then(|pair| pair.of(&to)) {
+            self.queue(group, socket, to, source);
+        } else {
+            shared.drops.count(Drop::SendFailed, group.packets.len() as u64);
+        }
+    }
+
+    /// Cuts one peer's sealed packets into messages: runs of one size and one ECN, a shorter packet ends its run.
+    fn queue(&mut self, group: &Group, socket: &Udp, to: std::net::SocketAddr, source: Option<std::net::IpAddr>) {
+        let family = usize::from(socket.is_v6());
+        let mut at = 0;
+        while at < group.packets.len() {
+            let first = self.placed[group.packets[at]];
+            let segment = HEADER + first.len + TAG_SIZE;
+            let may_segment = socket.may_segment(segment);
+            let first_piece = self.pieces.len();
+            let (mut bytes, mut packets) = (0, 0);
+            while let Some(&index) = group.packets.get(at) {
+                let Placed { start, len, ecn, .. } = self.placed[index];
+                let (from, size) = (start - HEADER, HEADER + len + TAG_SIZE);
+                let joins = packets == 0
+                    || (may_segment
+                        && packets < MAX_SEGMENTS
+                        && size <= segment
+                        && bytes + size <= MAX_UDP_PAYLOAD
+                        && ecn == first.ecn);
+                if !joins {
+                    break;
+                }
+                let count = self.pieces.len() - first_piece;
+                match self.pieces[first_piece..].last_mut() {
+                    Some(last) if last.end == from => last.end = from + size,
+                    _ if count == MAX_PIECES => break,
+                    _ => self.pieces.push(from..from + size),
+                }
+                bytes += size;
+                packets += 1;
+                at += 1;
+                if size < segment {
+                    break;
+                }
+            }
+            self.outgoing[family].push(Outgoing {
+                to,
+                source,
+                tos: first.ecn,
+                segment: if packets > 1 { segment } else { 0 },
+                bytes,
+                pieces: first_piece..self.pieces.len(),
+            });
+            self.owners[family].push(Owner { peer: group.peer.clone(), packets: packets as u64 });
+        }
+    }
+
+    fn send(&mut self, pair: Option<&Pair>) {
+        let Some(pair) = pair else { return };
+        for (family, socket) in [pair.v4.as_ref(), pair.v6.as_ref()].into_iter().enumerate() {
+            let Some(socket) = socket else { continue };
+            let mut at = 0;
+            while at < self.outgoing[family].len() {
+                let waiting = &self.outgoing[family][at..];
+                match socket.send_many(&self.slab, &self.pieces, waiting, &mut self.scratch) {
+                    Ok(sent) => {
+                        for (message, owner) in waiting.iter().zip(&self.owners[family][at..]).take(sent) {
+                            owner.peer.counters.tx_bytes.fetch_add(message.bytes as u64, Ordering::Relaxed);
+                            owner.peer.counters.tx_packets.fetch_add(owner.packets, Ordering::Relaxed);
+                        }
+                        at += sent.max(1);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => {
+                        self.send_refused(socket, family, at, &error);
+                        at += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The kernel refused a message: without segmentation, or without the sticky source, it may take it; else it is lost and counted.
+    fn send_refused(&mut self, socket: &Udp, family: usize, at: usize, error: &io::Error) {
+        let message = self.outgoing[family][at].clone();
+        let peer = self.owners[family][at].peer.clone();
+        let mut source = message.source;
+        if source.is_some() && is_source_error(error) {
+            source = None;
+            lock(&peer.state).source = None;
+        } else if message.segment != 0 && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE)) {
+            socket.refuse_segments(message.segment, error);
+        } else {
+            self.shared.drops.count(Drop::SendFailed, self.owners[family][at].packets);
+            return;
+        }
+        let size = if message.segment == 0 { message.bytes } else { message.segment };
+        let mut singles = Vec::new();
+        let mut datagrams = Vec::new();
+        for piece in &self.pieces[message.pieces.clone()] {
+            for from in piece.clone().step_by(size) {
+                let datagram = from..(from + size).min(piece.end);
+                let pieces = datagrams.len()..datagrams.len() + 1;
+                singles.push(Outgoing { source, segment: 0, bytes: datagram.len(), pieces, ..message.clone() });
+                datagrams.push(datagram);
+            }
+        }
+        let mut rest = &singles[..];
+        while let Some(first) = rest.first() {
+            match socket.send_many(&self.slab, &datagrams, rest, &mut self.scratch) {
+                Ok(sent) => {
+                    let bytes: usize = rest[..sent].iter().map(|single| single.bytes).sum();
+                    peer.counters.tx_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+                    peer.counters.tx_packets.fetch_add(sent as u64, Ordering::Relaxed);
+                    rest = &rest[sent.max(1)..];
+                }
+                Err(again) if again.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    debug_assert!(first.bytes > 0);
+                    self.shared.drops.count(Drop::SendFailed, 1);
+                    rest = &rest[1..];
+                }
+            }
+        }
+    }
+
+    /// Sends what waits for a session, oldest first; asks for one when there is none.
+    fn flush(&mut self, peer: u32, now_ns: u64) {
+        let shared = self.shared.clone();
+        let Ok(peer) = shared.peer(peer) else { return };
+        let pair = shared.sockets();
+        let mtu = shared.mtu.load(Ordering::Relaxed);
+        loop {
+            self.begin();
+            {
+                let mut state = lock(&peer.state);
+                let Some(front) = state.staged.front() else { return };
+                if pair.is_none() || state.endpoint.is_none() {
+                    let packets = state.staged.iter().filter(|packet| !packet.is_empty()).count();
+                    state.staged.clear();
+                    let reason = if pair.is_none() { Drop::Down } else { Drop::NoEndpoint };
+                    shared.drops.count(reason, packets as u64);
+                    return;
+                }
+                if state.sendable(now_ns).is_none() {
+                    let need = if front.is_empty() { Need::Keepalive } else { Need::Packets };
+                    shared.ask(&peer, &mut state, need);
+                    return;
+                }
+                while let Some(packet) = state.staged.front() {
+                    let mut placer = Placer {
+                        slab: &mut self.slab,
+                        used: &mut self.used,
+                        placed: &mut self.placed,
+                        mtu,
+                        ecn: ecn::outer_ecn(packet),
+                    };
+                    let Some(place) = placer.place(packet.len()) else { break };
+                    place.copy_from_slice(packet);
+                    state.staged.pop_front();
+                }
+            }
+            let group = Group { peer: peer.clone(), packets: (0..self.placed.len()).collect() };
+            self.seal_group(&group, pair.as_deref(), now_ns, true);
+            self.send(pair.as_deref());
+        }
+    }
+
+    /// Data timers that have come.
+    fn expire(&mut self, now_ns: u64) {
+        let shared = self.shared.clone();
+        let mut due = std::mem::take(&mut self.due);
+        shared.schedule.due(now_ns, &mut due);
+        for id in due.drain(..) {
+            let Ok(peer) = shared.peer(id) else { continue };
+            let speak = {
+                let mut state = lock(&peer.state);
+                state.scheduled_ns = 0;
+                let expired = state.timers.expire(now_ns);
+                if expired.new_handshake {
+                    state.source = None;
+                    shared.ask(&peer, &mut state, Need::Silent);
+                }
+                let speak = expired.keepalive || expired.persistent;
+                if speak {
+                    state.stage_keepalive();
+                }
+                shared.arm(&peer, &mut state);
+                speak
+            };
+            if speak {
+                self.flush(id, now_ns);
+            }
+        }
+        self.due = due;
+    }
+
+    /// Tells the sender on this host that nobody is there, as the kernel does; limited, as the kernel does.
+    fn answer_unreachable(&mut self, packet: &[u8], now_ns: u64) {
+        let refill = now_ns.saturating_sub(self.icmp_refilled_ns) / ICMP_INTERVAL_NS;
+        if refill > 0 {
+            self.icmp_tokens = ICMP_BURST.min(self.icmp_tokens.saturating_add(u32::try_from(refill).unwrap_or(u32::MAX)));
+            self.icmp_refilled_ns = now_ns;
+        }
+        if self.icmp_tokens == 0 {
+            return;
+        }
+        let mut answer = [0; 1280];
+        let Some(length) = unreachable(packet, Unreachable::HostUnreachable, None, &mut answer) else { return };
+        self.icmp_tokens -= 1;
+        let header = VirtioNetHdr::default().to_bytes();
+        let header = if self.shared.device.vnet_hdr { &header[..] } else { &[] };
+        let slices = [io::IoSlice::new(header), io::IoSlice::new(&answer[..length])];
+        if self.shared.device.write(&slices).is_err() {
+            self.shared.drops.count(Drop::DeviceWrite, 1);
+        }
+    }
+}
+
+/// The group of *peer* in this turn; most often the last one. Vectors of former turns are reused.
+fn group_of<'a>(groups: &'a mut Vec<Group>, count: &mut usize, peer: &Arc<Peer>) -> &'a mut Group {
+    let found = groups[..*count].iter().rposition(|group| Arc::ptr_eq(&group.peer, peer));
+    let at = found.unwrap_or_else(|| {
+        if *count == groups.len() {
+            groups.push(Group { peer: peer.clone(), packets: Vec::new() });
+        } else {
+            groups[*count].peer = peer.clone();
+            groups[*count].packets.clear();
+        }
+        *count += 1;
+        *count - 1
+    });
+    &mut groups[at]
+}
