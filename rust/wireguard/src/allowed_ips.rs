@@ -55,6 +55,8 @@ enum Link {
 struct Node {
     /// The prefix of `depth` bits that everything below shares; the rest is zero.
     base: u128,
+    /// `depth` ones from the top.
+    mask: u128,
     children: u64,
     prefixes: u64,
     /// First the children in the order of their bits, then the prefixes (always entries) in the order of theirs.
@@ -75,6 +77,8 @@ struct Entry<P> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key {
     bits: u128,
+    /// `len` ones from the top.
+    mask: u128,
     len: u8,
     v4: bool,
 }
@@ -260,12 +264,13 @@ impl<P: Copy + Eq + Hash> Table<P> {
                     self.nodes[index].set(place, grown);
                     return link;
                 }
-                Key { bits: node.base, len: node.depth, v4: key.v4 }
+                Key { bits: node.base, mask: node.mask, len: node.depth, v4: key.v4 }
             }
         };
         // They part somewhere: a node at the last step that they share, with both inside.
         let depth = key.shared_with(there) / STEP * STEP;
-        let node = Node { base: masked(key.bits, depth), depth, ..Node::default() };
+        let mask = masked(u128::MAX, depth);
+        let node = Node { base: key.bits & mask, mask, depth, ..Node::default() };
         let parting = Link::Node(self.nodes.add(node));
         self.grow(parting, there, link);
         self.grow(parting, key, new)
@@ -367,8 +372,7 @@ enum Place {
 impl Node {
     #[inline]
     fn contains(&self, addr: u128) -> bool {
-        // depth is at most 126, so the shift is never the whole width but for depth 0, where everything is inside.
-        self.depth == 0 || (addr ^ self.base) >> (128 - self.depth) == 0
+        (addr ^ self.base) & self.mask == 0
     }
 
     /// The next `STEP` bits of an address inside this node (zeros beyond its end).
@@ -435,7 +439,8 @@ impl Key {
             IpAddr::V6(addr) => (addr.to_bits(), 128, false),
         };
         let len = cidr.min(width);
-        Self { bits: masked(bits, len), len, v4 }
+        let mask = masked(u128::MAX, len);
+        Self { bits: bits & mask, mask, len, v4 }
     }
 
     fn addr(self) -> IpAddr {
@@ -448,7 +453,7 @@ impl Key {
 
     #[inline]
     fn contains(self, addr: u128) -> bool {
-        self.len == 0 || (addr ^ self.bits) >> (128 - self.len) == 0
+        (addr ^ self.bits) & self.mask == 0
     }
 
     /// How many leading bits two prefixes share: at most the shorter of them.
@@ -770,7 +775,7 @@ mod tests {
     }
 
     fn addr_of(v4: bool, bits: u128) -> IpAddr {
-        Key { bits, len: 0, v4 }.addr()
+        Key { bits, mask: 0, len: 0, v4 }.addr()
     }
 
     /// As the kernel's own random test does it: 2,000 peers of 400 random prefixes and 100 variations of earlier ones each.
