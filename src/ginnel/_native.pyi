@@ -187,6 +187,11 @@ class Tunnel:
     def id(self) -> int: ...
     @property
     def name(self) -> str: ...
+    @property
+    def tun_fd(self) -> int:
+        """The TUN descriptor, still owned by the engine: for TUNGETDEVNETNS and the like, never to be closed."""
+    @property
+    def is_up(self) -> bool: ...
     def close(self) -> None:
         """Stop both threads, close the sockets and the device (which deletes it)."""
     # -- interface
