@@ -26,7 +26,7 @@
 
 use std::ops::Range;
 
-use crate::checksum::{self, Sum};
+use crate::checksum;
 use crate::ip::{self, Ip};
 use crate::split::{
     put, tcp_header_len, ACK, PSH, TCP_CHECKSUM, UDP_CHECKSUM, UDP_HEADER,
@@ -344,11 +344,11 @@ fn mend(slab: &mut [u8], item: &Item, segment: &Segment) -> Option<VirtioNetHdr>
             put(header, 10, [0, 0]);
             let check = checksum::sum(&header[..transport]).checksum();
             put(header, 10, check);
-            checksum::pseudo(&header[12..20], segment.protocol)
+            checksum::pseudo(ip::v4_addresses(header)?, segment.protocol)
         }
         Ip::V6 => {
             put(header, 4, ((item.total - ip::V6_HEADER) as u16).to_be_bytes());
-            checksum::pseudo(&header[8..40], segment.protocol)
+            checksum::pseudo(ip::v6_addresses(header)?, segment.protocol)
         }
     };
     let length = (item.total - transport) as u16;
@@ -376,15 +376,19 @@ fn mend(slab: &mut [u8], item: &Item, segment: &Segment) -> Option<VirtioNetHdr>
     })
 }
 
-/// Both checksums of a candidate.
+/// Whether both checksums of a candidate are right.
 fn intact(packet: &[u8], segment: &Segment) -> bool {
-    let (addresses, header_ok) = match segment.ip {
-        Ip::V4 => (12..20, checksum::sum(&packet[..segment.transport]).verifies()),
-        Ip::V6 => (8..40, true),
+    let pseudo = match segment.ip {
+        Ip::V4 => {
+            let header = packet.first_chunk::<{ ip::V4_HEADER }>().filter(|h| checksum::sum_fixed(h).verifies());
+            header.and_then(|h| h.last_chunk()).map(|a: &[u8; 8]| checksum::pseudo(a, segment.protocol))
+        }
+        Ip::V6 => ip::v6_addresses(packet).map(|a| checksum::pseudo(a, segment.protocol)),
     };
-    let length = (packet.len() - segment.transport) as u16;
-    let sum: Sum = checksum::pseudo(&packet[addresses], segment.protocol).word(length);
-    header_ok && sum.bytes(&packet[segment.transport..]).verifies()
+    match (pseudo, packet.get(segment.transport..)) {
+        (Some(pseudo), Some(transport)) => pseudo.word(transport.len() as u16).bytes(transport).verifies(),
+        _ => false,
+    }
 }
 
 fn set_of(flow: &Flow) -> usize {

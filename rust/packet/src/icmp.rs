@@ -17,7 +17,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::checksum::{self, Sum};
+use crate::checksum;
 use crate::ip::{self, Fragment, Ip};
 
 /// The longest answer: IPv6's minimum MTU (RFC 4443 3.1).
@@ -153,7 +153,7 @@ fn build_v6(packet: &[u8], why: Unreachable, from: Ipv6Addr, to: Ipv6Addr, out: 
     out[41] = code;
     out[44..48].copy_from_slice(&mtu.to_be_bytes());
     out[HEADERS..total].copy_from_slice(&packet[..quote]);
-    let pseudo: Sum = checksum::pseudo(&out[8..40], ip::PROTO_ICMPV6).word(payload);
+    let pseudo = checksum::sum(&out[8..ip::V6_HEADER]).word(ip::PROTO_ICMPV6 as u16).word(payload);
     let check = pseudo.bytes(&out[ip::V6_HEADER..total]).checksum();
     out[42..44].copy_from_slice(&check);
     total
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(ip::destination(&got), Some("fd00::1".parse().unwrap()));
         assert_eq!((&got[40..42], &got[44..48]), (&[1, 3][..], &[0; 4][..]));
         assert_eq!(&got[48..], &packet);
-        assert!(checksum::pseudo(&got[8..40], 58).word(56).bytes(&got[40..]).verifies());
+        assert!(checksum::sum(&got[8..40]).word(58).word(56).bytes(&got[40..]).verifies());
     }
 
     #[test]
@@ -259,7 +259,7 @@ mod tests {
             assert_eq!(ip::total_len(&four), Ok(four.len()));
             let six = answer(&v6(17, "fd00::1", "fd00::9", &vec![7; body]), HOST, None).unwrap();
             assert_eq!(six.len(), (48 + 40 + body).min(1280));
-            let sum = checksum::pseudo(&six[8..40], 58).word((six.len() - 40) as u16);
+            let sum = checksum::sum(&six[8..40]).word(58).word((six.len() - 40) as u16);
             assert!(sum.bytes(&six[40..]).verifies());
         }
         let mut padded = v4(17, 0, A, B, &[1; 8]);

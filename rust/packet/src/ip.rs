@@ -27,6 +27,18 @@ pub(crate) const V4_HEADER: usize = 20;
 /// The fixed part of an IPv6 header.
 pub(crate) const V6_HEADER: usize = 40;
 
+/// Both addresses of a packet that has its fixed header, as they lie there: what a pseudo-header sums.
+#[inline]
+pub(crate) fn v4_addresses(packet: &[u8]) -> Option<&[u8; 8]> {
+    packet.first_chunk::<V4_HEADER>()?.last_chunk()
+}
+
+/// Likewise for IPv6.
+#[inline]
+pub(crate) fn v6_addresses(packet: &[u8]) -> Option<&[u8; 32]> {
+    packet.first_chunk::<V6_HEADER>()?.last_chunk()
+}
+
 /// Which Internet Protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ip {

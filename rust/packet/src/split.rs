@@ -129,11 +129,15 @@ impl<'a> Super<'a> {
         }
         let (ip_sum, id, pseudo) = match at.ip {
             Ip::V4 => {
+                let addresses = ip::v4_addresses(packet).ok_or(SplitError::Malformed)?;
                 let sum = checksum::sum(&packet[..2]).bytes(&packet[6..10]).bytes(&packet[12..at.transport]);
                 let id = u16::from_be_bytes([packet[4], packet[5]]);
-                (sum, id, checksum::pseudo(&packet[12..20], protocol))
+                (sum, id, checksum::pseudo(addresses, protocol))
             }
-            Ip::V6 => (Sum::new(), 0, checksum::pseudo(&packet[8..40], protocol)),
+            Ip::V6 => {
+                let addresses = ip::v6_addresses(packet).ok_or(SplitError::Malformed)?;
+                (Sum::new(), 0, checksum::pseudo(addresses, protocol))
+            }
         };
         Ok(Self { packet, at, headers: at.transport + length, size: hdr.gso_size as usize, ip_sum, id, pseudo })
     }
