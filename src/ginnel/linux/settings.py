@@ -1,0 +1,36 @@
+"""sysctl through /proc/sys: read first, written only where needed, in the network namespace of the process."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from ginnel.errors import KernelError
+
+_ROOT = Path("/proc/sys")
+
+
+class ProcSettings:
+    """`host.Settings`."""
+
+    def read(self, name: str) -> str | None:
+        """See `host.Settings`."""
+        try:
+            return self._path(name).read_text("ascii").strip()
+        except OSError:
+            return None
+
+    def write(self, name: str, value: str) -> None:
+        """See `host.Settings`."""
+        try:
+            self._path(name).write_text(value, "ascii")
+        except OSError as error:
+            hint = (
+                "/proc/sys is read-only here, as containers have it: set it where the container is started"
+                if (error.errno == errno.EROFS)
+                else "this needs root"
+            )
+            raise KernelError(f"sysctl -q {name}={value}", error.errno or errno.EIO, hint) from None
+
+    def _path(self, name: str) -> Path:
+        return _ROOT.joinpath(*name.split("."))
