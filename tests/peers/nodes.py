@@ -209,11 +209,13 @@ class Userspace:
     underlay: str
     log: Path
     environment: dict[str, str] = field(default_factory=dict)
+    #: Another program than the one that PROGRAMS has under *kind*.
+    program: list[str] | None = None
     process: subprocess.Popen[Any] | None = None
 
     def start(self) -> None:
         """Run it, and wait until its socket answers."""
-        program = PROGRAMS[self.kind]
+        program = self.program or PROGRAMS[self.kind]
         environment = {**os.environ, "LOG_LEVEL": "verbose" if self.kind == "wireguard-go" else "debug", **self.environment}
         with self.log.open("ab") as log:
             self.process = self.space.popen(

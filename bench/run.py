@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""
+`make bench`: every implementation on the same bed, in turns, medians and ratios in one table.
+
+    bench/run.py [--scene NAME ...] [--impl NAME ...] [--rounds N] [--seconds S] [--quick] [--no-save]
+
+A round measures every implementation once; the next round begins with the next one, so that nobody is always first. A figure is the
+median of its rounds; the spread is the distance from the lowest to the highest, as a share of the median. Ratios are to wireguard-go in
+the same run. Results with all rounds and the machine go to bench/results/<date>-<scene>.json, the table to bench/results/<date>.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from bed import BUILDERS, Bed, Implementation
+from machine import facts
+from scenes import SCENES, Figures, Metric, Scene
+
+RESULTS = Path(__file__).resolve().parent / "results"
+REFERENCE = "wireguard-go"
+
+Rounds = dict[str, list[Figures]]
+
+
+def measure(bed: Bed, scene: Scene, implementations: list[Implementation], rounds: int, seconds: float) -> Rounds:
+    """All rounds of one scene."""
+    taking_part = [one for one in implementations if one.name not in scene.without]
+    results: Rounds = {one.name: [] for one in taking_part}
+    for number in range(rounds):
+        shift = number % len(taking_part)
+        for implementation in taking_part[shift:] + taking_part[:shift]:
+            figures = scene.measure(bed, implementation, seconds)
+            results[implementation.name].append(figures)
+            shown = "  ".join(f"{name} {value:.3g}" for name, value in figures.items())
+            print(f"  {scene.name} {number + 1}/{rounds} {implementation.name:<13} {shown}", file=sys.stderr)
+    return results
+
+
+def median(rounds: list[Figures], metric: Metric) -> float:
+    """The figure."""
+    return statistics.median(figures[metric.name] for figures in rounds)
+
+
+def spread(rounds: list[Figures], metric: Metric) -> float:
+    """Lowest to highest, as a share of the median."""
+    values = [figures[metric.name] for figures in rounds]
+    middle = statistics.median(values)
+    return (max(values) - min(values)) / middle if middle else 0.0
+
+
+def table(results: dict[str, Rounds]) -> str:
+    """Markdown: one line a metric, one column an implementation, each with its ratio to the reference."""
+    names = [name for name in BUILDERS if any(name in rounds for rounds in results.values())]
+    lines = ["| scene | figure | " + " | ".join(names) + " | rounds |", "| --- | --- |" + " ---: |" * (len(names) + 1)]
+    for scene_name, rounds in results.items():
+        for metric in SCENES[scene_name].metrics:
+            cells = []
+            base = median(rounds[REFERENCE], metric) if rounds.get(REFERENCE) else 0.0
+            for name in names:
+                if not rounds.get(name):
+                    cells.append("")
+                    continue
+                value = median(rounds[name], metric)
+                ratio = f" ({value / base:.2f}x)" if base and name != REFERENCE else ""
+                cells.append(f"{value:.3g} ±{spread(rounds[name], metric) / 2:.0%}{ratio}")
+            count = min(len(list_) for list_ in rounds.values())
+            lines.append(f"| {scene_name} | {metric.unit} | " + " | ".join(cells) + f" | {count} |")
+    return "\n".join(lines) + "\n"
+
+
+def save(
+    scene: str, rounds: Rounds, implementations: list[Implementation], machine: dict[str, str | int], seconds: float
+) -> Path:
+    """One scene with all its rounds."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{time.strftime('%Y-%m-%d')}-{scene}.json"
+    document = {
+        "schema": "ginnel.bench/1",
+        "scene": scene,
+        "seconds": seconds,
+        "machine": machine,
+        "versions": {one.name: one.version for one in implementations},
+        "rounds": rounds,
+        "medians": {name: {m.name: median(done, m) for m in SCENES[scene].metrics} for name, done in rounds.items()},
+    }
+    path.write_text(json.dumps(document, indent=1) + "\n")
+    return path
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--scene", action="append", choices=SCENES, help="only these; may be given several times")
+    parser.add_argument("--impl", action="append", choices=BUILDERS, help="only these; may be given several times")
+    parser.add_argument("--rounds", type=int, help="rounds of every scene (default 5, fewer where a scene says so)")
+    parser.add_argument("--seconds", type=float, help="length of each load (default: the scene's)")
+    parser.add_argument("--quick", action="store_true", help="one round of two seconds: does it work, not how fast is it")
+    parser.add_argument("--no-save", action="store_true", help="print only")
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.seconds = options.rounds or 1, options.seconds or 2.0
+    implementations = [BUILDERS[name]() for name in options.impl or BUILDERS]
+    machine = facts()
+    results: dict[str, Rounds] = {}
+    with Bed.create() as bed:
+        for name in options.scene or SCENES:
+            scene = SCENES[name]
+            rounds = options.rounds or scene.rounds or 5
+            seconds = options.seconds or scene.seconds
+            results[name] = measure(bed, scene, implementations, rounds, seconds)
+            if not options.no_save:
+                save(name, results[name], implementations, machine, seconds)
+    text = table(results)
+    print(text)
+    if not options.no_save:
+        head = "\n".join(f"- {key}: {value}" for key, value in machine.items())
+        versions = "\n".join(f"- {one.name}: {one.version}" for one in implementations)
+        path = RESULTS / f"{time.strftime('%Y-%m-%d')}.md"
+        path.write_text(f"# Measured {machine['when']}\n\n{text}\n## Machine\n\n{head}\n\n## Versions\n\n{versions}\n")
+        print(f"written: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

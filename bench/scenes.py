@@ -1,0 +1,345 @@
+"""
+The scenes: each measures one implementation once, on the bed, and gives named figures. bench/run.py repeats and compares them.
+
+A scene's `metrics` say for each figure its unit and which way is better; the table and the targets are made from that.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bed import CACHE, MTU, RIGHT_INNER, ROOT, Bed, Implementation, cpu_s, rss_kib, switches
+
+from namespaces import Namespace, run, wait_until
+from peers.nodes import PeerConfig, setconf, up, wg
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a figure means."""
+
+    name: str
+    unit: str
+    higher_is_better: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One measurement; *seconds* is how long its load runs."""
+
+    name: str
+    measure: Callable[[Bed, Implementation, float], Figures]
+    metrics: tuple[Metric, ...]
+    seconds: float = 5.0
+    #: Implementations for which it makes no sense.
+    without: tuple[str, ...] = ()
+    #: Enough rounds where the spread is small or a round is long.
+    rounds: int | None = None
+
+
+# ---------------------------------------------------------------- iperf3
+
+
+class Server:
+    """iperf3's server in a namespace, for one client."""
+
+    def __init__(self, space: Namespace, address: str) -> None:
+        self.process = space.popen(
+            "iperf3", "-s", "-1", "-B", address, "--forceflush", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert self.process.stdout is not None
+        while "listening" not in (line := self.process.stdout.readline()):
+            if not line:
+                raise RuntimeError("iperf3's server did not start")
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def iperf3(bed: Bed, seconds: float, *options: str, target: str = RIGHT_INNER) -> dict[str, dict[str, float]]:
+    """One run from left to right; the `end` part of its report. TCP's first second is not counted; iperf3 cannot do that for UDP."""
+    omit = () if "-u" in options else ("-O", "1")
+    with Server(bed.right, target):
+        text = bed.left.run(
+            "iperf3", "-c", target, "-t", str(round(seconds)), "-J", *omit, *options, check=False, timeout_s=seconds + 30
+        )
+    report = json.loads(text)
+    if "error" in report:
+        raise RuntimeError(f"iperf3: {report['error']}")
+    end: dict[str, dict[str, float]] = report["end"]
+    return end
+
+
+def tcp_gbit_s(bed: Bed, seconds: float, *options: str, target: str = RIGHT_INNER) -> float:
+    """Received Gb/s; both directions summed for --bidir."""
+    end = iperf3(bed, seconds, *options, target=target)
+    total = end["sum_received"]["bits_per_second"]
+    if "--bidir" in options:
+        total += end["sum_received_bidir_reverse"]["bits_per_second"]
+    return total / 1e9
+
+
+def _tcp(*options: str) -> Callable[[Bed, Implementation, float], Figures]:
+    def measure(bed: Bed, implementation: Implementation, seconds: float) -> Figures:
+        with bed.tunnel(implementation) as tunnel:
+            before = cpu_s(tunnel.left.pid) + cpu_s(tunnel.right.pid)
+            speed = tcp_gbit_s(bed, seconds, *options)
+            used = cpu_s(tunnel.left.pid) + cpu_s(tunnel.right.pid) - before
+            return {"gbit_s": speed, "cpu_s_per_gbyte": used / (speed * (seconds + 1) / 8)}
+
+    return measure
+
+
+TCP_METRICS = (Metric("gbit_s", "Gb/s", True), Metric("cpu_s_per_gbyte", "CPU s/GB, both ends", False))
+
+
+def _udp(payload: int) -> Callable[[Bed, Implementation, float], Figures]:
+    """Unpaced datagrams of *payload* bytes, one a send; what the receiver got."""
+
+    def measure(bed: Bed, implementation: Implementation, seconds: float) -> Figures:
+        with bed.tunnel(implementation):
+            end = iperf3(bed, seconds, "-u", "-b", "0", "-l", str(payload))
+            total = end["sum"]
+            delivered = total["packets"] - total["lost_packets"]
+            return {"delivered_k_s": delivered / total["seconds"] / 1e3, "offered_k_s": total["packets"] / total["seconds"] / 1e3}
+
+    return measure
+
+
+UDP_METRICS = (Metric("delivered_k_s", "k packets/s delivered", True), Metric("offered_k_s", "k packets/s offered", True))
+
+
+# ---------------------------------------------------------------- round trips
+
+
+def round_trips_ms(space: Namespace, target: str, count: int, interval_s: float) -> list[float]:
+    """Round-trip times of pings, in milliseconds, sorted; a lost one counts as a whole second."""
+    text = space.run("ping", "-n", "-c", str(count), "-i", str(interval_s), "-W", "1", target, check=False, timeout_s=count + 30)
+    times = sorted(float(found) for found in re.findall(r"time=([\d.]+) ms", text))
+    return times + [1000.0] * (count - len(times))
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """The value that *share* of the sorted ones do not exceed."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def _rtt_idle(bed: Bed, implementation: Implementation, seconds: float) -> Figures:
+    with bed.tunnel(implementation):
+        times = round_trips_ms(bed.left, RIGHT_INNER, int(seconds / 0.005), 0.005)
+        return {"p50_ms": percentile(times, 0.5), "p99_ms": percentile(times, 0.99)}
+
+
+def _rtt_loaded(bed: Bed, implementation: Implementation, seconds: float) -> Figures:
+    with bed.tunnel(implementation), Server(bed.right, RIGHT_INNER):
+        load = bed.left.popen(
+            "iperf3", "-c", RIGHT_INNER, "-t", str(round(seconds) + 3), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(1)  # the load's own start, not a race: what follows holds at any time
+        times = round_trips_ms(bed.left, RIGHT_INNER, int(seconds / 0.01), 0.01)
+        if load.poll() is not None:
+            raise RuntimeError("the load ended before the pings did")
+        load.kill()
+        load.wait()
+        return {"p50_ms": percentile(times, 0.5), "p99_ms": percentile(times, 0.99)}
+
+
+RTT_METRICS = (Metric("p50_ms", "ms, median", False), Metric("p99_ms", "ms, 99th percentile", False))
+
+
+# ---------------------------------------------------------------- memory, peers, rest
+
+
+def _memory(bed: Bed, implementation: Implementation, seconds: float) -> Figures:
+    with bed.tunnel(implementation) as tunnel:
+        fresh = tunnel.rss_kib()
+        with Server(bed.right, RIGHT_INNER):
+            load = bed.left.popen(
+                "iperf3",
+                "-c",
+                RIGHT_INNER,
+                "-P",
+                "8",
+                "-t",
+                str(round(seconds)),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            loaded = fresh
+            while load.poll() is None:
+                loaded = max(loaded, tunnel.rss_kib())
+                time.sleep(0.1)
+        return {"fresh_mb": fresh / 1024, "loaded_mb": loaded / 1024}
+
+
+def many_peers(count: int) -> str:
+    """[Peer] sections for *count* peers with one /32 each and no endpoint."""
+    sections = []
+    for index in range(count):
+        key = base64.b64encode(os.urandom(32)).decode()
+        sections.append(PeerConfig(key, [f"10.{100 + (index >> 16)}.{index >> 8 & 255}.{index & 255}/32"]).render())
+    return "\n".join(sections)
+
+
+def _peers(bed: Bed, implementation: Implementation, seconds: float) -> Figures:
+    count = 10_000
+    node = bed.node(implementation, "right")
+    node.start()
+    try:
+        setconf(node, bed.conf("right"))
+        up(node, [f"{RIGHT_INNER}/24"], mtu=MTU)
+        before = rss_kib(node.pid)
+        path = f"/tmp/{node.interface}.peers"
+        node.write(path, bed.conf("right") + "\n" + many_peers(count))
+        started = time.perf_counter()
+        node.run("wg", "setconf", node.interface, path)
+        loading = time.perf_counter() - started
+        Path(path).unlink()
+        dumps = []
+        for _ in range(5):
+            started = time.perf_counter()
+            text = wg(node, "show", node.interface, "dump")
+            dumps.append(time.perf_counter() - started)
+        if text.count("\n") != count + 2:
+            raise RuntimeError(f"{implementation.name} dumps {text.count(chr(10))} lines for {count} peers")
+        # Let it come to rest; then its share of a core while nothing happens.
+        time.sleep(2)
+        memory = rss_kib(node.pid) - before
+        started, busy, woken = time.perf_counter(), cpu_s(node.pid), switches(node.pid)
+        time.sleep(max(10.0, seconds))
+        passed = time.perf_counter() - started
+        return {
+            "setconf_s": loading,
+            "kib_per_peer": memory / count,
+            "dump_ms": statistics.median(dumps) * 1e3,
+            "idle_percent": (cpu_s(node.pid) - busy) / passed * 100,
+            "wakeups_s": (switches(node.pid) - woken) / passed,
+        }
+    finally:
+        node.stop()
+
+
+def _idle(bed: Bed, implementation: Implementation, seconds: float) -> Figures:
+    with bed.tunnel(implementation) as tunnel:
+        # Past the passive keepalive that the last ping asks for, so that nothing is due.
+        time.sleep(12)
+        started = time.perf_counter()
+        before = [(switches(node.pid), cpu_s(node.pid)) for node in (tunnel.left, tunnel.right)]
+        time.sleep(max(20.0, seconds))
+        passed = time.perf_counter() - started
+        after = [(switches(node.pid), cpu_s(node.pid)) for node in (tunnel.left, tunnel.right)]
+        return {
+            "wakeups_s": max(b[0] - a[0] for a, b in zip(before, after, strict=True)) / passed,
+            "cpu_percent": max(b[1] - a[1] for a, b in zip(before, after, strict=True)) / passed * 100,
+        }
+
+
+# ---------------------------------------------------------------- recovery
+
+
+def _restart(bed: Bed, implementation: Implementation, seconds: float) -> Figures:
+    """
+    The side that does not know the other's endpoint is killed with -9 and started again at once with its same configuration,
+    while the other sends a ping every 20 ms: from the kill to the first answer.
+    """
+    with bed.tunnel(implementation, right_knows=False) as tunnel:
+        # A session in use: some seconds of traffic, so that whatever is remembered has been.
+        pings = bed.left.popen("ping", "-n", "-i", "0.02", "-W", "1", "-O", RIGHT_INNER, stdout=subprocess.PIPE)
+        assert pings.stdout is not None
+        os.set_blocking(pings.stdout.fileno(), False)
+        time.sleep(3)
+        node = tunnel.right
+        tunnel.right.kill()
+        killed = time.perf_counter()
+        node.start()
+        setconf(node, bed.conf("right", knows_endpoint=False))
+        up(node, [f"{RIGHT_INNER}/24"], mtu=MTU)
+        ready = time.perf_counter()
+        # What was printed until now is from before the kill.
+        pings.stdout.read()
+
+        def answered() -> bool:
+            return b"bytes from" in (pings.stdout.read() or b"")
+
+        wait_until(answered, max(30.0, seconds), f"{implementation.name}: traffic after the restart")
+        back = time.perf_counter()
+        pings.kill()
+        pings.wait()
+        pings.stdout.close()
+        return {"back_s": back - killed, "of_that_start_s": ready - killed}
+
+
+# ---------------------------------------------------------------- floods, handshakes: bench/load
+
+
+def load_tool() -> str:
+    """bench/load's binary, built if its sources are newer."""
+    target = CACHE / "load"
+    manifest = ROOT / "bench" / "load" / "Cargo.toml"
+    run(
+        ["cargo", "build", "--quiet", "--release", "--locked", "--manifest-path", str(manifest), "--target-dir", str(target)],
+        timeout_s=900,
+    )
+    return str(target / "release" / "ginnel-load")
+
+
+SCENES: dict[str, Scene] = {
+    scene.name: scene
+    for scene in (
+        Scene("tcp1", _tcp(), TCP_METRICS),
+        Scene("tcp8", _tcp("-P", "8"), TCP_METRICS),
+        Scene("tcp-bidir", _tcp("--bidir"), TCP_METRICS),
+        # 1,400 bytes of IP packet, and 64.
+        Scene("udp1400", _udp(1400 - 28), UDP_METRICS),
+        Scene("small64", _udp(64 - 28), UDP_METRICS),
+        Scene("rtt-idle", _rtt_idle, RTT_METRICS),
+        Scene("rtt-loaded", _rtt_loaded, RTT_METRICS),
+        Scene("memory", _memory, (Metric("fresh_mb", "MB", False), Metric("loaded_mb", "MB under load", False)), rounds=3),
+        Scene(
+            "peers10k",
+            _peers,
+            (
+                Metric("setconf_s", "s, wg setconf", False),
+                Metric("kib_per_peer", "KiB/peer", False),
+                Metric("dump_ms", "ms, wg show dump", False),
+                Metric("idle_percent", "% of a core idle", False),
+                Metric("wakeups_s", "wake-ups/s idle", False),
+            ),
+            without=("unencrypted",),
+            rounds=3,
+        ),
+        Scene(
+            "idle",
+            _idle,
+            (Metric("wakeups_s", "wake-ups/s", False), Metric("cpu_percent", "% of a core", False)),
+            seconds=20,
+            without=("unencrypted",),
+            rounds=2,
+        ),
+        Scene(
+            "restart",
+            _restart,
+            (Metric("back_s", "s, kill -9 to traffic", False), Metric("of_that_start_s", "s, of that start and setconf", False)),
+            seconds=30,
+            without=("unencrypted",),
+            rounds=3,
+        ),
+    )
+}
