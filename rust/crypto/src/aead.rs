@@ -52,14 +52,7 @@ pub(crate) fn library_key(key: &[u8; 32]) -> LessSafeKey {
 /// # Errors
 /// [`TooLong`].
 pub fn seal(key: &Secret, counter: u64, plaintext: &[u8], ad: &[u8]) -> Result<Vec<u8>, TooLong> {
-    let mut out = Vec::with_capacity(plaintext.len() + TAG_SIZE);
-    out.extend_from_slice(plaintext);
-    let nonce = Nonce::assume_unique_for_key(nonce(counter));
-    match library_key(key.expose()).seal_in_place_separate_tag(nonce, Aad::from(ad), &mut out) {
-        Ok(tag) => out.extend_from_slice(tag.as_ref()),
-        Err(_) => return Err(TooLong),
-    }
-    Ok(out)
+    seal_nonce(key.expose(), nonce(counter), plaintext, ad)
 }
 
 /// Open what [`seal`] made.
@@ -67,11 +60,38 @@ pub fn seal(key: &Secret, counter: u64, plaintext: &[u8], ad: &[u8]) -> Result<V
 /// # Errors
 /// [`AuthenticationFailed`].
 pub fn open(key: &Secret, counter: u64, ciphertext: &[u8], ad: &[u8]) -> Result<Vec<u8>, AuthenticationFailed> {
+    open_nonce(key.expose(), nonce(counter), ciphertext, ad)
+}
+
+/// The general form, RFC 8439, 2.8: any nonce.
+///
+/// # Errors
+/// [`TooLong`].
+pub fn seal_nonce(key: &[u8; 32], nonce: [u8; 12], plaintext: &[u8], ad: &[u8]) -> Result<Vec<u8>, TooLong> {
+    let mut out = Vec::with_capacity(plaintext.len() + TAG_SIZE);
+    out.extend_from_slice(plaintext);
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    match library_key(key).seal_in_place_separate_tag(nonce, Aad::from(ad), &mut out) {
+        Ok(tag) => out.extend_from_slice(tag.as_ref()),
+        Err(_) => return Err(TooLong),
+    }
+    Ok(out)
+}
+
+/// Open what [`seal_nonce`] made.
+///
+/// # Errors
+/// [`AuthenticationFailed`].
+pub fn open_nonce(
+    key: &[u8; 32],
+    nonce: [u8; 12],
+    ciphertext: &[u8],
+    ad: &[u8],
+) -> Result<Vec<u8>, AuthenticationFailed> {
     let mut buffer = Zeroizing::new(ciphertext.to_vec());
-    let nonce = Nonce::assume_unique_for_key(nonce(counter));
-    let plaintext = library_key(key.expose())
-        .open_in_place(nonce, Aad::from(ad), &mut buffer)
-        .map_err(|_| AuthenticationFailed)?;
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    let plaintext =
+        library_key(key).open_in_place(nonce, Aad::from(ad), &mut buffer).map_err(|_| AuthenticationFailed)?;
     Ok(plaintext.to_vec())
 }
 

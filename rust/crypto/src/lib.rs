@@ -14,11 +14,13 @@ pub mod blake2s;
 pub mod kdf;
 mod packet;
 mod secret;
+#[cfg(target_arch = "x86_64")]
+mod simd;
 mod text;
 pub mod x25519;
 
 pub use aead::AuthenticationFailed;
-pub use packet::{aead_backend, Job, PacketKey, TAG_SIZE, UNENCRYPTED};
+pub use packet::{aead_backend, check_aead_backend, Job, PacketKey, TAG_SIZE, UNENCRYPTED};
 pub use secret::{entropy, Secret};
 pub use text::NotAKey;
 pub use x25519::ZeroSecret;
