@@ -17,7 +17,6 @@ from ginnel._native import (
     DeviceGone,
     EndpointChanged,
     Engine,
-    Event,
     HandshakeReceived,
     PeerCounters,
     Secret,
@@ -26,9 +25,11 @@ from ginnel._native import (
     Source,
     Tunnel,
 )
+from ginnel._native import __version__ as VERSION  # noqa: N812 - a constant by another name
 from ginnel.errors import EngineError
 
 __all__ = [
+    "VERSION",
     "DeviceGone",
     "EndpointChanged",
     "Engine",
@@ -42,6 +43,8 @@ __all__ = [
     "TunnelLike",
     "open_engine",
 ]
+
+Event = HandshakeReceived | SessionNeeded | SessionConfirmed | EndpointChanged | DeviceGone
 
 #: Set to 1 by the bench, and by nothing else, to allow the build that does not encrypt.
 UNENCRYPTED_SWITCH = "GINNEL_BENCH_UNENCRYPTED"

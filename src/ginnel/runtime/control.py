@@ -3,9 +3,11 @@ The control socket: what `ginnel` asks of the process that owns a tunnel, and th
 
     /run/ginnel/NAME.sock    mode 0600; root or the user who runs the process
 
-One request a line, one answer a line, both JSON objects. Every answer has a schema and is `ginnel.show/1` (see `watch.snapshot`) or
+One request a line, one answer a line, both JSON objects. Every answer has a schema and is `ginnel.show/1` (see
+`watch.snapshot`) or
 
-    {"schema": "ginnel.control/1", "ok": true, ...}          or          {"schema": "ginnel.control/1", "ok": false, "error": "words"}
+    {"schema": "ginnel.control/1", "ok": true, ...}          or          {"schema": "ginnel.control/1", "ok": false, "error":
+    "words"}
 
     {"op": "show"}                   the snapshot
     {"op": "names", "peers": {"<public key, base64>": {"name": "lyon", "endpoint_host": "vpn.example.org:51820"}, ...}}

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 
 from ginnel.runtime import libc
+from ginnel.runtime.stream import identity
 
 
 class FileWatch:
@@ -20,7 +21,7 @@ class FileWatch:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, path: str, gone: Callable[[], None]) -> None:
         self._loop, self._path, self._gone = loop, path, gone
-        self._identity = self._look()
+        self._identity = identity(path)
         self._fd = libc.inotify_open()
         try:
             libc.inotify_watch(self._fd, path, libc.IN_ATTRIB | libc.IN_DELETE_SELF | libc.IN_MOVE_SELF)
@@ -32,7 +33,7 @@ class FileWatch:
     @property
     def intact(self) -> bool:
         """The path still names our file."""
-        return self._identity is not None and self._look() == self._identity
+        return self._identity is not None and identity(self._path) == self._identity
 
     def close(self) -> None:
         """Stop watching; idempotent."""
@@ -40,13 +41,6 @@ class FileWatch:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
             self._fd = -1
-
-    def _look(self) -> tuple[int, int] | None:
-        try:
-            status = os.lstat(self._path)
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
 
     def _readable(self) -> None:
         try:

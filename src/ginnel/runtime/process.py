@@ -17,7 +17,6 @@ import gc
 import os
 import resource
 import sys
-from collections.abc import Iterator
 
 from ginnel.runtime import libc
 
@@ -50,10 +49,15 @@ def settle() -> None:
 
 
 class Readiness:
-    """The one line to whoever started us: on a descriptor, once."""
+    """The one line to whoever started us, once: on a descriptor if there is one; failures on stderr, too."""
 
-    def __init__(self, fd: int | None) -> None:
-        self._fd = fd
+    def __init__(self, fd: int | None, *, echo: bool = True) -> None:
+        """
+        Args:
+            fd: where the line goes; closed after it.
+            echo: write failures to stderr as well; not in a child whose parent does.
+        """
+        self._fd, self._echo = fd, echo
 
     def ready(self) -> None:
         """Device and sockets are usable."""
@@ -62,13 +66,20 @@ class Readiness:
     def failed(self, message: str) -> None:
         """The process will not become usable; *message* is for a person."""
         self._say(f"error: {message}\n")
+        if self._echo:
+            sys.stderr.write(f"{message}\n")
+
+    def close(self) -> None:
+        """Say nothing (any more)."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
 
     def _say(self, text: str) -> None:
         if self._fd is not None:
             with contextlib.suppress(OSError):  # the starter went away: nobody to tell
                 os.write(self._fd, text.encode()[:REPORT_LIMIT_BYTES])
-            os.close(self._fd)
-            self._fd = None
+            self.close()
 
 
 def wait_for_report(fd: int) -> str | None:
@@ -77,26 +88,22 @@ def wait_for_report(fd: int) -> str | None:
 
     Does not wait for ever: a child that dies closes the pipe.
     """
-    said = b"".join(_until_closed(fd)).decode("utf-8", "replace")
-    if said.startswith(READY):
-        return None
-    return said.removeprefix("error: ").rstrip("\n") or "the process ended before it was ready, without a word"
-
-
-def _until_closed(fd: int) -> Iterator[bytes]:
+    said = b""
     while data := os.read(fd, REPORT_LIMIT_BYTES):
-        yield data
+        said += data
+    text = said.decode("utf-8", "replace")
+    if text == READY:
+        return None
+    return text.removeprefix("error: ").rstrip("\n") or "the process ended before it was ready, without a word"
 
 
-def detach(keep_stderr: bool) -> Readiness | None:
+def detach(starter: Readiness, *, keep_stderr: bool) -> Readiness | int:
     """
-    Fork: in the child returns its `Readiness`; in the parent None when the child is usable.
+    Fork: in the child returns its own `Readiness`; in the parent, once the child has said how it is, the exit code to end with.
 
     Args:
-        keep_stderr: the child goes on writing to the starter's stdout and stderr (LOG_LEVEL was given), as wireguard-go's does.
-
-    Raises:
-        SystemExit: in the parent, 1, when the child failed; its message was written to stderr.
+        starter: told by the parent what the child said.
+        keep_stderr: the child goes on writing to its starter's stdout and stderr (LOG_LEVEL was given), as wireguard-go's does.
     """
     reading, writing = os.pipe()
     sys.stdout.flush()
@@ -106,14 +113,16 @@ def detach(keep_stderr: bool) -> Readiness | None:
         failure = wait_for_report(reading)
         os.close(reading)
         if failure is not None:
-            sys.stderr.write(f"{failure}\n")
-            raise SystemExit(1)
-        return None
+            starter.failed(failure)
+            return 1
+        starter.ready()
+        return 0
     os.close(reading)
+    starter.close()
     os.setsid()
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0,) if keep_stderr else (0, 1, 2):
         os.dup2(null, fd)
     os.close(null)
-    return Readiness(writing)
+    return Readiness(writing, echo=False)

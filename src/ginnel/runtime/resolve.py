@@ -3,7 +3,7 @@ Endpoints by name: kept, and asked again when a peer went silent.
 
 A name is resolved when the peer has no endpoint yet, and again when its last handshake is older than `STALE_S` (a live session
 is renewed after 120 s; 135 s means that at least one renewal failed). A name that has several addresses, of either family, is
-tried in turn: one address for each handshake try (`TRY_S`), beginning after the one in use. While a peer is silent the name is
+tried in turn: one address for each handshake try (`TRY_NS`), beginning after the one in use. While a peer is silent the name is
 asked again with back-off, from `FIRST_AGAIN_S` doubling to `LAST_AGAIN_S`; a handshake resets it. An endpoint learned from the
 peer itself (roaming) is never overruled while its handshakes are fresh.
 
@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from ginnel.units import NS_PER_S, Endpoint
 
 STALE_S = 135
-#: REKEY_TIMEOUT: the machine sends an initiation this often while it seeks.
-TRY_S = 5
+#: One try: REKEY_TIMEOUT (5 s, the machine sends an initiation that often while it seeks), less the slack of a tick.
+TRY_NS = 4_500_000_000
 FIRST_AGAIN_S = 10
 LAST_AGAIN_S = 600
 #: Names are looked at this often while one of their peers is silent, and this often when all is well.
@@ -91,7 +91,7 @@ class Seeker:
 
     def turn(self, current: Endpoint | None, now_ns: int) -> Endpoint | None:
         """The address to try next, for a silent peer; None to stay with *current*: its try is not over, or there is no other."""
-        if not self.addresses or (current is not None and now_ns < self._turned_ns + TRY_S * NS_PER_S):
+        if not self.addresses or (current is not None and now_ns < self._turned_ns + TRY_NS):
             return None
         if current in self.addresses:
             following = self.addresses[(self.addresses.index(current) + 1) % len(self.addresses)]

@@ -3,9 +3,9 @@ What is remembered of a tunnel across a crash, so that a restarted side speaks f
 
     /run/ginnel/NAME.state     mode 0600, replaced by rename, gone after a reboot
 
-For each peer: where it was last, when a session with it was last made, and the last timestamp that was put into an initiation
-to it (the next must be later, even if the clock was set back). Nothing of it is secret, but who talks to whom is nobody else's
-business.
+For each peer what `ginnel.wireguard.peer.Remembered` holds: where it was last, when it was last heard, and the last timestamp
+that was put into an initiation to it (the next must be later, even if the clock was set back). Nothing of it is secret, but who
+talks to whom is nobody else's business.
 
 Nothing here is trusted to be well-formed: a file that is not ours, is writable by others or does not parse is ignored, with the
 reason, and everything in it is optional. `decode` and `encode` are pure.
@@ -19,65 +19,59 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from ginnel.units import Endpoint, PublicKey
+from ginnel.wireguard.peer import Remembered
 
 SCHEMA = "ginnel.state/1"
 INTERVAL_S = 1.0
 SHARE = 50
 #: A million peers of 200 bytes; a longer file is not ours.
 FILE_LIMIT_BYTES = 256 << 20
-TAI64N_SIZE_BYTES = 12
+#: No clock of ours says the year 2262; a file that does is damaged, and believing it would end handshakes with that peer.
+LATEST_NS = 2**63
 
 
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """One peer as it was: `last_active_unix` is when its newest session was made (0 = never), `tai64n` the last one sent."""
-
-    public_key: PublicKey
-    endpoint: Endpoint | None
-    tai64n: bytes
-    last_active_unix: float
-
-
-def encode(peers: Iterable[Remembered]) -> str:
+def encode(peers: Mapping[PublicKey, Remembered]) -> str:
     """The file's text: JSON, one peer a line."""
     lines = [
-        f'"{p.public_key.base64()}":{{"endpoint":{f"{chr(34)}{p.endpoint}{chr(34)}" if p.endpoint else "null"},'
-        f'"tai64n":"{p.tai64n.hex()}","last_active_unix":{p.last_active_unix:.3f}}}'
-        for p in peers
+        f'"{key.base64()}":{{"endpoint":{f"{chr(34)}{peer.endpoint}{chr(34)}" if peer.endpoint else "null"},'
+        f'"last_timestamp_ns":{peer.last_timestamp_ns},"last_active_unix_ns":{peer.last_active_unix_ns}}}'
+        for key, peer in peers.items()
     ]
     return f'{{"schema":"{SCHEMA}","peers":{{\n' + ",\n".join(lines) + "\n}}\n"
 
 
-def decode(text: str) -> list[Remembered]:
+def decode(text: str) -> dict[PublicKey, Remembered]:
     """
     The peers of a state file.
 
     Raises:
         ValueError: it is not one; says what was expected.
     """
-    whole = json.loads(text)
+    try:
+        whole = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"expected an object of schema {SCHEMA}") from None
     if not isinstance(whole, dict) or whole.get("schema") != SCHEMA or not isinstance(whole.get("peers"), dict):
         raise ValueError(f"expected an object of schema {SCHEMA}")
-    return [_peer(key, entry) for key, entry in whole["peers"].items()]
+    return {PublicKey.from_base64(key): _peer(entry) for key, entry in whole["peers"].items()}
 
 
-def _peer(key: str, entry: object) -> Remembered:
+def _peer(entry: object) -> Remembered:
     if not isinstance(entry, dict):
         raise ValueError("expected an object for each peer")
-    endpoint, tai64n, active = entry.get("endpoint"), entry.get("tai64n", ""), entry.get("last_active_unix", 0)
-    if not isinstance(tai64n, str) or not isinstance(active, (int, float)) or not isinstance(endpoint, (str, type(None))):
-        raise ValueError("expected endpoint, tai64n and last_active_unix for each peer")
-    raw = bytes.fromhex(tai64n)
-    if len(raw) not in (0, TAI64N_SIZE_BYTES):
-        raise ValueError(f"expected a timestamp of {TAI64N_SIZE_BYTES} bytes")
-    return Remembered(PublicKey.from_base64(key), Endpoint.parse(endpoint) if endpoint else None, raw, float(active))
+    endpoint = entry.get("endpoint")
+    if endpoint is not None and not isinstance(endpoint, str):
+        raise ValueError("endpoint: expected address:port or null")
+    times = [entry.get(key, 0) for key in ("last_timestamp_ns", "last_active_unix_ns")]
+    if not all(type(time) is int and 0 <= time < LATEST_NS for time in times):
+        raise ValueError("last_timestamp_ns, last_active_unix_ns: expected nanoseconds since 1970")
+    return Remembered(Endpoint.parse(endpoint) if endpoint else None, *times)
 
 
-def read(path: str) -> list[Remembered]:
+def read(path: str) -> dict[PublicKey, Remembered]:
     """
     What *path* remembers; empty without the file.
 
@@ -87,7 +81,7 @@ def read(path: str) -> list[Remembered]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
-        return []
+        return {}
     except OSError as error:
         raise ValueError(f"cannot be opened: {os.strerror(error.errno or 0)}") from None
     with open(fd, encoding="utf-8") as file:

@@ -176,6 +176,21 @@ def bind(path: str, *, what: str) -> socket.socket:
         raise KernelError(f"bind {path}", error.errno or 0, "is another user or a read-only file system in the way?") from None
 
 
+def identity(path: str) -> tuple[int, int] | None:
+    """Which file *path* names now (device and inode), None for none."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def remove(path: str, ours: tuple[int, int] | None) -> None:
+    """Remove the socket file that we bound, and only that: when somebody took the name since, it is theirs."""
+    if ours is not None and identity(path) == ours:
+        os.unlink(path)
+
+
 def _check_directory(directory: str) -> None:
     status = os.stat(directory)
     if status.st_uid not in (0, os.geteuid()) or (status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX):

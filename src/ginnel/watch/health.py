@@ -39,9 +39,7 @@ def age_text(age_s: float) -> str:
     return f"{seconds} s"
 
 
-def judge_configured(
-    *, has_key: bool, up: bool, allowed_ips: int, endpoint: str | None, endpoint_host: str, heard: bool
-) -> Verdict:
+def judge_configured(*, has_key: bool, up: bool, allowed_ips: int, endpoint: str | None, endpoint_host: str) -> Verdict:
     """
     Can this peer work as it is described?
 
@@ -51,7 +49,6 @@ def judge_configured(
         allowed_ips: how many prefixes lead to the peer.
         endpoint: where its datagrams go, None while unknown.
         endpoint_host: the host name that the endpoint was configured by, or empty.
-        heard: something authenticated came from the peer since it was added.
     """
     if not has_key:
         return Verdict("no", "the interface has no private key")
@@ -63,7 +60,7 @@ def judge_configured(
         if endpoint_host:
             return Verdict("no", f"the endpoint {endpoint_host} has not been resolved")
         return Verdict("yes", "no endpoint: it has to speak first")
-    return Verdict("yes", "its endpoint was learned from it" if heard and not endpoint_host else "as described")
+    return Verdict("yes", "key, prefixes and endpoint are in place")
 
 
 def judge_alive(*, session_age_s: float | None, handshake_age_s: float | None, why_not: str) -> Verdict:
