@@ -1,9 +1,10 @@
 """
 Two interfaces that talk to each other: machine, engine's model, network and clock, joined.
 
-`Node` is one interface as the runtime would run it: events of the tunnel go into the machine, effects of the machine onto the tunnel, until
-both are quiet. `Pair` moves time from one thing that is due to the next (a datagram, a timer), so a day passes in milliseconds and
-every deadline is met to the nanosecond. What happens at one instant happens in a fixed order: datagrams, then left's timers, then right's.
+`Node` is one interface as the runtime would run it: events of the tunnel go into the machine, effects of the machine onto
+the tunnel, until both are quiet. `Pair` moves time from one thing that is due to the next (a datagram, a timer), so a day
+passes in milliseconds and every deadline is met to the nanosecond. What happens at one instant happens in a fixed order:
+datagrams, then left's timers, then right's.
 """
 
 from __future__ import annotations
