@@ -59,8 +59,8 @@ impl Secret {
     #[must_use]
     pub fn clamp(&self) -> Self {
         let mut clamped = self.duplicate();
-        clamped.0[0] &= 248;
-        clamped.0[31] = (clamped.0[31] & 127) | 64;
+        clamped.0[0] &= 0b1111_1000;
+        clamped.0[31] = (clamped.0[31] & 0b0111_1111) | 0b0100_0000;
         clamped
     }
 

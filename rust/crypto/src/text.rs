@@ -3,6 +3,9 @@
 //! Both directions run in time independent of the bytes (no table is indexed by a secret, no early exit), and accept only
 //! the canonical form: exact length, padding where it must be, unused bits zero. Source: RFC 4648, sections 4, 8 and 3.5.
 
+// Differences of character codes, in i32 so that a borrow shows as a sign; what is cast back has been masked to its width.
+#![allow(clippy::decimal_bitwise_operands, clippy::cast_sign_loss)]
+
 use core::fmt;
 
 use zeroize::Zeroizing;

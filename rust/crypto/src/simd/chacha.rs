@@ -91,6 +91,7 @@ type State = [__m512i; 16];
 
 #[inline]
 #[target_feature(enable = "avx512f")]
+#[allow(clippy::many_single_char_names)] // the RFC's
 fn quarter_round(s: &mut State, a: usize, b: usize, c: usize, d: usize) {
     s[a] = _mm512_add_epi32(s[a], s[b]);
     s[d] = _mm512_rol_epi32::<16>(_mm512_xor_si512(s[d], s[a]));

@@ -77,6 +77,7 @@ fn one_time_key(block: &[u8; chacha::BLOCK], key: &mut poly::OneTimeKey) {
     }
 }
 
+#[allow(clippy::unused_self)] // to have one is the proof
 impl Avx512 {
     /// `None` where the CPU or the operating system lacks them.
     pub fn detect() -> Option<Self> {

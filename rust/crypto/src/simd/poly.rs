@@ -181,7 +181,7 @@ fn word(keys: &[OneTimeKey; LANES], at: usize) -> __m512i {
 /// The 64 bytes of each lane at one step, to the four blocks' low and high words.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transpose(rows: [__m512i; LANES]) -> ([__m512i; 4], [__m512i; 4]) {
+fn transpose(rows: &[__m512i; LANES]) -> ([__m512i; 4], [__m512i; 4]) {
     let mut low = [_mm512_setzero_si512(); 4];
     let mut high = [_mm512_setzero_si512(); 4];
     for pair in 0..4 {
@@ -211,7 +211,7 @@ pub unsafe fn tags(keys: &[OneTimeKey; LANES], messages: &[Message; LANES]) -> [
     let steps = messages.iter().map(|m| m.blocks()).max().unwrap_or(0).div_ceil(4);
     // Blocks by which each message is moved to the right.
     let shifts = messages.map(|m| 4 * steps - m.blocks());
-    let s = |lane: usize| shifts[lane] as i64;
+    let s = |lane: usize| (shifts[lane] as u64).cast_signed();
     let shift = _mm512_set_epi64(s(7), s(6), s(5), s(4), s(3), s(2), s(1), s(0));
     // Steps in which every lane has 64 bytes of text.
     let whole_from = shifts.iter().map(|shift| shift.div_ceil(4)).max().unwrap_or(0);
@@ -250,7 +250,7 @@ pub unsafe fn tags(keys: &[OneTimeKey; LANES], messages: &[Message; LANES]) -> [
                 *top = _mm512_maskz_mov_epi64(present, bit);
             }
         }
-        let (low, high) = transpose(rows);
+        let (low, high) = transpose(&rows);
         let mut sums = Sums::zero();
         for k in [3, 2, 1] {
             sums.add_product(limbs(low[k], high[k], tops[k]), &powers[k]);
