@@ -1,0 +1,117 @@
+"""
+`ginnel`: a table of subcommands, each imported only when it is called.
+
+`--help` and completion must not cost what netlink or tables on the screen cost, so this file imports click and nothing heavy; a test
+looks at sys.modules. All errors that ginnel raises on purpose end here, as text and an exit code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from ginnel.cli import ui
+from ginnel.errors import GinnelError, UsageError
+
+#: Name: module and attribute of the command, and its line in the help.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "up": ("ginnel.cli.tunnel", "up", "Bring a tunnel up from a wg-quick file."),
+    "down": ("ginnel.cli.tunnel", "down", "Take a tunnel down: exactly what `up` did."),
+    "run": ("ginnel.cli.tunnel", "run", "The same as `up`, in the foreground, for systemd."),
+    "show": ("ginnel.cli.show", "show", "What runs: state and why, by name; or as `wg show` prints it."),
+    "set": ("ginnel.cli.set", "set_", "Change a running interface, as `wg set`."),
+    "save": ("ginnel.cli.tunnel", "save", "Write what runs back to its file."),
+    "strip": ("ginnel.cli.tunnel", "strip", "Print a file without wg-quick's own keys, for `wg syncconf`."),
+    "genkey": ("ginnel.cli.keys", "genkey", "Print a new private key."),
+    "pubkey": ("ginnel.cli.keys", "pubkey", "Print the public key of the private key on stdin."),
+    "genpsk": ("ginnel.cli.keys", "genpsk", "Print a new preshared key."),
+    "lab": ("ginnel.cli.lab", "lab", "Rehearse a whole network on this machine."),
+}
+
+
+class _Table(click.Group):
+    """A group that knows its commands' names and lines without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            raise click.UsageError(f"No such command '{ui.printable(args[0])}'.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"ginnel {version('ginnel')}")
+        ctx.exit()
+
+
+@click.group(cls=_Table, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version.")
+def cli() -> None:
+    """Build, run, watch and explain tunnels: WireGuard, from one file."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; its exit code."""
+    try:
+        result: Any = cli.main(arguments, prog_name="ginnel", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return ui.USAGE
+    except click.ClickException as error:
+        error.show()
+        return ui.USAGE if isinstance(error, click.UsageError) else ui.FAILED
+    except (click.Abort, KeyboardInterrupt):
+        ui.complain("interrupted")
+        return ui.FAILED
+    except UsageError as error:
+        ui.complain(str(error))
+        return ui.USAGE
+    except GinnelError as error:
+        ui.complain(str(error))
+        return ui.FAILED
+    except BrokenPipeError:
+        # The reader had enough; nothing more can be said to it, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ui.FAILED
+    return result if isinstance(result, int) else ui.DONE
+
+
+def main() -> NoReturn:
+    """The `ginnel` command."""
+    # A file may be in any encoding: what cannot be shown is shown as an escape, never as a traceback.
+    sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = ui.FAILED
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""
+`up`, `down`, `run`, `save`, `strip`: wg-quick's commands.
+
+A file is read and checked as a whole before anything is touched. `run` is `up` by a process that stays: it waits for a signal or
+for the daemon's end, and takes down what is left; systemd is told READY when the tunnel is usable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from ginnel.cli import files, ui
+from ginnel.errors import ConfigError, GinnelError, KernelError
+from ginnel.linux import bringup
+from ginnel.linux.backend import Backend, EngineBackend, wait_gone
+from ginnel.linux.record import Record, Store
+
+_CAP_NET_ADMIN = 12
+_TUN = Path("/dev/net/tun")
+
+_ARGUMENT = click.argument("tunnel", metavar="NAME|FILE")
+_BACKEND = click.option(
+    "--backend",
+    type=click.Choice(["auto", "engine", "kernel"]),
+    default="auto",
+    help="Who carries the packets: our engine in user space (auto), or the kernel's module.",
+)
+
+
+@click.command()
+@_ARGUMENT
+@_BACKEND
+@click.option("-n", "--dry-run", is_flag=True, help="Print every step and do none.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: the plan as JSON, schema ginnel.plan/1.")
+def up(tunnel: str, backend: str, dry_run: bool, as_json: bool) -> None:
+    """
+    Bring a tunnel up from a wg-quick file.
+
+    NAME means /etc/wireguard/NAME.conf; otherwise FILE is a path whose last part is the interface's name and `.conf`. Every
+    mistake of the file is told at once, and then nothing is touched. Whatever fails later is undone.
+    """
+    if as_json and not dry_run:
+        raise click.UsageError("--json goes with --dry-run")
+    loaded = files.load(tunnel)
+    file = files.check(loaded)
+    store = Store()
+    host = bringup.real_host(store)
+    console = ui.ListConsole() if as_json else ui.StderrConsole()
+    if not dry_run:
+        _may_we(backend)
+    with _interruptible():
+        bringup.up(file, loaded.name, host, _backend(backend), store, console, dry_run=dry_run)
+    if isinstance(console, ui.ListConsole):
+        plan = {"schema": "ginnel.plan/1", "interface": loaded.name, "steps": console.steps, "notes": console.notes}
+        click.echo(json.dumps(plan, indent=2))
+
+
+@click.command()
+@_ARGUMENT
+def down(tunnel: str) -> None:
+    """
+    Take a tunnel down: exactly what `up` did, in reverse.
+
+    Works as well after the tunnel was killed: it mends what is left.
+    """
+    name, _ = files.find(tunnel)
+    store = Store()
+    take_down(name, tunnel, bringup.real_host(store), store)
+
+
+def take_down(name: str, tunnel: str, host: bringup.Host, store: Store) -> None:
+    """Down, by the hooks of the file if it can be read, else by those of the record."""
+    console = ui.StderrConsole()
+    try:
+        loaded = files.load(tunnel)
+        file = files.check(loaded)
+    except (ConfigError, GinnelError) as error:
+        if store.load(name) is None:
+            raise
+        ui.warn(f"the hooks are those that `up` read, since the file cannot be used now: {error}")
+        bringup.down(name, None, host, store, console)
+        return
+    save_first = (lambda: _save(loaded, host, store)) if file.interface.save_config else None
+    with _interruptible():
+        bringup.down(name, file, host, store, console, save=save_first)
+
+
+@click.command()
+@_ARGUMENT
+@_BACKEND
+def run(tunnel: str, backend: str) -> int:
+    """
+    The same as `up`, in the foreground, for systemd.
+
+    Ends with `down` on TERM or INT, and with an error when the tunnel's process ends by itself. With Type=notify systemd learns
+    when the tunnel is usable.
+    """
+    loaded = files.load(tunnel)
+    file = files.check(loaded)
+    _may_we(backend)
+    store = Store()
+    host = bringup.real_host(store)
+    with _interruptible():
+        bringup.up(file, loaded.name, host, _backend(backend, detached=False), store, ui.StderrConsole())
+        try:
+            record = store.load(loaded.name)
+            _notify(f"READY=1\nSTATUS={loaded.name} is up\n")
+            died = record is None or _wait_for_the_end(record)
+        except KeyboardInterrupt:
+            died = False
+    _notify("STOPPING=1\n")
+    _wait_for_others(loaded.name, store)
+    if store.load(loaded.name) is None:
+        return ui.DONE  # `ginnel down` did it
+    take_down(loaded.name, tunnel, host, store)
+    if died:
+        raise GinnelError(f"the process of {loaded.name} ended by itself; what it left was mended")
+    return ui.DONE
+
+
+def _wait_for_the_end(record: Record) -> bool:
+    """Until TERM, INT or HUP (False), or until the daemon has ended (True). The kernel's own tunnels only end by a signal."""
+    numbers = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        while True:
+            if record.daemon.pid and not record.daemon.alive:
+                wait_gone(record.daemon)
+                return True
+            if signal.sigwait(numbers) != signal.SIGCHLD:
+                return False
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+
+def _wait_for_others(name: str, store: Store) -> None:
+    """`ginnel down` of somebody else may be at work; it is over in seconds, and then there is nothing left to do."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with store.lock(name):
+                return
+        except GinnelError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def _notify(text: str) -> None:
+    """sd_notify(3): one datagram to the service manager, if there is one."""
+    where = os.environ.get("NOTIFY_SOCKET", "")
+    if where:
+        address = "\0" + where[1:] if where.startswith("@") else where
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
+            connection.sendto(text.encode(), address)
+
+
+@click.command()
+@_ARGUMENT
+def save(tunnel: str) -> None:
+    """
+    Write what runs back to its file: peers, addresses, endpoints as they are now.
+
+    Names and host names of endpoints are kept; other comments are lost, as with wg-quick.
+    """
+    loaded = files.load(tunnel)
+    store = Store()
+    _save(loaded, bringup.real_host(store), store)
+
+
+def _save(loaded: files.Loaded, host: bringup.Host, store: Store) -> None:
+    from ginnel.cli.devices import read
+    from ginnel.linux.saving import saved_text
+
+    file = files.check(loaded)
+    ui.StderrConsole().step(f"wg showconf {loaded.name}")
+    device = read(loaded.name)
+    record = store.load(loaded.name)
+    kernel = host.kernel
+    text = saved_text(
+        file,
+        device,
+        addresses=kernel.addresses(loaded.name),
+        mtu=kernel.link_mtu(loaded.name),
+        chosen_fwmark=record.fwmark if record is not None and file.interface.fwmark is None else 0,
+    )
+    files.write_secret(loaded.path, text)
+
+
+@click.command()
+@_ARGUMENT
+def strip(tunnel: str) -> None:
+    """Print a file without wg-quick's own keys, for `wg syncconf NAME <(ginnel strip NAME)`."""
+    from ginnel.config.wgquick import strip as stripped
+
+    text = stripped(files.load(tunnel).text)
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+
+
+# ---------------------------------------------------------------- what a tunnel needs
+
+
+def _backend(choice: str, *, detached: bool = True) -> Backend:
+    if choice == "kernel":
+        from ginnel.linux.kernel_wireguard import KernelBackend
+
+        return KernelBackend()
+    return EngineBackend(detached=detached)
+
+
+def _may_we(backend: str) -> None:
+    """What would fail later with less clear words: no privilege, no /dev/net/tun."""
+    if not _has_net_admin():
+        raise GinnelError(
+            "this needs CAP_NET_ADMIN, which this process does not have\n"
+            "  hint: run it as root (`sudo ginnel …`); in a container, add `--cap-add NET_ADMIN`"
+        )
+    if backend == "kernel":
+        return
+    try:
+        os.close(os.open(_TUN, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        raise KernelError(
+            f"open {_TUN}",
+            errno.ENOENT,
+            f"`mkdir -p {_TUN.parent} && mknod {_TUN} c 10 200`, or `modprobe tun`; in a container, add `--device {_TUN}`",
+        ) from None
+    except OSError as error:
+        raise KernelError(
+            f"open {_TUN}", error.errno or errno.EIO, "the container or the host does not allow TUN devices"
+        ) from None
+
+
+def _has_net_admin() -> bool:
+    for line in Path("/proc/self/status").read_text("ascii", "replace").splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1)
+    return os.geteuid() == 0
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """TERM and HUP raise as INT does, so that what was begun is undone."""
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before: list[Callable[[int, FrameType | None], object] | int | None] = [
+        signal.signal(number, interrupt) for number in numbers
+    ]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
