@@ -15,5 +15,9 @@
 
 pub mod allowed_ips;
 pub mod constants;
+mod cookie;
+pub mod gate;
+mod heavy;
 pub mod replay;
+mod sources;
 pub mod timers;
