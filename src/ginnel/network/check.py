@@ -159,9 +159,7 @@ def _carried(context: _Context) -> Iterator[Mistake]:
     candidates = [node.name for node in network.nodes if not node.behind_nat]
     for left, right in unreachable_pairs(network, Paths(network)):
         hint = (
-            f"relay = true in [node.{candidates[0]}] lets it carry between them"
-            if candidates
-            else "give one of them an endpoint"
+            f"relay = true in [node.{candidates[0]}] lets it carry between them" if candidates else "give one of them an endpoint"
         )
         yield context.at(
             ("node", right.name),
@@ -343,9 +341,7 @@ def predict(network: Network, paths: Paths, source: Node, expect: Expect) -> tup
     if target is None:
         if source.exit is not None:
             return True, f"everything leaves through {source.exit}"
-        if expect.reaches:
-            return None, f"{expect.target.text} lies in no node's lan, and {source.name} has no exit"
-        return False, "outside of this network"
+        return None, f"{expect.target.text} lies in no node's lan, and {source.name} has no exit"
     if target is source:
         return True, "the same site"
     path = paths.path(source.name, target.name)

@@ -123,9 +123,7 @@ def _node(network: Network, node: Node, paths: Paths, lock: Lock, keys: Mapping[
         node=node,
         network=network.name,
         interface=network.interface,
-        address=tuple(
-            InterfaceAddress(packed, pool.length) for packed, pool in zip(pin.address, network.pool, strict=True)
-        ),
+        address=tuple(InterfaceAddress(packed, pool.length) for packed, pool in zip(pin.address, network.pool, strict=True)),
         listen_port=pin.listen_port,
         mtu=arithmetic.inner if network.mtu is None else network.mtu,
         mtu_arithmetic=arithmetic,

@@ -452,6 +452,7 @@ def _nearest(found: object, expected: str) -> str:
 
 # ---------------------------------------------------------------- to the model
 
+
 def _to_model(parsed: NetworkFile) -> model.Network:
     table = parsed.network
     return model.Network(

@@ -67,9 +67,7 @@ def _masquerade(description: NodeDescription) -> str:
             continue
         lans = [prefix for prefix in description.node.lans if prefix.version == version]
         outside = f" {word} daddr != {_set(lans)}" if lans else ""
-        steps.append(
-            f'add rule inet ginnel-exit-%i leaving oifname != "%i" {word} saddr {_set(sources)}{outside} masquerade'
-        )
+        steps.append(f'add rule inet ginnel-exit-%i leaving oifname != "%i" {word} saddr {_set(sources)}{outside} masquerade')
     return "; ".join(steps)
 
 

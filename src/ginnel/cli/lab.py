@@ -1,0 +1,232 @@
+"""
+`ginnel lab FILE`: rehearse a network on this machine, and say what is true of it.
+
+Exit code 0 only when everything is as the file says; 1 when something is not (each thing named, with what to look at); 2 when the
+file or the call is wrong. The tables go to stdout, progress to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ginnel.cli import ui
+from ginnel.errors import UsageError
+
+if TYPE_CHECKING:  # the commands start quickly because nothing of the lab is imported before it is called
+    from ginnel.network import Lock, Network
+
+
+def _percent(_: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    from ginnel.network.file import parse_ratio
+
+    return None if value is None else _parsed(parameter, parse_ratio, value)
+
+
+def _milliseconds(_: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    from ginnel.network.file import parse_milliseconds
+
+    return None if value is None else _parsed(parameter, parse_milliseconds, value)
+
+
+def _parsed(parameter: click.Parameter, parse: object, value: str) -> float:
+    try:
+        return float(parse(value))  # type: ignore[operator]
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=parameter) from None
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("command", nargs=-1)
+@click.option("--keep", is_flag=True, help="Leave it up, and say how to look around and how to end it.")
+@click.option("--down", is_flag=True, help="End the lab of FILE that was left up.")
+@click.option("--enter", metavar="NODE", help="Open a shell (or run COMMAND) in a namespace of the lab that was left up.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, schema ginnel.lab/1.")
+@click.option("--throughput", metavar="SECONDS", type=click.FloatRange(0, 60), default=3.0, help="Load on one link; 0: none.")
+@click.option("--loss", metavar="SHARE", callback=_percent, help="Every underlay link loses so much, such as 1%.")
+@click.option(
+    "--delay", metavar="TIME", callback=_milliseconds, help="Every underlay link delays so much each way, such as 20ms."
+)
+@click.option("--jitter", metavar="TIME", callback=_milliseconds, help="The delay varies by so much.")
+@click.option("--reorder", metavar="SHARE", callback=_percent, help="So many frames arrive late.")
+@click.option("--duplicate", metavar="SHARE", callback=_percent, help="So many frames arrive twice.")
+@click.option("--seed", type=click.IntRange(0), help="Of the faults: the same seed does the same to the same packets.")
+@click.option("--all-wg-quick", is_flag=True, help="Run stock wg-quick on every node, as hosts without ginnel would.")
+def lab(
+    file: Path,
+    command: tuple[str, ...],
+    keep: bool,
+    down: bool,
+    enter: str | None,
+    as_json: bool,
+    throughput: float,
+    loss: float | None,
+    delay: float | None,
+    jitter: float | None,
+    reorder: float | None,
+    duplicate: float | None,
+    seed: int | None,
+    all_wg_quick: bool,
+) -> int:
+    """
+    Rehearse a whole network on this machine.
+
+    FILE is a network file (or a directory with a network.toml). Every node becomes a namespace that runs the real thing; between
+    them are an internet, and NAT before nodes without an endpoint. At the end stands the truth table: what is configured,
+    alive and carrying, who reaches whom, which MTU, how fast, and that nothing was in clear.
+    """
+    if file.is_dir():
+        file /= "network.toml"
+    if command and enter is None:
+        raise click.UsageError("COMMAND goes with --enter")
+    if sum((keep, down, enter is not None)) > 1:
+        raise click.UsageError("--keep, --down and --enter exclude one another")
+    if down:
+        return _down(file)
+    if enter is not None:
+        return _enter(file, enter, command)
+    from ginnel.lab.namespaces import enter_user_namespace
+
+    enter_user_namespace([sys.executable, *sys.orig_argv[1:]])
+    overrides = {
+        "loss": loss,
+        "delay_ms": delay,
+        "jitter_ms": jitter,
+        "reorder": reorder,
+        "duplicate": duplicate,
+    }
+    given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
+    return _rehearse(file, keep, as_json, throughput, given, seed, all_wg_quick)
+
+
+def _rehearse(
+    file: Path, keep: bool, as_json: bool, throughput: float, faults: dict[str, Any], seed: int | None, all_wg_quick: bool
+) -> int:
+    from ginnel.lab import table
+    from ginnel.lab.keep import recall, remember
+    from ginnel.lab.rehearse import Options, Rehearsal
+    from ginnel.lab.require import require
+    from ginnel.network import parse_network
+
+    network = parse_network(_read(file), str(file))
+    if faults or seed is not None:
+        of_node = {name: replace(item, **faults) for name, item in network.lab.of_node.items()}
+        settings = replace(
+            network.lab,
+            faults=replace(network.lab.faults, **faults),
+            of_node=of_node,
+            seed=network.lab.seed if seed is None else seed,
+        )
+        network = replace(network, lab=settings)
+    if all_wg_quick:
+        network = replace(network, nodes=tuple(replace(node, runs="wg-quick") for node in network.nodes))
+    require(network, throughput > 0)
+    if keep and (up := recall(file)):
+        raise UsageError(f"a lab of {file} is already up ({up[0].lab_id})\n  hint: ginnel lab {shlex.quote(str(file))} --down")
+    lock = _pin(network, file.with_name(f"{file.stem}.lock.toml"))
+    began = time.monotonic()
+
+    def progress(text: str) -> None:
+        stamp = ui.paint(f"{time.monotonic() - began:5.1f} s", "dim", on=ui.has_colour(sys.stderr))
+        sys.stderr.write(f"{stamp}  {text}\n")
+        sys.stderr.flush()
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    rehearsal = Rehearsal(network, lock, Options(keep, throughput), progress)
+    report = rehearsal.run()
+    if as_json:
+        print(json.dumps(report.to_json(), indent=1))
+    elif sys.stdout.isatty():
+        table.draw(report)
+    else:
+        sys.stdout.write(table.plain(report))
+    if keep and rehearsal.went_up:
+        remember(file, rehearsal.lab_id, network.interface, rehearsal.world.namespaces.held)
+        _say_how_to_look(
+            file, network.nodes[0].name, network.interface, rehearsal.world.namespaces.held[network.nodes[0].name].pid
+        )
+    return ui.DONE if report.ok else ui.FAILED
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    raise KeyboardInterrupt(f"signal {number}")
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{file}: expected UTF-8 text") from None
+
+
+def _pin(network: Network, path: Path) -> Lock:
+    """Allocate what is not yet pinned, and keep it beside the file; a lock file that cannot be written is worth a warning only."""
+    from ginnel.network import Lock, allocate, parse_lock, render_lock
+
+    before = path.read_text(encoding="utf-8") if path.exists() else None
+    lock = allocate(network, parse_lock(before, str(path)) if before is not None else Lock())
+    text = render_lock(lock)
+    if text != before:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.rename(path)
+        except OSError as error:
+            ui.warn(f"{path}: {error.strerror}: addresses are not pinned")
+        finally:
+            temporary.unlink(missing_ok=True)
+    return lock
+
+
+def _down(file: Path) -> int:
+    from ginnel.lab.keep import end, recall
+
+    records = recall(file)
+    if not records:
+        raise UsageError(f"no lab of {file} is up")
+    for record in records:
+        end(record)
+        sys.stderr.write(f"ended lab {record.lab_id}: {len(record.held)} namespaces\n")
+    return ui.DONE
+
+
+def _enter(file: Path, name: str, command: tuple[str, ...]) -> int:
+    from ginnel.lab.keep import enter_command, recall
+
+    records = recall(file)
+    if not records:
+        raise UsageError(f"no lab of {file} is up\n  hint: ginnel lab {shlex.quote(str(file))} --keep")
+    argv = [*enter_command(records[-1].find(name).pid), "--", *(command or (os.environ.get("SHELL", "/bin/sh"),))]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"}
+    return subprocess.run(argv, check=False, env=environment).returncode
+
+
+def _say_how_to_look(file: Path, node: str, interface: str, pid: int) -> None:
+    from ginnel.lab.keep import enter_command
+
+    name = shlex.quote(str(file))
+    lines = [
+        "",
+        "It is left up. To look around:",
+        f"  ginnel lab {name} --enter {node}                        a shell on {node}",
+        f"  ginnel lab {name} --enter {node} ginnel show {interface}    what {node} runs",
+        f"  {shlex.join(enter_command(pid))} ip route       the same without ginnel",
+        "To end it:",
+        f"  ginnel lab {name} --down",
+    ]
+    sys.stderr.write("\n".join(lines) + "\n")

@@ -1,0 +1,301 @@
+"""
+Watch every underlay link for what must never be there.
+
+One AF_PACKET socket a link, one thread for all. Three things are a leak, whoever sent them:
+
+- the canary: bytes that every probe of the lab carries inside the tunnels, seen outside;
+- an inner address: a packet whose source or destination lies in a pool or a LAN of the network;
+- on the link of a node that sends everything through its exit: anything but WireGuard to its peers and the link's own ARP and NDP.
+
+A capture that sees nothing proves nothing by itself, so before the tunnels come up each node sends a *control* canary in
+clear, and every link must have seen it. Frames the kernel had to drop are counted: a capture with holes proves
+nothing either.
+
+Under load (throughput) a classic BPF filter in the kernel passes over what looks like WireGuard over UDP, so that the thread looks
+only at the rest; during all other phases it looks at every byte.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ipaddress
+import selectors
+import socket
+import struct
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from ginnel.units import Prefix
+
+ETH_P_ALL = 0x0003
+_ETH_P_IP, _ETH_P_ARP, _ETH_P_IPV6 = 0x0800, 0x0806, 0x86DD
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
+_SOL_PACKET, _PACKET_STATISTICS = 263, 6
+_SO_RCVBUFFORCE = 33
+#: Bounds what a burst may queue for the thread; 16 MiB is 10,000 full frames a link.
+_RECEIVE_BUFFER_BYTES = 16 * 1024 * 1024
+#: Enough to show what went wrong; the rest is counted.
+MAX_KEPT_LEAKS = 8
+
+#: A WireGuard datagram: message type 1 to 4, three zero bytes; nothing is shorter than an empty keepalive.
+_WIREGUARD_MINIMUM_BYTES = 32
+
+
+@dataclass(slots=True)
+class Watched:
+    """What was seen on one link."""
+
+    name: str
+    #: The node at the end of the link, if it may send nothing but its tunnel there once it is up.
+    tunnel_only: str | None = None
+    frames: int = 0
+    wireguard: int = 0
+    control: int = 0
+    leaks: int = 0
+    fragments: int = 0
+    dropped: int = 0
+    kept: list[str] = field(default_factory=list)
+
+
+class Capture:
+    """The running capture; a context manager. Counts are plain ints, written by its thread and read by anyone."""
+
+    def __init__(self, inner: Iterable[Prefix], canary: bytes, control: bytes) -> None:
+        """
+        Args:
+            inner: pools and LANs of the network: addresses that belong inside.
+            canary: what probes carry inside the tunnels.
+            control: what is sent in clear to show that the capture sees.
+        """
+        self.links: list[Watched] = []
+        self._inner: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
+        for prefix in inner:
+            shift = len(prefix.packed) * 8 - prefix.length
+            self._inner[prefix.version].append((shift, int.from_bytes(prefix.packed, "big") >> shift))
+        self._canary, self._control = canary, control
+        self._sockets: list[socket.socket] = []
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._thread = threading.Thread(target=self._work, name="capture", daemon=True)
+        #: Peers' endpoints a tunnel-only node may talk to, by node; filled in when its tunnel is up.
+        self._armed: dict[str, frozenset[bytes]] = {}
+
+    def watch(self, name: str, open_socket: socket.socket, tunnel_only: str | None = None) -> None:
+        """Add a link: *open_socket* comes from `open_link`, called inside the link's namespace."""
+        watched = Watched(name, tunnel_only)
+        self.links.append(watched)
+        self._sockets.append(open_socket)
+        self._selector.register(open_socket, selectors.EVENT_READ, watched)
+
+    def __enter__(self) -> Self:
+        self._selector.register(self._wake_read, selectors.EVENT_READ, None)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def arm(self, node: str, endpoints: Iterable[str]) -> None:
+        """From now on *node* may send and receive only WireGuard with *endpoints* (numeric) on its own link."""
+        self._armed[node] = frozenset(ipaddress.ip_address(address).packed for address in endpoints)
+
+    def ignore_wireguard(self, ignore: bool) -> None:
+        """Let the kernel pass over what looks like WireGuard, or show everything again."""
+        for sock in self._sockets:
+            if ignore:
+                program = ctypes.create_string_buffer(_NOT_WIREGUARD, len(_NOT_WIREGUARD))
+                code = struct.pack("HP", len(_LISTING), ctypes.addressof(program))  # struct sock_fprog
+                sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, code)
+            else:
+                sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+
+    def close(self) -> None:
+        """Look at what is still queued, then stop; idempotent."""
+        if self._thread.is_alive():
+            self._wake_write.send(b"x")
+            self._thread.join()
+        for watched, sock in zip(self.links, self._sockets, strict=True):
+            if sock.fileno() >= 0:
+                watched.dropped += _dropped(sock)
+                sock.close()
+        if self._wake_read.fileno() >= 0:
+            self._selector.close()
+            self._wake_read.close()
+            self._wake_write.close()
+
+    # -- the thread
+
+    def _work(self) -> None:
+        buffer = bytearray(1 << 17)
+        stopping = False
+        while True:
+            ready = self._selector.select(0 if stopping else None)
+            busy = False
+            for key, _ in ready:
+                if key.data is None:
+                    stopping = True
+                    continue
+                busy = True
+                self._drain(key.fileobj, key.data, buffer)  # type: ignore[arg-type]
+            if stopping and not busy:
+                return
+
+    def _drain(self, sock: socket.socket, watched: Watched, buffer: bytearray) -> None:
+        for _ in range(256):  # then the others have their turn
+            try:
+                size, address = sock.recvfrom_into(buffer, 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # The interface is down or gone: that is for the lab to notice, not a leak.
+                watched.kept.append(f"capture stopped: {error.strerror}")
+                return
+            self._judge(bytes(buffer[:size]), watched, address[2] == socket.PACKET_OUTGOING)
+
+    def _judge(self, frame: bytes, watched: Watched, outgoing: bool) -> None:
+        watched.frames += 1
+        packet = parse(frame)
+        watched.wireguard += packet.wireguard
+        watched.fragments += packet.fragment
+        if self._control in frame:
+            watched.control += 1
+        if self._canary in frame:
+            self._leak(watched, packet, "the canary in clear")
+        elif packet.version and (self._is_inner(packet.source) or self._is_inner(packet.target)):
+            self._leak(watched, packet, "an inner address outside")
+        elif watched.tunnel_only in self._armed and not packet.link_local:
+            peers = self._armed[watched.tunnel_only]
+            other = packet.target if not outgoing else packet.source  # the socket is at the far end of the link
+            if not (packet.wireguard and other in peers):
+                self._leak(watched, packet, f"beside the tunnel of {watched.tunnel_only}")
+
+    def _is_inner(self, packed: bytes) -> bool:
+        value = int.from_bytes(packed, "big")
+        return any(value >> shift == network for shift, network in self._inner[4 if len(packed) == 4 else 6])
+
+    def _leak(self, watched: Watched, packet: Packet, what: str) -> None:
+        watched.leaks += 1
+        if len(watched.kept) < MAX_KEPT_LEAKS:
+            watched.kept.append(f"{what}: {packet}")
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """What the outside of a frame says."""
+
+    version: int  # 4, 6, or 0 for anything else
+    source: bytes = b""
+    target: bytes = b""
+    protocol: int = 0
+    ports: tuple[int, int] = (0, 0)
+    fragment: bool = False
+    wireguard: bool = False
+    #: ARP, NDP, multicast listener reports and the like: what a link says to itself.
+    link_local: bool = False
+
+    def __str__(self) -> str:
+        if not self.version:
+            return "not IP"
+        source, target = ipaddress.ip_address(self.source), ipaddress.ip_address(self.target)
+        return f"{source} port {self.ports[0]} > {target} port {self.ports[1]}, protocol {self.protocol}"
+
+
+def parse(frame: bytes) -> Packet:
+    """Read an Ethernet frame as far as the ports; what is cut short is `version` 0, never an error."""
+    kind = int.from_bytes(frame[12:14], "big")
+    if kind == _ETH_P_ARP:
+        return Packet(0, link_local=True)
+    if kind == _ETH_P_IP and len(frame) >= 34:
+        header = (frame[14] & 0x0F) * 4
+        return _transport(
+            frame, 4, frame[26:30], frame[30:34], frame[23], 14 + header, bool(int.from_bytes(frame[20:22], "big") & 0x3FFF)
+        )
+    if kind == _ETH_P_IPV6 and len(frame) >= 54:
+        return _transport(frame, 6, frame[22:38], frame[38:54], frame[20], 54, frame[20] == 44)
+    return Packet(0)
+
+
+def _transport(frame: bytes, version: int, source: bytes, target: bytes, protocol: int, at: int, fragment: bool) -> Packet:
+    ports = (0, 0)
+    wireguard = False
+    if protocol in (6, 17) and len(frame) >= at + 8 and not fragment:
+        ports = (int.from_bytes(frame[at : at + 2], "big"), int.from_bytes(frame[at + 2 : at + 4], "big"))
+        body = frame[at + 8 :]
+        wireguard = protocol == 17 and len(body) >= _WIREGUARD_MINIMUM_BYTES and 1 <= body[0] <= 4 and body[1:4] == bytes(3)
+    if version == 6:  # NDP, whatever its addresses; and multicast listener reports, which come behind a hop-by-hop header
+        link_local = (protocol == 58 and 133 <= frame[at] <= 137) if len(frame) > at else False
+        link_local = link_local or (protocol in (0, 58) and target[0] == 0xFF)
+    else:
+        link_local = protocol == 2  # IGMP
+    return Packet(version, source, target, protocol, ports, fragment, wireguard, link_local)
+
+
+def open_link(interface: str) -> socket.socket:
+    """A capture socket on *interface* of the current network namespace."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+    try:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
+        except PermissionError:  # root of a user namespace has the system's limit; a hole would be counted and reported
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+        sock.bind((interface, ETH_P_ALL))
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _dropped(sock: socket.socket) -> int:
+    packets, drops = struct.unpack("II", sock.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
+    return int(drops) if packets else 0
+
+
+# ---------------------------------------------------------------- the kernel's part under load
+
+_LOAD_HALF, _LOAD_BYTE, _LOAD_WORD, _LOAD_WORD_AT_X, _LOAD_X_HEADER = 0x28, 0x30, 0x20, 0x40, 0xB1
+_IF_EQUAL, _IF_ANY_BIT, _JUMP, _RETURN = 0x15, 0x45, 0x05, 0x06
+
+#: (label, code, operand, where to when true, when false); "" is the next line. Ethernet is 14 bytes, IPv6 40, UDP 8.
+_LISTING: Sequence[tuple[str, int, int, str, str]] = (
+    ("", _LOAD_HALF, 12, "", ""),
+    ("", _IF_EQUAL, _ETH_P_ARP, "drop", ""),
+    ("", _IF_EQUAL, _ETH_P_IPV6, "v6", ""),
+    ("", _IF_EQUAL, _ETH_P_IP, "", "pass"),
+    ("", _LOAD_BYTE, 14 + 9, "", ""),
+    ("", _IF_EQUAL, socket.IPPROTO_UDP, "", "pass"),
+    ("", _LOAD_HALF, 14 + 6, "", ""),
+    ("", _IF_ANY_BIT, 0x3FFF, "pass", ""),
+    ("", _LOAD_X_HEADER, 14, "", ""),
+    ("", _LOAD_WORD_AT_X, 14 + 8, "", ""),
+    ("", _JUMP, 0, "type", ""),
+    ("v6", _LOAD_BYTE, 14 + 6, "", ""),
+    ("", _IF_EQUAL, socket.IPPROTO_UDP, "", "pass"),
+    ("", _LOAD_WORD, 14 + 40 + 8, "", ""),
+    ("type", _IF_EQUAL, 0x01000000, "drop", ""),
+    ("", _IF_EQUAL, 0x02000000, "drop", ""),
+    ("", _IF_EQUAL, 0x03000000, "drop", ""),
+    ("", _IF_EQUAL, 0x04000000, "drop", ""),
+    ("pass", _RETURN, 0xFFFF, "", ""),
+    ("drop", _RETURN, 0, "", ""),
+)
+
+
+def assemble(listing: Sequence[tuple[str, int, int, str, str]]) -> bytes:
+    """Classic BPF as the kernel takes it: struct sock_filter {u16 code; u8 jt; u8 jf; u32 k} a line (linux/filter.h)."""
+    labels = {label: line for line, (label, *_) in enumerate(listing) if label}
+    out = b""
+    for line, (_, code, operand, when_true, when_false) in enumerate(listing):
+        true = labels[when_true] - line - 1 if when_true else 0
+        false = labels[when_false] - line - 1 if when_false else 0
+        if code == _JUMP:  # its distance is the operand
+            operand = true
+            true = 0
+        out += struct.pack("HBBI", code, true, false, operand)
+    return out
+
+
+_NOT_WIREGUARD = assemble(_LISTING)

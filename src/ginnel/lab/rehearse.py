@@ -1,0 +1,597 @@
+"""
+The rehearsal, in order: build, control, up, handshakes, probes, throughput, verdict.
+
+The order is part of the proof. The capture runs before anything else and sees the control canary in clear; then nodes that others
+can reach come up, then those behind NAT (which speak first); then every link is asked for its three parts; then every
+place pings every other, expectations are tried, MTUs proven, names resolved, load put on; and last the capture says what it
+saw. Deadlines are for a slow machine: a healthy lab never waits for one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from ginnel import crypto
+from ginnel.lab import nodes, probe
+from ginnel.lab.capture import Capture, open_link
+from ginnel.lab.namespaces import Held
+from ginnel.lab.report import (
+    CapturedLink,
+    CaptureReport,
+    DnsReport,
+    ExpectReport,
+    Finding,
+    LabReport,
+    LinkReport,
+    MtuReport,
+    NodeReport,
+    ReachReport,
+    ThroughputReport,
+)
+from ginnel.lab.topology import INTERNET, OUTSIDE_V6, RESOLVER_V4, ROUTER_V4, plan
+from ginnel.lab.world import World
+from ginnel.network import Expect, Lock, Network, Node, NodeDescription, compile_network
+from ginnel.network.addressing import within
+from ginnel.network.check import predict, source_node
+from ginnel.network.paths import Paths
+from ginnel.units import PublicKey
+
+UP_DEADLINE_S = 30.0
+HANDSHAKE_DEADLINE_S = 20.0
+PROBE_DEADLINE_S = 6.0
+#: How long silence is listened to where the file says that nothing reaches.
+SILENCE_S = 1.0
+#: A session is of no use after this age (WireGuard's REJECT_AFTER_TIME).
+REJECT_AFTER_S = 180.0
+
+_INSIDE_ANSWER, _OUTSIDE_ANSWER = "192.0.2.53", "192.0.2.54"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a rehearsal may be told besides the file."""
+
+    keep: bool = False
+    #: Seconds of load on one link; 0: none.
+    throughput_s: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Somewhere to ping from and to: a LAN host, or a node that has no LAN."""
+
+    name: str
+    node: Node
+    space: str
+    address: tuple[bytes, ...]
+
+    def of(self, version: int) -> str | None:
+        """Its first address of that family."""
+        for packed in self.address:
+            if len(packed) == (4 if version == 4 else 16):
+                return str(ipaddress.ip_address(packed))
+        return None
+
+
+class Rehearsal:
+    """One run of one network."""
+
+    def __init__(self, network: Network, lock: Lock, options: Options, progress: Callable[[str], None]) -> None:
+        """
+        Args:
+            network: a checked network.
+            lock: its allocated addresses.
+            options: see `Options`.
+            progress: is told each step in a few words.
+        """
+        self.network = network
+        self.options = options
+        self.progress = progress
+        self.lab_id = secrets.token_hex(2)
+        self.topology = plan(network)
+        self.paths = Paths(network)
+        private = {node.name: crypto.generate_private_key() for node in network.nodes}
+        self._private = private
+        self.keys = {name: PublicKey(crypto.public_key(key)) for name, key in private.items()}
+        self.descriptions = compile_network(network, lock, self.keys)
+        self.places = tuple(self._places())
+        # In every payload of ours; 16 random bytes are in no packet by chance.
+        self.canary = b"ginnel canary " + secrets.token_bytes(16)
+        self.control = b"ginnel control " + secrets.token_bytes(16)
+        self.faulty = any(wire.faults.any for wire in self.topology.wires)
+        self.world = World(self.topology, self.lab_id, keep=options.keep, seed=network.lab.seed)
+        self.went_up = False
+
+    def run(self) -> LabReport:
+        """Rehearse; the world is ended unless it is to be kept and every node came up."""
+        began = time.monotonic()
+        with self.world, ExitStack() as stack:
+            self.progress(f"{len(self.topology.spaces)} namespaces, {len(self.topology.wires)} wires")
+            capture = self._watch(stack)
+            self._control(capture)
+            servers = stack.enter_context(ExitStack())
+            self._serve(servers)
+            ups = self._up()
+            report = LabReport(self.network.name, self.lab_id, 0.0, ups)
+            if all(node.up.ok for node in ups):
+                self.went_up = True
+                report = self._probe(report, capture)
+            capture.close()
+            report = replace(report, capture=self._captured(capture), seconds=time.monotonic() - began)
+            if self.options.keep and self.went_up:
+                self.world.namespaces.leave_running()
+            return report
+
+    # -- before
+
+    def _places(self) -> list[_Place]:
+        places = [_Place(host.space, self.network.node(host.node), host.space, host.address) for host in self.topology.hosts]
+        with_lan = {host.node for host in self.topology.hosts}
+        for name, description in self.descriptions.items():
+            if name not in with_lan:
+                address = tuple(item.packed for item in description.address)
+                places.append(_Place(name, description.node, name, address))
+        return places
+
+    def _watch(self, stack: ExitStack) -> Capture:
+        inner = [*self.network.pool, *(lan for node in self.network.nodes for lan in node.lans)]
+        capture = Capture(inner, self.canary, self.control)
+        exits = {node.name for node in self.network.nodes if node.exit is not None}
+        for wire in self.topology.wires:
+            if wire.underlay:
+                space, interface = wire.left
+                node = wire.name.partition(" ")[0]
+                sock = self.world[space].inside(lambda interface=interface: open_link(interface))  # type: ignore[misc]
+                capture.watch(wire.name, sock, node if node in exits else None)
+        return stack.enter_context(capture)
+
+    def _control(self, capture: Capture) -> None:
+        """Send the control canary in clear over every link until every link has shown that it sees it."""
+        deadline = time.monotonic() + PROBE_DEADLINE_S
+        while time.monotonic() < deadline:
+            for node in self.network.nodes:
+                probe.send_clear(self.world[node.name], ROUTER_V4, self.control)
+            settled = time.monotonic() + 0.05
+            while time.monotonic() < settled:
+                if all(link.control for link in capture.links):
+                    self.progress(f"capturing {len(capture.links)} underlay links (control canary seen on each)")
+                    return
+                time.sleep(0.005)
+
+    def _serve(self, stack: ExitStack) -> None:
+        """Listeners for what expectations name, and the resolvers."""
+        stack.enter_context(probe.Responder(self.world[INTERNET], RESOLVER_V4, _OUTSIDE_ANSWER))
+        for server in dict.fromkeys(text for node in self.network.nodes for text in node.dns):
+            where = self._space_of(ipaddress.ip_address(server).packed)
+            if where is not None and where not in self.descriptions:  # a node's own address exists only once it is up
+                stack.enter_context(probe.Responder(self.world[where], server, _INSIDE_ANSWER))
+        served: set[tuple[bytes, int]] = set()
+        for expect in self.network.expects:
+            target = expect.target
+            where = self._space_of(target.packed) if target.packed else None
+            if (
+                target.port
+                and where is not None
+                and where not in self.descriptions
+                and (target.packed, target.port) not in served
+            ):
+                served.add((target.packed, target.port))
+                address = str(ipaddress.ip_address(target.packed))
+                stack.enter_context(probe.Echo(self.world[where], address, target.port))
+
+    def _space_of(self, packed: bytes) -> str | None:
+        """The namespace in which an address lives: a LAN host, the internet, or a node."""
+        for host in self.topology.hosts:
+            if packed in host.address:
+                return host.space
+        if packed in self.topology.outside:
+            return INTERNET
+        for name, description in self.descriptions.items():
+            if any(item.packed == packed for item in description.address):
+                return name
+            if any(within(packed, lan) for lan in description.node.lans):
+                return name  # the node's own address in its LAN
+        return None
+
+    # -- up
+
+    def _up(self) -> tuple[NodeReport, ...]:
+        reports: dict[str, NodeReport] = {}
+        lock = threading.Lock()
+
+        def up(name: str) -> None:
+            description, held = self.descriptions[name], self.world[name]
+            path = nodes.configure(held, description, self._private[name].reveal_base64())
+            started = nodes.start(held, description, path, UP_DEADLINE_S)
+            evidence = f"{started.command} in {started.seconds:.1f} s" if started.ok else f"{started.command}: {started.said}"
+            with lock:
+                reports[name] = _node_report(description, started.seconds, Finding(started.ok, evidence))
+
+        waves = (
+            [node.name for node in self.network.nodes if not node.behind_nat],
+            [node.name for node in self.network.nodes if node.behind_nat],
+        )
+        for wave in waves:
+            if wave:
+                self.world.each(up, wave)
+        good = sum(report.up.ok for report in reports.values())
+        self.progress(f"{good} of {len(reports)} nodes are up")
+        return tuple(reports[node.name] for node in self.network.nodes)
+
+    # -- probes
+
+    def _probe(self, report: LabReport, capture: Capture) -> LabReport:
+        for node in self.network.nodes:
+            if node.exit is not None:
+                capture.arm(node.name, self._outside_of_peers(self.descriptions[node.name]))
+        self._wait_for_handshakes()
+        links = self._links()
+        report = replace(report, links=links, reachability=self._reachability())
+        self.progress(f"{sum(reach.ok for reach in report.reachability)} of {len(report.reachability)} ways are as the file says")
+        report = replace(report, expectations=self._expectations(), mtu=self._mtus(), dns=self._dns())
+        if self.options.throughput_s > 0 and links:
+            capture.ignore_wireguard(True)
+            report = replace(report, throughput=self._throughput())
+            capture.ignore_wireguard(False)
+        return report
+
+    def _outside_of_peers(self, description: NodeDescription) -> list[str]:
+        return [self._numeric(peer.endpoint.host) for peer in description.peers if peer.endpoint is not None]
+
+    def _numeric(self, host: str) -> str:
+        return self.topology.names.get(host, host)
+
+    def _wait_for_handshakes(self) -> None:
+        """Give every link a reason to shake hands, and wait until both of its ends have."""
+        waiting = {frozenset(link.between) for link in self.paths.links}
+        deadline = time.monotonic() + HANDSHAKE_DEADLINE_S
+        for link in self.paths.links:
+            left, right = link.between
+            caller = left if self.network.node(right).endpoint is not None else right
+            other = right if caller == left else left
+            version = self.network.pool[0].version
+            with probe.Pinger(self.world[caller], version, self.canary) as pinger:
+                pinger.ping(self._inner(other, version), 0.0, tries=1)
+        while waiting and time.monotonic() < deadline:
+            live = {name: nodes.interface(self.world[name], self.network.interface) for name in self.descriptions}
+            for pair in list(waiting):
+                left, right = sorted(pair)
+                if all(self._shaken(live[near], far) for near, far in ((left, right), (right, left))):
+                    waiting.discard(pair)
+            if waiting:
+                time.sleep(0.05)
+        done = len(self.paths.links) - len(waiting)
+        self.progress(f"{done} of {len(self.paths.links)} links have shaken hands")
+
+    def _shaken(self, live: nodes.LiveInterface | None, far: str) -> bool:
+        peer = live.peers.get(self.keys[far]) if live else None
+        return peer is not None and peer.handshake_unix_s > 0
+
+    def _inner(self, name: str, version: int) -> str:
+        """A node's own tunnel address."""
+        for item in self.descriptions[name].address:
+            if item.host.version == version:
+                return item.host.address
+        raise KeyError(f"{name} has no IPv{version} address")
+
+    def _links(self) -> tuple[LinkReport, ...]:
+        def judge(between: tuple[str, str]) -> LinkReport:
+            left, right = between
+            pings = [
+                (version, self._ping(near, self._inner(far, version), version))
+                for version in self._pool_versions()
+                for near, far in ((left, right), (right, left))
+            ]
+            ends = {name: nodes.interface(self.world[name], self.network.interface) for name in between}
+            carried = [pong for _, pong in pings]
+            best = min((pong.rtt_ms for pong in carried if pong.ok), default=0.0)
+            return LinkReport(
+                between,
+                configured=self._configured(between, ends),
+                alive=self._alive(between, ends),
+                carrying=_carrying([(version, pong) for version, pong in pings], best),
+                rtt_ms=round(best, 3),
+            )
+
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            return tuple(pool.map(judge, [link.between for link in self.paths.links]))
+
+    def _pool_versions(self) -> list[int]:
+        return sorted({pool.version for pool in self.network.pool})
+
+    def _ping(self, space: str, target: str, version: int) -> probe.Pong:
+        with probe.Pinger(self.world[space], version, self.canary) as pinger:
+            return pinger.ping(target, PROBE_DEADLINE_S)
+
+    def _configured(self, between: tuple[str, str], ends: dict[str, nodes.LiveInterface | None]) -> Finding:
+        wrong: list[str] = []
+        prefixes = 0
+        for near, far in (between, between[::-1]):
+            description, live = self.descriptions[near], ends[near]
+            if live is None:
+                wrong.append(f"{near} has no interface {description.interface}")
+                continue
+            planned = description.peer(far)
+            found = live.peers.get(planned.public_key)
+            if found is None:
+                wrong.append(f"{near} does not know {far}'s key")
+                continue
+            prefixes += len(planned.allowed_ips)
+            if found.allowed_ips != frozenset(planned.allowed_ips):
+                differing = found.allowed_ips ^ frozenset(planned.allowed_ips)
+                wrong.append(f"{near}'s AllowedIPs for {far} differ by {', '.join(sorted(map(str, differing)))}")
+            if found.keepalive_s != planned.keepalive_s:
+                wrong.append(f"{near}'s keepalive for {far} is {found.keepalive_s}, planned {planned.keepalive_s}")
+            if planned.endpoint is not None:
+                host = self._numeric(planned.endpoint.host)
+                if found.endpoint is None or (found.endpoint.host, found.endpoint.port) != (host, planned.endpoint.port):
+                    wrong.append(
+                        f"{near}'s endpoint for {far} is {found.endpoint or 'unset'}, planned {host}:{planned.endpoint.port}"
+                    )
+            if description.listen_port and live.listen_port != description.listen_port:
+                wrong.append(f"{near} listens on {live.listen_port}, planned {description.listen_port}")
+        if wrong:
+            return Finding(False, "; ".join(wrong))
+        return Finding(True, f"keys, endpoints and {prefixes} prefixes as planned")
+
+    def _alive(self, between: tuple[str, str], ends: dict[str, nodes.LiveInterface | None]) -> Finding:
+        now = time.time()
+        ages = []
+        for near, far in (between, between[::-1]):
+            live = ends[near]
+            peer = live.peers.get(self.keys[far]) if live else None
+            if peer is None or not peer.handshake_unix_s:
+                return Finding(False, f"{near} has never shaken hands with {far}")
+            ages.append(now - peer.handshake_unix_s)
+        oldest = max(ages)
+        return Finding(oldest < REJECT_AFTER_S, f"handshake {max(0.0, oldest):.0f} s ago at both ends")
+
+    def _reachability(self) -> tuple[ReachReport, ...]:
+        def from_place(source: _Place) -> list[ReachReport]:
+            found: list[ReachReport] = []
+            for version in (4, 6):
+                if source.of(version) is None:
+                    continue
+                targets = [
+                    (target, address)
+                    for target in self.places
+                    if target is not source and (address := target.of(version)) is not None
+                ]
+                for reaches in (True, False):
+                    some = [
+                        (target, address, path)
+                        for target, address in targets
+                        if ((path := self.paths.path(source.node.name, target.node.name)) is not None) is reaches
+                    ]
+                    if not some:
+                        continue
+                    with probe.Pinger(self.world[source.space], version, self.canary, source.of(version)) as pinger:
+                        pongs = pinger.ping_all([address for _, address, _ in some], PROBE_DEADLINE_S if reaches else SILENCE_S)
+                    found += [
+                        ReachReport(
+                            source.name, target.name, version, reaches, pong.ok, round(pong.rtt_ms, 3), path or (), pong.said
+                        )
+                        for (target, _, path), pong in zip(some, pongs, strict=True)
+                    ]
+            return found + self._leaving(source)
+
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            return tuple(reach for reaches in pool.map(from_place, self.places) for reach in reaches)
+
+    def _leaving(self, source: _Place) -> list[ReachReport]:
+        """Somebody on the internet, through the exit."""
+        if source.node.exit is None:
+            return []
+        found = []
+        for version, target in ((4, RESOLVER_V4), (6, OUTSIDE_V6)):
+            if version in self._pool_versions() and source.of(version) is not None:
+                pong = self._ping(source.space, target, version)
+                path = (source.node.name, source.node.exit, "internet")
+                found.append(ReachReport(source.name, "internet", version, True, pong.ok, round(pong.rtt_ms, 3), path, pong.said))
+        return found
+
+    # -- expectations
+
+    def _expectations(self) -> tuple[ExpectReport, ...]:
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            return tuple(pool.map(self._expectation, self.network.expects))
+
+    def _expectation(self, expect: Expect) -> ExpectReport:
+        node = source_node(self.network, expect)
+        assert node is not None  # the file was checked
+        results = [self._try(expect, space, source) for space, source in self._sources(expect, node)]
+        ok = all(found == expect.reaches for found, _ in results)
+        said = "; ".join(dict.fromkeys(said for found, said in results if ok or found != expect.reaches))
+        _, way = predict(self.network, self.paths, node, expect)
+        return ExpectReport(expect.source, expect.target.text, expect.reaches, Finding(ok, f"{said} ({way})"))
+
+    def _sources(self, expect: Expect, node: Node) -> list[tuple[str, str | None]]:
+        """Where an expectation is tried from: that very address, or the node itself and every host of its LANs."""
+        if expect.source != node.name:
+            packed = ipaddress.ip_address(expect.source).packed
+            same_family = len(packed) == len(expect.target.packed) or expect.target.node is not None
+            return [(self._space_of(packed) or node.name, str(ipaddress.ip_address(packed)) if same_family else None)]
+        hosts: list[tuple[str, str | None]] = [(host.space, None) for host in self.topology.hosts if host.node == node.name]
+        return [(node.name, None), *hosts]
+
+    def _try(self, expect: Expect, space: str, source: str | None) -> tuple[bool, str]:
+        target = expect.target
+        held = self.world[space]
+        deadline_s = PROBE_DEADLINE_S if expect.reaches else SILENCE_S
+        if target.node is None:
+            address = str(ipaddress.ip_address(target.packed))
+        else:
+            version = self.network.pool[0].version if source is None else ipaddress.ip_address(source).version
+            address = self._inner(target.node, version)
+        if not target.port:
+            with probe.Pinger(held, 6 if ":" in address else 4, self.canary, source) as pinger:
+                pong = pinger.ping(address, deadline_s)
+            return pong.ok, f"ping {pong.said}" + (f" in {pong.rtt_ms:.1f} ms" if pong.ok else "")
+        where = self._space_of(ipaddress.ip_address(address).packed)
+        with ExitStack() as stack:
+            if where in self.descriptions:
+                stack.enter_context(probe.Echo(self.world[where], address, target.port))
+            return probe.tcp(held, address, target.port, self.canary, deadline_s, source)
+
+    # -- MTU, names, load
+
+    def _mtus(self) -> tuple[MtuReport, ...]:
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            return tuple(pool.map(self._mtu, [link.between for link in self.paths.links]))
+
+    def _mtu(self, between: tuple[str, str]) -> MtuReport:
+        left, right = between
+        mtu = min(self.descriptions[name].mtu for name in between)
+        arithmetic = min((self.descriptions[name].mtu_arithmetic for name in between), key=lambda item: item.inner)
+        version = self.network.pool[0].version
+        host = next((h for h in self.topology.hosts if h.node == left and any(lan.version == version for lan in h.lans)), None)
+        space = host.space if host else left
+        target = self._inner(right, version)
+        with probe.Pinger(self.world[space], version, self.canary) as pinger:
+            fits = pinger.ping(target, PROBE_DEADLINE_S, mtu)
+            over = pinger.ping(target, PROBE_DEADLINE_S if self.faulty else 2.0, mtu + 1)
+        refused = not over.ok and over.said != "no answer"
+        if fits.ok and refused:
+            finding = Finding(True, f"{mtu} bytes pass unfragmented, {mtu + 1} are refused: {over.said}")
+        elif not fits.ok:
+            finding = Finding(False, f"{mtu} bytes do not pass: {fits.said}")
+        else:
+            finding = Finding(False, f"{mtu + 1} bytes {'pass as well' if over.ok else 'vanish without a word'}")
+        return MtuReport(between, mtu, str(arithmetic), finding)
+
+    def _dns(self) -> tuple[DnsReport, ...]:
+        reports = []
+        for node in self.network.nodes:
+            if not node.dns:
+                continue
+            with ExitStack() as stack:
+                for server in node.dns:
+                    where = self._space_of(ipaddress.ip_address(server).packed)
+                    if where in self.descriptions:
+                        stack.enter_context(probe.Responder(self.world[where], server, _INSIDE_ANSWER))
+                answer, said = probe.resolve(self.world[node.name], "host.lab.example", PROBE_DEADLINE_S)
+            good = answer == _INSIDE_ANSWER
+            if answer == _OUTSIDE_ANSWER:
+                said += ", the internet's own resolver"
+            reports.append(DnsReport(node.name, Finding(good, said)))
+        return tuple(reports)
+
+    def _throughput(self) -> ThroughputReport:
+        """iperf3 over the first link that has LANs at both ends, or between two nodes."""
+        hosts = {host.node: host for host in self.topology.hosts}
+        between = next(
+            (link.between for link in self.paths.links if all(name in hosts for name in link.between)),
+            self.paths.links[0].between,
+        )
+        source, target = between
+        if all(name in hosts for name in between):
+            from_space, to_space = hosts[source].space, hosts[target].space
+            address = str(ipaddress.ip_address(hosts[target].address[0]))
+        else:
+            from_space, to_space = source, target
+            address = self._inner(target, self.network.pool[0].version)
+        seconds = self.options.throughput_s
+        finding, gbit_s = _iperf3(self.world[from_space], self.world[to_space], address, seconds)
+        if finding.ok:
+            self.progress(f"{gbit_s:.2f} Gbit/s from {from_space} to {to_space}")
+        return ThroughputReport(from_space, to_space, between, round(gbit_s, 3), seconds, finding)
+
+    # -- verdict
+
+    def _captured(self, capture: Capture) -> CaptureReport:
+        links = tuple(
+            CapturedLink(
+                link.name,
+                link.frames,
+                link.wireguard,
+                link.control,
+                link.leaks,
+                link.fragments,
+                link.dropped,
+                link.tunnel_only is not None,
+                tuple(link.kept),
+            )
+            for link in capture.links
+        )
+        wrong: list[str] = []
+        for link in links:
+            if not link.control_seen:
+                wrong.append(f"{link.name}: the capture did not even see the control canary, so it proves nothing")
+            if link.leaks:
+                wrong.append(f"{link.name}: {link.leaks} packets in clear ({'; '.join(link.leaked[:2])})")
+            elif link.leaked:
+                wrong.append(f"{link.name}: {'; '.join(link.leaked)}")
+            if link.dropped:
+                wrong.append(f"{link.name}: the capture lost {link.dropped} frames, so it proves nothing")
+            if self.went_up and not link.wireguard:
+                wrong.append(f"{link.name}: no WireGuard was seen")
+        if wrong:
+            return CaptureReport(links, Finding(False, "; ".join(wrong)))
+        frames = sum(link.frames for link in links)
+        return CaptureReport(
+            links, Finding(True, f"{frames} frames on {len(links)} links: only WireGuard, no canary, no inner address")
+        )
+
+
+def _node_report(description: NodeDescription, seconds: float, up: Finding) -> NodeReport:
+    return NodeReport(
+        name=description.name,
+        runs=description.node.runs,
+        behind_nat=description.node.behind_nat,
+        interface=description.interface,
+        address=tuple(map(str, description.address)),
+        lans=tuple(map(str, description.node.lans)),
+        mtu=description.mtu,
+        seconds=round(seconds, 3),
+        up=up,
+    )
+
+
+def _carrying(pings: Sequence[tuple[int, probe.Pong]], best: float) -> Finding:
+    silent = [f"IPv{version} to {pong.target}: {pong.said}" for version, pong in pings if not pong.ok]
+    if silent:
+        return Finding(False, "; ".join(silent))
+    lost = sum(pong.tries - 1 for _, pong in pings)
+    return Finding(True, f"{len(pings)} pings both ways, {best:.1f} ms" + (f", {lost} lost" if lost else ""))
+
+
+def _iperf3(source: Held, target: Held, address: str, seconds: float) -> tuple[Finding, float]:
+    server = target.start(["iperf3", "--server", "--one-off", "--bind", address])
+    try:
+        deadline = time.monotonic() + PROBE_DEADLINE_S
+        while not target.inside(_listens_5201):
+            if server.poll() is not None or time.monotonic() > deadline:
+                return Finding(False, "iperf3 --server did not start (Debian: iperf3)"), 0.0
+            time.sleep(0.02)
+        done = source.run(
+            ["iperf3", "--client", address, "--time", f"{seconds:.0f}", "--json"], timeout_s=seconds + PROBE_DEADLINE_S + 10
+        )
+    finally:
+        server.kill()
+        server.wait()
+    try:
+        result = json.loads(done.stdout)
+        received = result["end"]["sum_received"]
+    except (ValueError, KeyError):
+        return Finding(False, (done.stderr or done.stdout).strip()[-200:] or "iperf3 said nothing"), 0.0
+    gbit_s = received["bits_per_second"] / 1e9
+    return Finding(gbit_s > 0, f"{received['bytes'] / 1e6:.0f} MB in {received['seconds']:.1f} s, one TCP stream"), gbit_s
+
+
+def _listens_5201() -> bool:
+    for table in ("tcp", "tcp6"):
+        with open(f"/proc/thread-self/net/{table}", encoding="ascii") as file:
+            if any(fields[1].endswith(":1451") and fields[3] == "0A" for line in file if (fields := line.split())):
+                return True
+    return False
+
+
+__all__ = ["Options", "Rehearsal"]

@@ -1,0 +1,320 @@
+"""
+What a network becomes on one machine: namespaces, the wires between them, and what each is told. Pure.
+
+    lan-paris ── paris ──────────────── internet ──────────────── nat-lyon ── lyon ── lan-lyon
+               lan0  eth0        to-paris    to-lyon          out       home  eth0  lan0
+
+- The internet is one router. It answers from 192.0.0.8, the address that RFC 7600 sets aside for routers without
+  one; every public address is a host route behind its wire, so that files may use any addresses they like.
+- A node without an endpoint stands behind a NAT of its own: private IPv4 that is masqueraded, global IPv6 that is
+  filtered; neither lets anything in that was not asked for.
+- A wire with faults passes through a namespace of its own in which the relay runs; all others are plain veth pairs.
+- LANs of one node come in pairs (its first IPv4 and its first IPv6 LAN, and so on), each pair one host on one wire.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from ginnel.network import Faults, Network, Node
+from ginnel.network.addressing import within
+from ginnel.units import Prefix
+
+INTERNET = "internet"
+ROUTER_V4 = "192.0.0.8"
+ROUTER_V6 = "fe80::1"
+#: The resolver that the internet offers to whoever has no better one (RFC 7600's neighbour; also not a real host's).
+RESOLVER_V4 = "192.0.0.9"
+#: Somebody out there with IPv6, for nodes that send everything through an exit.
+OUTSIDE_V6 = "2001:db8:ffff::9"
+
+Role = Literal["internet", "nat", "node", "lan", "relay"]
+
+
+_NO_FAULTS = Faults()
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """One namespace: its name, what it plays, what `ip -batch` is told in it, and its nftables rules."""
+
+    name: str
+    role: Role
+    commands: tuple[str, ...] = ()
+    nft: str = ""
+    #: The machine it plays forwards packets (a node's own forwarding is its own business).
+    forwards: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A veth pair: (namespace, interface) at each end."""
+
+    name: str
+    left: tuple[str, str]
+    right: tuple[str, str]
+    #: Packets of tunnels cross it: it is captured.
+    underlay: bool
+    mtu: int = 1500
+    faults: Faults = _NO_FAULTS
+
+
+@dataclass(frozen=True, slots=True)
+class LanHost:
+    """A machine in a node's LAN."""
+
+    space: str
+    node: str
+    #: Its own addresses, one for each LAN of the pair (packed); the first of each family is what others ping.
+    address: tuple[bytes, ...]
+    lans: tuple[Prefix, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """Everything to build."""
+
+    spaces: tuple[Space, ...]
+    wires: tuple[Wire, ...]
+    hosts: tuple[LanHost, ...]
+    #: Numeric outside address of each node, as the internet sees it (a NAT's for those behind one).
+    public: dict[str, str]
+    #: What host-name endpoints stand for in this lab.
+    names: dict[str, str]
+    #: Addresses outside of the network that expectations speak of; they live in the internet.
+    outside: tuple[bytes, ...]
+
+    def space(self, name: str) -> Space:
+        """The namespace called *name*; KeyError when there is none."""
+        for space in self.spaces:
+            if space.name == name:
+                return space
+        raise KeyError(name)
+
+
+def plan(network: Network) -> Topology:
+    """Lay out *network*: the same network gives the same topology."""
+    return _Planner(network).plan()
+
+
+class _Planner:
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.wires: list[Wire] = []
+        self.hosts: list[LanHost] = []
+        self.commands: dict[str, list[str]] = {INTERNET: []}
+        self.roles: dict[str, Role] = {INTERNET: "internet"}
+        self.nft: dict[str, str] = {}
+        self.public: dict[str, str] = {}
+        self.names: dict[str, str] = {}
+        self._used = {node.endpoint.host for node in network.nodes if node.endpoint}
+        self._free = (str(address) for address in ipaddress.IPv4Network("198.18.0.0/15").hosts())
+
+    def plan(self) -> Topology:
+        outside = _outside(self.network)
+        self._tell(INTERNET, f"addr add {RESOLVER_V4}/32 dev lo", f"addr add {OUTSIDE_V6}/128 dev lo nodad")
+        for packed in outside:
+            self._tell(INTERNET, f"addr add {Prefix(packed, len(packed) * 8)} dev lo{_nodad(packed)}")
+        for index, node in enumerate(self.network.nodes):
+            self._node(index, node)
+        spaces = tuple(
+            Space(name, role, tuple(self.commands.get(name, ())), self.nft.get(name, ""), role in ("internet", "nat"))
+            for name, role in self.roles.items()
+        )
+        return Topology(spaces, tuple(self.wires), tuple(self.hosts), self.public, self.names, outside)
+
+    def _tell(self, space: str, *lines: str) -> None:
+        self.commands.setdefault(space, []).extend(lines)
+
+    def _node(self, index: int, node: Node) -> None:
+        self.roles[node.name] = "node"
+        edge = "eth0"
+        if node.behind_nat:
+            self._behind_nat(index, node)
+        else:
+            self._uplink(index, node, node.name, edge, self._public_address(node))
+        for number, lans in enumerate(_lan_pairs(node)):
+            self._lan(node, number, lans)
+
+    def _public_address(self, node: Node) -> str:
+        if node.endpoint is None:
+            return self._allocate()
+        try:
+            return str(ipaddress.ip_address(node.endpoint.host))
+        except ValueError:
+            return self.names.setdefault(node.endpoint.host, self._allocate())
+
+    def _allocate(self) -> str:
+        inner = [*self.network.pool, *(lan for node in self.network.nodes for lan in node.lans)]
+        for address in self._free:
+            if address not in self._used and not any(within(ipaddress.ip_address(address).packed, net) for net in inner):
+                self._used.add(address)
+                return address
+        raise AssertionError("a /15 is larger than any network file")
+
+    def _uplink(self, index: int, node: Node, space: str, interface: str, public: str) -> None:
+        """The wire between the internet and *space*, and the addresses at both ends."""
+        inner = ipaddress.ip_address(public)
+        self.public[node.name] = public
+        port = _interface_name("to-", node.name, index)
+        self._wire(
+            Wire(node.name, (INTERNET, port), (space, interface), True, node.underlay_mtu, self.network.lab.faults_of(node.name))
+        )
+        v4 = public if inner.version == 4 else self._allocate()
+        v6 = public if inner.version == 6 else f"2001:db8:{index + 1:x}::2"
+        self._tell(
+            INTERNET,
+            f"addr add {ROUTER_V4}/32 dev {port}",
+            f"addr add {ROUTER_V6}/64 dev {port} nodad",
+            f"route add {v4}/32 dev {port}",
+            f"route add {v6}/128 dev {port}" if space == node.name else f"route add {_home6(index)}::/64 via fe80::2 dev {port}",
+        )
+        self._tell(
+            space,
+            f"addr add {v4}/32 dev {interface}",
+            f"addr add fe80::2/64 dev {interface} nodad",
+            f"route add default via {ROUTER_V4} dev {interface} onlink",
+            f"route add default via {ROUTER_V6} dev {interface}",
+        )
+        if space == node.name:
+            self._tell(space, f"addr add {v6}/128 dev {interface} nodad")
+
+    def _behind_nat(self, index: int, node: Node) -> None:
+        nat = f"nat-{node.name}"
+        self.roles[nat] = "nat"
+        self._uplink(index, node, nat, "out", self._public_address(node))
+        home4 = f"100.64.{index % 256}"
+        self._wire(Wire(f"{node.name} (home)", (nat, "home"), (node.name, "eth0"), True, node.underlay_mtu))
+        self._tell(nat, f"addr add {home4}.1/24 dev home", f"addr add {_home6(index)}::1/64 dev home nodad")
+        self._tell(nat, "addr add fe80::1/64 dev home nodad")
+        self._tell(
+            node.name,
+            f"addr add {home4}.2/24 dev eth0",
+            f"addr add {_home6(index)}::2/64 dev eth0 nodad",
+            f"route add default via {home4}.1 dev eth0",
+            f"route add default via {ROUTER_V6} dev eth0",
+        )
+        self.nft[nat] = _NAT_RULES
+
+    def _wire(self, wire: Wire) -> None:
+        """Add *wire*, through a relay's namespace where it has faults."""
+        if not wire.faults.any:
+            self.wires.append(wire)
+            return
+        relay = f"relay-{wire.name}"
+        self.roles[relay] = "relay"
+        self.wires += [
+            Wire(wire.name, wire.left, (relay, "left"), wire.underlay, wire.mtu, wire.faults),
+            Wire(f"{wire.name} (far)", (relay, "right"), wire.right, False, wire.mtu),
+        ]
+
+    def _lan(self, node: Node, number: int, lans: tuple[Prefix, ...]) -> None:
+        space = f"lan-{node.name}" if number == 0 else f"lan{number + 1}-{node.name}"
+        self.roles[space] = "lan"
+        interface = f"lan{number}"
+        self._wire(Wire(space, (node.name, interface), (space, "eth0"), False))
+        own: list[bytes] = []
+        for lan in lans:
+            gateway, addresses = _lan_addresses(self.network, lan)
+            bits = len(lan.packed) * 8
+            own += addresses
+            if gateway is None:
+                router = ROUTER_V4 if lan.version == 4 else ROUTER_V6
+                self._tell(
+                    node.name,
+                    f"addr add {router}/{32 if lan.version == 4 else 64} dev {interface}",
+                    f"route add {lan} dev {interface}",
+                )
+                self._tell(space, *(f"addr add {Prefix(packed, bits)} dev eth0" for packed in addresses))
+                self._tell(space, f"route add default via {router} dev eth0 onlink")
+                continue
+            at = Prefix(gateway, bits).address
+            self._tell(node.name, f"addr add {at}/{lan.length} dev {interface}{_nodad(gateway)}")
+            self._tell(
+                space, *(f"addr add {Prefix(packed, bits).address}/{lan.length} dev eth0{_nodad(packed)}" for packed in addresses)
+            )
+            self._tell(space, f"route add default via {at} dev eth0")
+        self.hosts.append(LanHost(space, node.name, tuple(own), lans))
+
+
+_NAT_RULES = """\
+table inet nat {
+  chain leaving { type nat hook postrouting priority srcnat; oifname "out" meta nfproto ipv4 masquerade; }
+  chain passing {
+    type filter hook forward priority filter; policy drop;
+    ct state established,related accept
+    iifname "home" accept
+  }
+  chain entering {
+    type filter hook input priority filter; policy drop;
+    ct state established,related accept
+    iifname { "lo", "home" } accept
+    meta l4proto ipv6-icmp accept
+  }
+}
+"""
+
+
+def _home6(index: int) -> str:
+    return f"2001:db8:ff{index + 1:x}:1" if index < 0xFF else f"2001:db8:{0xF000 + index:x}:1"
+
+
+def _nodad(packed: bytes) -> str:
+    return " nodad" if len(packed) == 16 else ""
+
+
+def _interface_name(prefix: str, name: str, index: int) -> str:
+    """At most 15 characters, readable, unique by its index where it had to be cut."""
+    full = prefix + name
+    return full if len(full) <= 15 else f"{full[: 14 - len(str(index))]}.{index}"
+
+
+def _lan_pairs(node: Node) -> Iterator[tuple[Prefix, ...]]:
+    v4 = [lan for lan in node.lans if lan.version == 4]
+    v6 = [lan for lan in node.lans if lan.version == 6]
+    for number in range(max(len(v4), len(v6))):
+        yield (*v4[number : number + 1], *v6[number : number + 1])
+
+
+def _lan_addresses(network: Network, lan: Prefix) -> tuple[bytes | None, list[bytes]]:
+    """The node's address in its LAN (None: no room for one), and the host's: all that the file speaks of, or the next free."""
+    spoken = [packed for packed in _spoken(network) if within(packed, lan)]
+    size = len(lan.packed)
+    base = int.from_bytes(lan.packed, "big")
+    if size * 8 - lan.length < 2:
+        return None, list(dict.fromkeys(spoken)) or [lan.packed]
+    first, second, third = ((base + step).to_bytes(size, "big") for step in (1, 2, 3))
+    gateway = first if first not in spoken else (second if second not in spoken else third)
+    free = second if gateway == first else first
+    return gateway, list(dict.fromkeys(spoken)) or [free]
+
+
+def _spoken(network: Network) -> Iterator[bytes]:
+    """Every address that an expectation or a `dns` names."""
+    for expect in network.expects:
+        if expect.target.packed:
+            yield expect.target.packed
+        try:
+            yield ipaddress.ip_address(expect.source).packed
+        except ValueError:
+            pass  # a node's name
+    for node in network.nodes:
+        for text in node.dns:
+            yield ipaddress.ip_address(text).packed
+
+
+def _outside(network: Network) -> tuple[bytes, ...]:
+    owned = [*network.pool, *(lan for node in network.nodes for lan in node.lans)]
+    fixed = {packed for node in network.nodes for packed in node.address}
+    public = {node.endpoint.host for node in network.nodes if node.endpoint}
+    found = [
+        packed
+        for packed in _spoken(network)
+        if packed not in fixed
+        and str(ipaddress.ip_address(packed)) not in public
+        and not any(within(packed, net) for net in owned)
+    ]
+    return tuple(dict.fromkeys(found))
