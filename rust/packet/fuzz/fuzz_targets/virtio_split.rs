@@ -1,0 +1,9 @@
+//! libFuzzer's entry to `bodies::virtio_split`.
+#![no_main]
+
+#[path = "../bodies.rs"]
+mod bodies;
+#[path = "../../tests/reference/mod.rs"]
+mod reference;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::virtio_split(data));
