@@ -48,6 +48,5 @@ def _warn_of_readers() -> None:
     """As `wg`: a secret is about to go into a file that others can read."""
     status = os.fstat(sys.stdout.fileno())
     if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
-        ui.warn(
-            f"writing a secret to a file that others can read (mode {status.st_mode & 0o777:04o}): `umask 077` before, and try again"
-        )
+        mode = f"{status.st_mode & 0o777:04o}"
+        ui.warn(f"writing a secret to a file that others can read (mode {mode}): `umask 077` before, and try again")

@@ -1,8 +1,8 @@
 """
 `ginnel`: a table of subcommands, each imported only when it is called.
 
-`--help` and completion must not cost what netlink or tables on the screen cost, so this file imports click and nothing heavy; a test
-looks at sys.modules. All errors that ginnel raises on purpose end here, as text and an exit code.
+`--help` and completion must not cost what netlink or tables on the screen cost, so this file imports click and nothing heavy; a
+test looks at sys.modules. All errors that ginnel raises on purpose end here, as text and an exit code.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 class _Table(click.Group):
     """A group that knows its commands' names and lines without importing them."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
         module, attribute, _ = COMMANDS[cmd_name]
@@ -55,7 +55,7 @@ class _Table(click.Group):
             raise click.UsageError(f"No such command '{ui.printable(args[0])}'.{hint}", ctx)
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
 

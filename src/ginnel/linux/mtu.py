@@ -2,7 +2,8 @@
 The MTU of a tunnel from the paths below it.
 
 For each endpoint the route's MTU, else its device's; the smallest of them, since a packet must fit whichever peer it goes to.
-Without endpoints the default route's, else 1500. Less 80 (IPv6 header 40, UDP 8, WireGuard 32): the largest outer layers there can be.
+Without endpoints the default route's, else 1500. Less 80, the largest outer layers there can be: IPv6 header 40, UDP 8,
+WireGuard 32.
 
 Source: wg-quick(8), set_mtu_up; the smallest rather than the largest since its version of 2026.
 """

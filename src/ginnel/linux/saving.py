@@ -1,9 +1,9 @@
 """
 What runs, as a wg-quick file again: `save`, and SaveConfig at `down`.
 
-The order and the words are wg-quick's: its own keys first, then what `wg showconf` prints. Better than wg-quick in three places: the
-names of peers stay, an endpoint that was given by host name stays a host name, and a mark that `up` chose is not written, so that the
-next `up` chooses again.
+The order and the words are wg-quick's: its own keys first, then what `wg showconf` prints. Better than wg-quick in three places:
+the names of peers stay, an endpoint that was given by host name stays a host name, and a mark that `up` chose is not written, so
+that the next `up` chooses again.
 """
 
 from __future__ import annotations
