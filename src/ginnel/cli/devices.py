@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ginnel.errors import GinnelError
 from ginnel.linux import uapi
-
-_NET = Path("/sys/class/net")
+from ginnel.linux.links import link, links
 
 
 def kernel_names() -> list[str]:
-    """Interfaces of the kernel's WireGuard, from sysfs: no netlink is needed to know of none."""
-    names: list[str] = []
-    for path in sorted(_NET.glob("*/uevent")):
-        try:
-            if "DEVTYPE=wireguard\n" in path.read_text("ascii", "replace"):
-                names.append(path.parent.name)
-        except OSError:
-            continue
-    return names
+    """Interfaces of the kernel's WireGuard."""
+    return [each.name for each in links() if each.kind == "wireguard"]
 
 
 def names() -> list[str]:
@@ -38,7 +28,7 @@ def read(name: str) -> uapi.Device:
         return read_device(name)
     if uapi.socket_path(name).exists():
         return uapi.read(name)  # says why it cannot be reached
-    if (_NET / name).exists():
+    if link(name) is not None:
         raise GinnelError(f"{name} is not a WireGuard interface\n  hint: `ginnel show` lists those that are")
     known = names()
     hint = f"there is {', '.join(known)}" if known else "none is up"

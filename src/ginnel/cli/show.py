@@ -23,6 +23,7 @@ import click
 from ginnel.cli import devices, ui
 from ginnel.errors import ConfigError, GinnelError, UsageError
 from ginnel.linux.backend import control
+from ginnel.linux.links import link
 from ginnel.linux.record import Store
 from ginnel.linux.saving import base64_of
 from ginnel.linux.uapi import Device, DevicePeer
@@ -179,16 +180,17 @@ _UNKNOWN = "another implementation: it does not tell"
 def _view_from_uapi(device: Device, names: dict[str, str]) -> dict[str, Any]:
     now = time.time()
     peers = [_peer_view(peer, names, now) for peer in device.peers]
-    kernel = device.name in devices.kernel_names()
+    here = link(device.name)  # None: it was moved to another namespace
+    kernel = here is not None and here.kind == "wireguard"
     return {
         "name": device.name,
         "kind": "wireguard",
         "backend": "kernel" if kernel else "other",
-        "state": "up" if _is_up(device.name) else "down",
+        "state": "up" if here is not None and here.is_up else "down",
         "public_key": _public_key(device) if device.private_key else None,
         "listen_port": device.listen_port,
         "fwmark": device.fwmark,
-        "mtu": _sysfs_number(device.name, "mtu"),
+        "mtu": here.mtu if here is not None else 0,
         "configured": _all(peers, "configured"),
         "alive": _all(peers, "alive"),
         "carrying": _verdict("unknown", _UNKNOWN),
@@ -243,20 +245,6 @@ def _all(peers: list[dict[str, Any]], part: str) -> dict[str, str]:
     if not peers:
         return _verdict("unknown", "no peers")
     return _verdict("yes" if good == len(peers) else "no", f"{good} of {len(peers)} peers")
-
-
-def _is_up(name: str) -> bool:
-    try:
-        return bool(int(Path(f"/sys/class/net/{name}/flags").read_text("ascii"), 16) & 1)
-    except (OSError, ValueError):
-        return False
-
-
-def _sysfs_number(name: str, what: str) -> int:
-    try:
-        return int(Path(f"/sys/class/net/{name}/{what}").read_text("ascii"))
-    except (OSError, ValueError):
-        return 0
 
 
 def _pretty(tunnel: dict[str, Any], *, full_keys: bool, colour: bool) -> Iterator[str]:
