@@ -277,8 +277,8 @@ class Interface:
         match parsed:
             case wire.Initiation():
                 drop, genuine = self._receive_initiation(parsed, self._private_key, source, now)
-                if not genuine:
-                    self._output.append(Outcome(source, genuine=False))
+                if drop is not None:
+                    self._output.append(Outcome(source, genuine))
                 return drop
             case wire.Response():
                 return self._receive_response(parsed, self._private_key, source, now)
@@ -293,7 +293,7 @@ class Interface:
     def _receive_initiation(
         self, message: wire.Initiation, private_key: Secret, source: Source, now: Now
     ) -> tuple[Drop | None, bool]:
-        """(why it was refused, whether it was nevertheless one of our peers' and fresh)."""
+        """(why it was refused, whether it was one of our peers' and fresh all the same); the load gate hears of each one."""
         try:
             half = noise.consume_static(self._start, private_key, message.ephemeral, message.encrypted_static)
         except ZeroSecret:
