@@ -75,10 +75,11 @@ fn agree(sizes: &[usize], random: &mut Random) {
 }
 
 #[test]
-fn every_size_alone() {
+fn every_size_alone_and_in_company() {
     let mut random = Random(1);
     for size in 0..=2100 {
         agree(&[size], &mut random);
+        agree(&[size, 20, size], &mut random);
     }
 }
 
@@ -120,7 +121,7 @@ fn counters_at_their_limits() {
     for counter in [0, 1, u64::from(u32::MAX), 1 << 32, u64::MAX - 1, u64::MAX] {
         let slabs = keys(&secret).map(|key| {
             let mut slab = vec![0; 200];
-            key.seal_many(&mut slab, &[Job { counter, start: 0, len: 100 }]);
+            key.seal_many(&mut slab, &[Job { counter, start: 0, len: 80 }, Job { counter, start: 100, len: 84 }]);
             slab
         });
         assert_eq!(slabs[0], slabs[1], "counter {counter}");
@@ -175,13 +176,16 @@ fn shorter_than_a_tag_is_refused() {
         for len in 0..TAG_SIZE {
             let mut ok = [true];
             key.open_many(&mut [0; 64], &[Job { counter: 0, start: 3, len }], &mut ok);
-            assert!(!ok[0], "{len} bytes");
+            assert!(!ok[0], "{len} bytes alone");
+            let mut ok = [true; 2];
+            key.open_many(&mut [0; 64], &[Job { counter: 0, start: 3, len }; 2], &mut ok);
+            assert_eq!(ok, [false; 2], "{len} bytes twice");
         }
     }
 }
 
 #[test]
-fn jobs_outside_the_slab_panic_before_anything_is_touched() {
+fn jobs_outside_the_slab_panic() {
     for backend in ["aws-lc", "avx512"] {
         for job in [
             Job { counter: 0, start: 0, len: 49 },
@@ -189,17 +193,20 @@ fn jobs_outside_the_slab_panic_before_anything_is_touched() {
             Job { counter: 0, start: usize::MAX, len: 2 },
             Job { counter: 0, start: 2, len: usize::MAX },
         ] {
-            let refused = std::panic::catch_unwind(|| {
-                let key = PacketKey::with_backend(backend, &Secret::zero()).unwrap();
-                key.seal_many(&mut [0; 64], &[job]);
-            });
-            assert!(refused.is_err(), "{backend}: sealing {job:?}");
-            let refused = std::panic::catch_unwind(|| {
-                let key = PacketKey::with_backend(backend, &Secret::zero()).unwrap();
-                let job = Job { len: job.len.saturating_add(TAG_SIZE), ..job };
-                key.open_many(&mut [0; 64], &[job], &mut [false]);
-            });
-            assert!(refused.is_err(), "{backend}: opening {job:?}");
+            for count in [1, 2] {
+                let jobs = vec![job; count];
+                let refused = std::panic::catch_unwind(|| {
+                    let key = PacketKey::with_backend(backend, &Secret::zero()).unwrap();
+                    key.seal_many(&mut [0; 64], &jobs);
+                });
+                assert!(refused.is_err(), "{backend}: sealing {jobs:?}");
+                let refused = std::panic::catch_unwind(|| {
+                    let key = PacketKey::with_backend(backend, &Secret::zero()).unwrap();
+                    let jobs = vec![Job { len: job.len.saturating_add(TAG_SIZE), ..job }; count];
+                    key.open_many(&mut [0; 64], &jobs, &mut [false; 2]);
+                });
+                assert!(refused.is_err(), "{backend}: opening {jobs:?}");
+            }
         }
     }
 }

@@ -134,10 +134,13 @@ fn initial(key: &[u32; 8], lanes: &Lanes, set: usize) -> State {
     state
 }
 
-/// Words by lane to blocks by row: row `i` of the result is block `i`.
+/// Words by lane to blocks by row, each combined with its text at once (a row that waits is a row that spills).
+///
+/// # Safety
+/// As [`Lanes::combine`].
 #[inline]
-#[target_feature(enable = "avx512f")]
-fn transpose(words: &State) -> State {
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn transpose_and_combine(words: &State, lanes: &Lanes, set: usize) {
     // Four words of four blocks each: 128-bit part `p` of `quads[q][i]` is words 4q..4q+4 of block 4p+i.
     let mut quads = [[_mm512_setzero_si512(); 4]; 4];
     for q in 0..4 {
@@ -151,14 +154,42 @@ fn transpose(words: &State) -> State {
             _mm512_unpackhi_epi64(high01, high23),
         ];
     }
-    let mut rows = [_mm512_setzero_si512(); 16];
-    for i in 0..4 {
-        let parts = super::transpose_parts([quads[0][i], quads[1][i], quads[2][i], quads[3][i]]);
-        for p in 0..4 {
-            rows[4 * p + i] = parts[p];
+    let base = LANES * set;
+    // Written out: as a loop the compiler keeps it one, with the registers in memory to be indexed.
+    macro_rules! blocks {
+        ($($i:literal)*) => {$(
+            let [p0, p1, p2, p3] = super::transpose_parts([quads[0][$i], quads[1][$i], quads[2][$i], quads[3][$i]]);
+            // SAFETY: the caller's promise, lane by lane.
+            unsafe {
+                combine_row(p0, lanes, base + $i);
+                combine_row(p1, lanes, base + 4 + $i);
+                combine_row(p2, lanes, base + 8 + $i);
+                combine_row(p3, lanes, base + 12 + $i);
+            }
+        )*};
+    }
+    blocks!(0 1 2 3);
+}
+
+/// One block of keystream into its text.
+///
+/// # Safety
+/// As [`Lanes::combine`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn combine_row(row: __m512i, lanes: &Lanes, lane: usize) {
+    let (text, size) = (lanes.text[lane], lanes.size[lane]);
+    if size == BLOCK {
+        // SAFETY: the caller grants 64 bytes at `text`; no alignment is needed.
+        unsafe { _mm512_storeu_si512(text.cast(), _mm512_xor_si512(row, _mm512_loadu_si512(text.cast()))) };
+    } else if size > 0 {
+        let mask = prefix_mask(size);
+        // SAFETY: the mask has `size` bits, and masked-out bytes are neither read nor written.
+        unsafe {
+            let bytes = _mm512_maskz_loadu_epi8(mask, text.cast());
+            _mm512_mask_storeu_epi8(text.cast(), mask, _mm512_xor_si512(row, bytes));
         }
     }
-    rows
 }
 
 /// [`Lanes::combine`] for the first `N` sets.
@@ -182,24 +213,26 @@ unsafe fn combine<const N: usize>(key: &[u32; 8], lanes: &Lanes) {
             quarter_round(state, 3, 4, 9, 14);
         }
     }
-    for (set, state) in states.iter_mut().enumerate() {
-        for (word, start) in state.iter_mut().zip(initial(key, lanes, set)) {
-            *word = _mm512_add_epi32(*word, start);
-        }
-        let rows = transpose(state);
-        for (lane, row) in rows.into_iter().enumerate() {
-            let (text, size) = (lanes.text[LANES * set + lane], lanes.size[LANES * set + lane]);
-            if size == BLOCK {
-                // SAFETY: the caller grants 64 bytes at `text`; no alignment is needed.
-                unsafe { _mm512_storeu_si512(text.cast(), _mm512_xor_si512(row, _mm512_loadu_si512(text.cast()))) };
-            } else if size > 0 {
-                let mask = prefix_mask(size);
-                // SAFETY: the mask has `size` bits, and masked-out bytes are neither read nor written.
-                unsafe {
-                    let bytes = _mm512_maskz_loadu_epi8(mask, text.cast());
-                    _mm512_mask_storeu_epi8(text.cast(), mask, _mm512_xor_si512(row, bytes));
-                }
-            }
+    // SAFETY: the caller's promise. The branch is decided by `N`; a loop over the sets would not be unrolled.
+    unsafe {
+        finish(&states[0], key, lanes, 0);
+        if N > 1 {
+            finish(&states[1], key, lanes, 1);
         }
     }
+}
+
+/// Add the initial state, and combine.
+///
+/// # Safety
+/// As [`Lanes::combine`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn finish(state: &State, key: &[u32; 8], lanes: &Lanes, set: usize) {
+    let mut words = initial(key, lanes, set);
+    for (word, state) in words.iter_mut().zip(state) {
+        *word = _mm512_add_epi32(*word, *state);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { transpose_and_combine(&words, lanes, set) };
 }

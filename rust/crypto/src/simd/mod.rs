@@ -69,13 +69,7 @@ impl Text {
 }
 
 /// The one-time keys of a group: block 0 of each packet, of which the first 32 bytes count.
-type KeyBlocks = [[u8; chacha::BLOCK]; GROUP];
-
-fn one_time_key(block: &[u8; chacha::BLOCK], key: &mut poly::OneTimeKey) {
-    for (word, bytes) in key.iter_mut().zip(block.chunks_exact(8)) {
-        *word = bytes.iter().rev().fold(0, |word, byte| (word << 8) | u64::from(*byte));
-    }
-}
+type KeyBlocks = [[u64; chacha::BLOCK / 8]; GROUP];
 
 #[allow(clippy::unused_self)] // to have one is the proof
 impl Avx512 {
@@ -93,11 +87,10 @@ impl Avx512 {
     /// When a job does not lie within the slab.
     pub fn seal_many(self, key: &[u32; 8], slab: &mut [u8], jobs: &[Job]) {
         for jobs in jobs.chunks(GROUP) {
-            let mut group = Group::new();
             for job in jobs {
-                job.end_within(TAG_SIZE, slab.len());
-                group.push(job.counter, slab.as_mut_ptr().wrapping_add(job.start), job.len);
+                job.assert_within(TAG_SIZE, slab.len());
             }
+            let mut group = Group::new(slab.as_mut_ptr(), jobs, 0);
             // SAFETY: `self` proves the instructions; each text lies within the slab, as just checked. Texts that overlap are
             // a mistake of the caller that garbles them: all accesses are through raw pointers, one after the other.
             let tags = unsafe {
@@ -105,7 +98,7 @@ impl Avx512 {
                 group.tags()
             };
             for (job, tag) in jobs.iter().zip(tags) {
-                slab[job.start + job.len..][..TAG_SIZE].copy_from_slice(&tag);
+                slab[job.start + job.len..][..TAG_SIZE].copy_from_slice(&tag.to_le_bytes());
             }
         }
     }
@@ -116,12 +109,10 @@ impl Avx512 {
     /// When a job does not lie within the slab.
     pub fn open_many(self, key: &[u32; 8], slab: &mut [u8], jobs: &[Job], ok: &mut [bool]) {
         for (jobs, ok) in jobs.chunks(GROUP).zip(ok.chunks_mut(GROUP)) {
-            let mut group = Group::new();
             for job in jobs {
-                job.end_within(0, slab.len());
-                let start = slab.as_mut_ptr().wrapping_add(job.start);
-                group.push(job.counter, start, job.len.saturating_sub(TAG_SIZE));
+                job.assert_within(0, slab.len());
             }
+            let mut group = Group::new(slab.as_mut_ptr(), jobs, TAG_SIZE);
             // SAFETY: as above.
             let tags = unsafe {
                 group.combine(key, true, false);
@@ -129,7 +120,7 @@ impl Avx512 {
             };
             for (at, (job, expected)) in jobs.iter().zip(&tags).enumerate() {
                 let found = slab[job.start..job.start + job.len].last_chunk::<TAG_SIZE>();
-                ok[at] = found.is_some_and(|found| found.ct_eq(expected).into());
+                ok[at] = found.is_some_and(|found| equal(u128::from_le_bytes(*found), *expected));
                 if !ok[at] {
                     group.texts[at].size = 0;
                 }
@@ -143,6 +134,12 @@ impl Avx512 {
     }
 }
 
+/// Constant time.
+fn equal(one: u128, other: u128) -> bool {
+    let difference = one ^ other;
+    (difference as u64 | (difference >> 64) as u64).ct_eq(&0).into()
+}
+
 /// Up to sixteen packets, and the blocks that their one-time keys are made in.
 struct Group {
     texts: [Text; GROUP],
@@ -151,13 +148,14 @@ struct Group {
 }
 
 impl Group {
-    fn new() -> Self {
-        Self { texts: [Text::NONE; GROUP], used: 0, keys: Zeroizing::new([[0; chacha::BLOCK]; GROUP]) }
-    }
-
-    fn push(&mut self, counter: u64, start: *mut u8, size: usize) {
-        self.texts[self.used] = Text { counter, start, size };
-        self.used += 1;
+    /// The last `tag_size` bytes of each job are not text.
+    fn new(base: *mut u8, jobs: &[Job], tag_size: usize) -> Self {
+        let mut texts = [Text::NONE; GROUP];
+        for (text, job) in texts.iter_mut().zip(jobs) {
+            let start = base.wrapping_add(job.start);
+            *text = Text { counter: job.counter, start, size: job.len.saturating_sub(tag_size) };
+        }
+        Self { texts, used: jobs.len(), keys: Zeroizing::new([[0; chacha::BLOCK / 8]; GROUP]) }
     }
 
     fn rebase(&mut self, base: *mut u8, jobs: &[Job]) {
@@ -176,7 +174,7 @@ impl Group {
         if keys {
             for (text, block) in self.texts[..self.used].iter().zip(self.keys.iter_mut()) {
                 // Sixteen at most: never full here.
-                lanes.push(text.counter, 0, block.as_mut_ptr(), chacha::BLOCK);
+                lanes.push(text.counter, 0, block.as_mut_ptr().cast(), chacha::BLOCK);
             }
         }
         if texts {
@@ -199,8 +197,8 @@ impl Group {
     /// # Safety
     /// The CPU has the instructions, and every text may be read.
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
-    unsafe fn tags(&self) -> [[u8; TAG_SIZE]; GROUP] {
-        let mut tags = [[0; TAG_SIZE]; GROUP];
+    unsafe fn tags(&self) -> [u128; GROUP] {
+        let mut tags = [0; GROUP];
         for from in (0..self.used).step_by(poly::LANES) {
             let mut messages = [Message::EMPTY; poly::LANES];
             let mut keys = Zeroizing::new([[0; 4]; poly::LANES]);
@@ -211,13 +209,12 @@ impl Group {
                     size: self.texts[at].size,
                     last: [0, self.texts[at].size as u64],
                 };
-                one_time_key(&self.keys[at], &mut keys[lane]);
+                keys[lane].copy_from_slice(&self.keys[at][..4]);
             }
             // SAFETY: as the caller promises.
             let [low, high] = unsafe { poly::tags(&keys, &messages) };
             for (lane, at) in range.enumerate() {
-                tags[at][..8].copy_from_slice(&low[lane].to_le_bytes());
-                tags[at][8..].copy_from_slice(&high[lane].to_le_bytes());
+                tags[at] = u128::from(low[lane]) | (u128::from(high[lane]) << 64);
             }
         }
         tags
