@@ -23,9 +23,7 @@ from ginnel.wireguard.peer import PeerChange
 def interface() -> Interface:
     """A machine on counters instead of an engine."""
     handles, indices = itertools.count(1), itertools.count(1)
-    return Interface(
-        add_peer=lambda _key: next(handles), reserve_index=lambda _peer: next(indices), entropy=lambda n: bytes(n)
-    )
+    return Interface(add_peer=lambda _key: next(handles), reserve_index=lambda _peer: next(indices), entropy=lambda n: bytes(n))
 
 
 def settle(machine: Interface) -> list[object]:

@@ -368,9 +368,7 @@ class Interface:
         self._timers.arm(handle, Timer.ZERO_KEY_MATERIAL, now.mono_ns + ZERO_KEY_MATERIAL_TIME_NS)
         self._output.append(Authentic(handle, source, wire.Response.SIZE_BYTES))
         self._output.append(
-            InstallSession(
-                handle, message.receiver, message.sender, keys.initiator_sends, keys.responder_sends, initiator=True
-            )
+            InstallSession(handle, message.receiver, message.sender, keys.initiator_sends, keys.responder_sends, initiator=True)
         )
         self._complete(peer, message.receiver, now, initiator=True)
         return None

@@ -195,8 +195,10 @@ class Peer:
 
     def _quiet(self) -> str:
         if self.gave_up:
-            failing = f"sending fails: {self.send_error}" if self.send_error else (
-                "it is unreachable, does not know our public key, or has another preshared key"
+            failing = (
+                f"sending fails: {self.send_error}"
+                if self.send_error
+                else ("it is unreachable, does not know our public key, or has another preshared key")
             )
             return f"gave up after 90 s without an answer: {failing}; the next packet tries again"
         if self.wanted:

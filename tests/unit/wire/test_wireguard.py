@@ -12,22 +12,31 @@ from ginnel.errors import PeerError
 from ginnel.wire.wireguard import CookieReply, Initiation, Message, Response, parse
 
 INITIATION = bytes.fromhex(
-    "01000000" "78563412"
+    "01000000"
+    "78563412"
     + "e0" * 32  # ephemeral
-    + "51" * 32 + "5a" * 16  # encrypted static and its tag
-    + "71" * 12 + "7a" * 16  # encrypted timestamp and its tag
-    + "a1" * 16 + "a2" * 16  # mac1, mac2
+    + "51" * 32
+    + "5a" * 16  # encrypted static and its tag
+    + "71" * 12
+    + "7a" * 16  # encrypted timestamp and its tag
+    + "a1" * 16
+    + "a2" * 16  # mac1, mac2
 )
 RESPONSE = bytes.fromhex(
-    "02000000" "efbeadde" "78563412"
+    "02000000"
+    "efbeadde"
+    "78563412"
     + "e1" * 32  # ephemeral
     + "0a" * 16  # the tag over nothing
-    + "b1" * 16 + "b2" * 16  # mac1, mac2
+    + "b1" * 16
+    + "b2" * 16  # mac1, mac2
 )
 COOKIE_REPLY = bytes.fromhex(
-    "03000000" "78563412"
+    "03000000"
+    "78563412"
     + "0c" * 24  # nonce
-    + "c0" * 16 + "ca" * 16  # encrypted cookie and its tag
+    + "c0" * 16
+    + "ca" * 16  # encrypted cookie and its tag
 )
 CASES: list[tuple[bytes, Message]] = [
     (

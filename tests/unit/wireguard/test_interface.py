@@ -408,7 +408,7 @@ def test_asking_again_during_an_attempt_changes_nothing() -> None:
     peer = machine.know(remote)
     initiate(machine, peer)
     for reason in ("packets", "silent", "ageing", "keepalive"):
-        machine.session_needed(peer.handle, reason, later(START, SECOND))  # type: ignore[arg-type]
+        machine.session_needed(peer.handle, reason, later(START, SECOND))
     assert machine.outputs() == []
     assert machine.deadline == START.mono_ns + 5 * SECOND
 
@@ -995,9 +995,7 @@ def test_what_is_remembered() -> None:
     now = later(START, 60 * SECOND)
     heard = now.mono_ns - 7 * SECOND
     found = machine.remembered([counters(peer, ELSEWHERE, heard), counters(quiet, None, 0)], now)  # type: ignore[list-item]
-    assert found == {
-        remote.public_key: Remembered(ELSEWHERE, tai64n.next_after(0, START.unix_ns), now.unix_ns - 7 * SECOND)
-    }
+    assert found == {remote.public_key: Remembered(ELSEWHERE, tai64n.next_after(0, START.unix_ns), now.unix_ns - 7 * SECOND)}
 
 
 def restored(machine: Machine, remotes: list[Remote], now: Now, age_s: int, endpoint: Endpoint | None = ELSEWHERE) -> None:

@@ -176,12 +176,8 @@ def test_a_low_order_point_is_refused_at_every_diffie_hellman(point: bytes) -> N
         "responder's ee": lambda: noise.create_response(
             consumed._replace(remote_ephemeral=point), Secret.zero(), Secret.random()
         ),
-        "responder's se": lambda: noise.create_response(
-            consumed._replace(remote_static=point), Secret.zero(), Secret.random()
-        ),
-        "initiator's ee": lambda: noise.consume_response(
-            exchange.initiated, exchange.initiator, Secret.zero(), point, bytes(16)
-        ),
+        "responder's se": lambda: noise.create_response(consumed._replace(remote_static=point), Secret.zero(), Secret.random()),
+        "initiator's ee": lambda: noise.consume_response(exchange.initiated, exchange.initiator, Secret.zero(), point, bytes(16)),
     }
     for name, step in steps.items():
         with pytest.raises(ZeroSecret):
