@@ -7,10 +7,12 @@ use pyo3::prelude::*;
 
 mod crypto;
 mod engine;
+mod relay;
 
 #[pymodule(gil_used = false)]
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     crypto::register(m)?;
-    engine::register(m)
+    engine::register(m)?;
+    relay::register(m)
 }
