@@ -23,6 +23,7 @@ from native.rig import (
     PEER_ADDRESS6,
     WITHIN_S,
     Rig,
+    checksum,
     inside,
     ipv4,
     prefix,
@@ -33,6 +34,8 @@ from native.rig import (
 
 MTU = 1420
 IP_RECVERR = 11
+IPV6_RECVERR = 25
+UDP_SEGMENT = 103
 
 
 @pytest.fixture(params=[True, False], ids=["offload", "plain"])
@@ -464,3 +467,96 @@ def test_source_not_owned_by_the_peer_is_counted_not_delivered(one: Rig) -> None
     confirmed(one)
     one.send(one.seal(ipv4(b"", source="203.0.113.9", destination=OUR_ADDRESS)))
     one.wait_drop("source_not_allowed")
+
+
+# ---------------------------------------------------------------- offloads, partial sends, sources
+
+
+def test_a_segmented_write_becomes_whole_datagrams(tun: Rig) -> None:
+    """USO: the application's one write of 20 datagrams; each arrives complete, in order, its checksum right."""
+    confirmed(tun)
+    application = tun.udp_socket(OUR_ADDRESS)
+    application.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 500)
+    whole = os.urandom(500 * 19 + 123)
+    application.sendto(whole, (PEER_ADDRESS, 9))
+    got = b""
+    for counter in range(1, 21):
+        seen, inner = tun.receive_inner()
+        assert seen == counter
+        length = struct.unpack_from("!H", inner, 2)[0]
+        packet = inner[:length]
+        assert checksum(packet[:20]) == 0
+        assert checksum(packet[12:20] + struct.pack("!BBH", 0, 17, length - 20) + packet[20:]) == 0
+        got += packet[28:]
+    assert got == whole
+
+
+def test_a_chain_of_datagrams_is_opened_checked_and_delivered_in_order(tun: Rig) -> None:
+    """GRO on the way in and coalescing into the device, with one forged packet in the middle."""
+    confirmed(tun)
+    application = tun.udp_socket(OUR_ADDRESS, 7001)
+    tun.socket.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 16 + 16 * 63 + 16)
+    sealed = [
+        tun.seal(udp4(bytes([number]) * 980, source=PEER_ADDRESS, destination=OUR_ADDRESS)) for number in range(30)
+    ]
+    forged = bytearray(sealed[13])
+    forged[40] ^= 1
+    sealed[13] = bytes(forged)
+    tun.send(b"".join(sealed))
+    for number in [*range(13), *range(14, 30)]:
+        assert application.recv(2000) == bytes([number]) * 980
+    assert tun.drops("authentication_failed") == 1
+
+
+def test_one_unreachable_peer_does_not_cost_another_its_packets(one: Rig) -> None:
+    """R14: the kernel sends a part of a batch and refuses the rest; the rest still goes."""
+    confirmed(one)
+    lost = one.tunnel.add_peer(os.urandom(32))
+    one.tunnel.set_endpoint(lost, socket.inet_aton("203.0.113.1"), 9)
+    one.tunnel.set_allowed_ips(lost, [prefix("10.9.0.3", 32)], False)
+    one.tunnel.install_session(lost, one.tunnel.reserve_index(lost), 9, secret(8), secret(9), True)
+    one.wait_drop("send_failed")
+    application = one.udp_socket(OUR_ADDRESS)
+    for number in range(50):
+        application.sendto(bytes([number]), ("10.9.0.3" if number % 3 else PEER_ADDRESS, 9))
+    assert [one.receive_inner()[1][28] for _ in range(17)] == list(range(0, 50, 3))
+    one.wait_drop("send_failed", 1 + 33)
+
+
+def test_replies_come_from_the_address_that_was_written_to(one: Rig) -> None:
+    confirmed(one)
+    one.space.ip("address", "add", "192.0.2.5/32", "dev", "lo")
+    one.socket.sendto(one.seal(b""), ("192.0.2.5", one.tunnel.listen_port))
+    wait_until(lambda: one.tunnel.peer_counters(one.peer).rx_bytes >= 32, WITHIN_S, "received")
+    application = one.udp_socket(OUR_ADDRESS)
+    application.sendto(b"x", (PEER_ADDRESS, 9))
+    one.socket.settimeout(WITHIN_S)
+    assert one.socket.recvfrom(2000)[1][0] == "192.0.2.5"
+    # The address goes away: what follows leaves from another, and nothing is lost.
+    one.space.ip("address", "del", "192.0.2.5/32", "dev", "lo")
+    for _ in range(3):
+        application.sendto(b"x", (PEER_ADDRESS, 9))
+        assert one.socket.recvfrom(2000)[1][0] == "127.0.0.1"
+
+
+def test_unreachable_over_ipv6(one: Rig) -> None:
+    one.space.ip("route", "add", "2001:db8:5::/48", "dev", one.tunnel.name)
+    application = one.udp_socket(OUR_ADDRESS6)
+    application.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+    application.connect(("2001:db8:5::1", 9))
+    application.send(b"nobody")
+    with pytest.raises(OSError) as caught:
+        application.recv(100)
+    assert caught.value.errno == errno.EHOSTUNREACH
+
+
+def test_a_fork_is_refused(one: Rig) -> None:
+    """The child has the memory but not the threads."""
+    child = os.fork()
+    if child == 0:
+        try:
+            one.engine.drain()
+        except RuntimeError:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
