@@ -99,6 +99,8 @@ class Daemon:
         self.control_path = f"{RUN_DIRECTORY}/{options.interface}.sock"
         with contextlib.ExitStack() as undo:
             undo.callback(self._loop.close)
+            for number in (signal.SIGTERM, signal.SIGINT):  # before anything is made that an early one would leave behind
+                self._loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
             uapi = self._uapi_socket(undo)
             control = stream.bind(self.control_path, what="this tunnel")
             undo.callback(stream.remove, self.control_path, stream.identity(self.control_path))
@@ -129,8 +131,6 @@ class Daemon:
 
     def run(self, ready: process.Readiness) -> int:
         """Serve until the end; the exit code."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._owner.stop, signal.Signals(number).name)
         self._log("started", interface=self._options.interface, pid=os.getpid())
         process.settle()
         ready.ready()
@@ -159,6 +159,9 @@ class Daemon:
             return engine.wireguard(name, mtu=self._options.mtu, tun_fd=self._options.tun_fd)
         except OSError as error:
             raise UsageError(explain(error, name)) from None
+
+    def _signalled(self, name: str) -> None:
+        self._owner.stop(name)
 
     def _socket_removed(self) -> None:
         self._log("socket_removed", interface=self._options.interface, path=self.uapi_path)

@@ -1,7 +1,7 @@
 """
 The few calls of libc that Python's standard library lacks, each one function, each raising OSError.
 
-setns and timers of other clocks are in newer Pythons; prctl, mallopt and inotify are in none.
+prctl, mallopt and inotify are in no Python.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ import os
 _libc = ctypes.CDLL(None, use_errno=True)
 
 PR_SET_DUMPABLE = 4
-PR_SET_NAME = 15
 M_ARENA_MAX = -8
-CLONE_NEWNET = 0x4000_0000
 IN_CLOEXEC = os.O_CLOEXEC
 IN_NONBLOCK = os.O_NONBLOCK
 IN_ATTRIB = 0x0000_0004
@@ -34,19 +32,9 @@ def forbid_dumps() -> None:
     _checked(_libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl PR_SET_DUMPABLE")
 
 
-def name_process(name: str) -> None:
-    """What `ps` and `top` call the process; the kernel cuts it at 15 bytes."""
-    _checked(_libc.prctl(PR_SET_NAME, ctypes.c_char_p(name.encode()), 0, 0, 0), "prctl PR_SET_NAME")
-
-
 def one_malloc_arena() -> None:
     """One arena for all threads: the engine's allocate nothing per packet, and each arena would cost memory. Best effort."""
     _libc.mallopt(M_ARENA_MAX, 1)
-
-
-def enter_network_namespace(fd: int) -> None:
-    """Move the calling thread, and only it, into the network namespace *fd*."""
-    _checked(_libc.setns(fd, CLONE_NEWNET), "setns")
 
 
 def inotify_open() -> int:

@@ -1,11 +1,12 @@
 """
 What the kernel tells of our link and of the host, by rtnetlink: up and down, MTU, gone, moved; routes and addresses changed.
 
-Two sockets, because two namespaces may be involved. The UDP sockets of a tunnel live where the process was born, and so
-does the listener for routes and addresses. The device may be moved into another namespace ("the only way out of a container"),
-and the listener for its link follows it there: the kernel tells by TUNGETDEVNETNS on the device's own descriptor where it is,
-and by TUNGETIFF how it is called there; a thread that lives for a moment enters that namespace and opens a socket, which keeps
-belonging to it.
+The UDP sockets of a tunnel live in the namespace where the process was born, and so do its two listeners, one for links, one for
+routes and addresses. The device may be moved into another namespace ("the only way out of a container"), and its link is
+followed
+there: the kernel tells by TUNGETDEVNETNS on the device's own descriptor where it is, and by TUNGETIFF how it is called there;
+that namespace is given a number in ours (RTM_NEWNSID), by which it can be asked about its links (IFLA_TARGET_NETNSID) and heard
+(NETLINK_LISTEN_ALL_NSID). No socket of ours is in there: it would keep the namespace alive after its last process.
 
 A message that the link went away means nothing by itself (it was deleted, or moved): the descriptor is asked.
 
@@ -24,18 +25,18 @@ import fcntl
 import os
 import socket
 import struct
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ginnel.runtime import libc
-
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_DELADDR, RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWRULE, RTM_DELRULE = 21, 24, 25, 32, 33
-NLM_F_REQUEST = 1
+RTM_NEWNSID, RTM_GETNSID = 88, 90
+NLM_F_REQUEST, NLM_F_ACK = 1, 4
 NLMSG_ERROR = 2
 IFF_UP = 1
-IFLA_IFNAME, IFLA_MTU = 3, 4
+IFLA_IFNAME, IFLA_MTU, IFLA_TARGET_NETNSID = 3, 4, 46
+NETNSA_NSID, NETNSA_FD = 1, 3
+SOL_NETLINK, NETLINK_LISTEN_ALL_NSID = 270, 8
 RTA_OIF, RTA_TABLE = 4, 15
 RT_TABLE_LOCAL = 255
 RTM_F_CLONED = 0x200
@@ -66,6 +67,8 @@ class Link:
     name: str
     up: bool
     mtu: int
+    #: Our number for the namespace that was asked about it; None for our own, and in what is told unasked.
+    namespace: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,8 @@ def _message(kind: int, body: bytes) -> Message | None:
                 return LinkGone(index)
             attributes = dict(_attributes(body, _LINK.size))
             name = attributes.get(IFLA_IFNAME, b"").rstrip(b"\0").decode("utf-8", "replace")
-            return Link(index, name, bool(flags & IFF_UP), _u32(attributes.get(IFLA_MTU)))
+            asked = attributes.get(IFLA_TARGET_NETNSID)
+            return Link(index, name, bool(flags & IFF_UP), _u32(attributes.get(IFLA_MTU)), _u32(asked) if asked else None)
         case 21 | 32 | 33:
             return HostChanged(0)
         case 24 | 25 if len(body) >= _ROUTE.size:
@@ -146,11 +150,19 @@ def _u32(raw: bytes | None) -> int:
     return int.from_bytes(raw[:4], "little" if struct.pack("=H", 1) == b"\1\0" else "big") if raw else 0
 
 
-def link_request(name: str) -> bytes:
-    """RTM_GETLINK for one link by name: the answer is a `Link`, or `Refused(ENODEV)`."""
-    value = name.encode() + b"\0"
-    attribute = _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), IFLA_IFNAME) + value + b"\0" * (-len(value) % 4)
-    body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + attribute
+def _attribute(kind: int, value: bytes) -> bytes:
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + b"\0" * (-len(value) % 4)
+
+
+def link_request(name: str, namespace: int | None = None) -> bytes:
+    """
+    RTM_GETLINK for one link by name, here or in the namespace of that number.
+
+    The answer is a `Link`, or `Refused(ENODEV)`.
+    """
+    body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + _attribute(IFLA_IFNAME, name.encode() + b"\0")
+    if namespace is not None:
+        body += _attribute(IFLA_TARGET_NETNSID, struct.pack("=i", namespace))
     return _HEADER.pack(_HEADER.size + len(body), RTM_GETLINK, NLM_F_REQUEST, 1, 0) + body
 
 
@@ -160,23 +172,35 @@ def _open(groups: int) -> socket.socket:
     return sock
 
 
-def _open_in(namespace: int, groups: int) -> socket.socket:
-    """A netlink socket of another network namespace; the thread that enters it ends with it."""
-    result: list[socket.socket | OSError] = []
+def namespace_number(fd: int) -> int:
+    """
+    The number by which our namespace knows the namespace *fd*; it is given one when it has none.
 
-    def enter() -> None:
-        try:
-            libc.enter_network_namespace(namespace)
-            result.append(_open(groups))
-        except OSError as error:
-            result.append(error)
+    Raises:
+        OSError: the kernel refuses (EPERM without CAP_NET_ADMIN).
+    """
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as sock:
+        sock.settimeout(1.0)  # the kernel answers within the call
+        if (number := _ask_number(sock, fd)) is None:
+            body = b"\0" * 4 + _attribute(NETNSA_FD, struct.pack("=I", fd)) + _attribute(NETNSA_NSID, struct.pack("=i", -1))
+            sock.send(_HEADER.pack(_HEADER.size + len(body), RTM_NEWNSID, NLM_F_REQUEST | NLM_F_ACK, 1, 0) + body)
+            sock.recv(4096)  # an errno of 0, or EEXIST when somebody was quicker
+            number = _ask_number(sock, fd)
+    if number is None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), "RTM_NEWNSID")
+    return number
 
-    thread = threading.Thread(target=enter, name="enter-namespace")
-    thread.start()
-    thread.join()
-    if isinstance(result[0], OSError):
-        raise result[0]
-    return result[0]
+
+def _ask_number(sock: socket.socket, fd: int) -> int | None:
+    body = b"\0" * 4 + _attribute(NETNSA_FD, struct.pack("=I", fd))
+    sock.send(_HEADER.pack(_HEADER.size + len(body), RTM_GETNSID, NLM_F_REQUEST, 1, 0) + body)
+    answer = sock.recv(4096)
+    _, kind, _, _, _ = _HEADER.unpack_from(answer)
+    if kind != RTM_NEWNSID:
+        return None
+    raw = dict(_attributes(answer, _HEADER.size + 4)).get(NETNSA_NSID, b"\xff" * 4)
+    number: int = struct.unpack_from("=i", raw)[0]
+    return number if number >= 0 else None
 
 
 def device_namespace(tun_fd: int) -> int:
@@ -226,13 +250,17 @@ class Monitor:
         with open("/proc/self/ns/net", "rb") as own:
             self._own = _identity(own.fileno())
         self._here = self._own
-        self._link_socket: socket.socket | None = None
+        #: Our number for the namespace the device is in; None for our own.
+        self._number: int | None = None
+        self._link_socket = _open(RTMGRP_LINK)
+        self._watching = False
         self._host_socket = _open(RTMGRP_HOST)
         loop.add_reader(self._host_socket, self._host_readable)
 
     def start(self) -> None:
         """Find the link and begin to follow it."""
-        self._watch(_open(RTMGRP_LINK))
+        self._watching = True
+        self._loop.add_reader(self._link_socket, self._link_readable)
         self._ask()
 
     def close(self) -> None:
@@ -243,34 +271,25 @@ class Monitor:
         self._loop.remove_reader(self._host_socket)
         self._host_socket.close()
         self._unwatch()
+        self._link_socket.close()
 
     # -- the link
 
-    def _watch(self, sock: socket.socket) -> None:
-        self._unwatch()
-        self._link_socket = sock
-        self._loop.add_reader(sock, self._link_readable)
-
     def _unwatch(self) -> None:
-        if self._link_socket is not None:
+        if self._watching:
+            self._watching = False
             self._loop.remove_reader(self._link_socket)
-            self._link_socket.close()
-            self._link_socket = None
 
     def _ask(self) -> None:
         """Ask how the link is now; when it is not here, look where it went."""
-        if self._link_socket is not None:
-            try:
-                self._link_socket.send(link_request(device_name(self._tun_fd)))
-            except OSError as error:
-                self._look_for_it(error)
+        try:
+            self._link_socket.send(link_request(device_name(self._tun_fd), self._number))
+        except OSError as error:
+            self._out_of_sight(error)
 
     def _link_readable(self) -> None:
-        sock = self._link_socket
-        if sock is None:
-            return
         try:
-            data = sock.recv(65_536)
+            data, ancillary, _, _ = self._link_socket.recvmsg(65_536, socket.CMSG_SPACE(4))
         except BlockingIOError:
             return
         except OSError as error:
@@ -278,15 +297,20 @@ class Monitor:
                 self._ask()
                 return
             raise
+        told_by = next((struct.unpack("=i", raw[:4])[0] for level, _, raw in ancillary if level == SOL_NETLINK), None)
         for message in parse(data):
             match message:
+                case Refused(errno.ENODEV):  # the answer to our question, wherever that was asked
+                    self._follow()
+                    return
+                case Link(namespace=number) if (number if told_by is None else told_by) != self._number:
+                    pass
+                case LinkGone() if told_by != self._number:
+                    pass
                 case Link() if self._is_ours(message):
                     self._index = message.index
                     self._tell_link(message)
                 case LinkGone(index) if index == self._index:
-                    self._follow()
-                    return
-                case Refused(errno.ENODEV):
                     self._follow()
                     return
 
@@ -299,31 +323,33 @@ class Monitor:
             return False
 
     def _follow(self) -> None:
-        """The link left the namespace we listen in: go where it is, if it still is."""
+        """The link left the namespace we listen to: go where it is, if it still is."""
         try:
             namespace = device_namespace(self._tun_fd)
         except OSError as error:
-            self._look_for_it(error)
+            self._out_of_sight(error)
             return
         try:
             here = _identity(namespace)
             if here == self._here and self._index == 0:
-                return  # asked before it had its name; the next message tells
-            self._index = 0
-            self._watch(_open(RTMGRP_LINK) if here == self._own else _open_in(namespace, RTMGRP_LINK))
+                return  # renamed while we asked; the next message tells
+            number = None if here == self._own else namespace_number(namespace)
+            if number is not None:
+                self._link_socket.setsockopt(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)
+            self._index, self._number = 0, number
             if here != self._here:
                 self._here = here
                 self._tell_moved(here == self._own)
             self._ask()
         except OSError as error:
-            self._look_for_it(error)
+            self._out_of_sight(error)
         finally:
             os.close(namespace)
 
-    def _look_for_it(self, error: OSError) -> None:
+    def _out_of_sight(self, error: OSError) -> None:
         if error.errno != errno.EBADFD:  # which means deleted: the engine tells that
             self._unwatch()
-            self._tell_lost(f"{error.filename or 'TUNGETDEVNETNS'}: {os.strerror(error.errno or 0)}")
+            self._tell_lost(f"{error.filename or 'following the device'}: {os.strerror(error.errno or 0)}")
 
     # -- the host
 
