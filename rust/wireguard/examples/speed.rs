@@ -5,9 +5,10 @@
 #![allow(clippy::print_stdout, clippy::cast_precision_loss)]
 
 use ginnel_wireguard::allowed_ips::Table;
+use ginnel_wireguard::gate::{Gate, Verdict};
 use ginnel_wireguard::replay::Window;
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 /// The next number of a small generator (splitmix64).
@@ -102,7 +103,63 @@ fn replay() {
     println!("{:<44} {in_order:5.1} ns", "replay window, in order");
 }
 
+/// An initiation whose mac1 is valid for `public`.
+fn initiation(public: &[u8; 32]) -> Vec<u8> {
+    let mut msg = vec![0; 148];
+    msg[0] = 1;
+    let key = ginnel_crypto::blake2s::hash(&[b"mac1----", public]);
+    let mac1 = ginnel_crypto::blake2s::mac(&key, &[&msg[..116]]).unwrap_or_default();
+    msg[116..132].copy_from_slice(&mac1);
+    msg
+}
+
+fn gate() {
+    let public = [7; 32];
+    let msg = initiation(&public);
+    let mut bad = msg.clone();
+    bad[116] ^= 1;
+    let mut with_mac2 = msg.clone();
+    with_mac2[140] = 1;
+    let place = |n: u32| SocketAddr::new(Ipv4Addr::from_bits(n.wrapping_mul(0x9e37_79b9)).into(), 51_820);
+    let calls = 200_000;
+    let case = |name: &str, msg: &[u8], places: u32, pending: usize, forged: bool| {
+        let mut gate = Gate::new([1; 32]);
+        gate.set_public_key(Some(&public));
+        let mut now = 1_000_000_000;
+        let mut verdicts = std::collections::BTreeMap::new();
+        if forged {
+            gate.check(msg, &place(0), 0, now);
+            for _ in 0..100 {
+                gate.outcome(&place(0), false, now);
+            }
+        }
+        let nanos = best(calls, || {
+            for call in 0..calls {
+                now += 5_000;
+                let verdict = gate.check(msg, &place(call % places), pending, now);
+                if call % 100 == 99 {
+                    let seen = match verdict {
+                        Verdict::Accept => "accept",
+                        Verdict::Cookie(_) => "cookie",
+                        Verdict::Drop(_) => "drop",
+                    };
+                    *verdicts.entry(seen).or_insert(0) += 1;
+                }
+            }
+        });
+        println!("{name:<44} {nanos:5.0} ns at 200,000/s, {verdicts:?}");
+    };
+    case("gate, no load, one address", &msg, 1, 0, false);
+    case("gate, no load, random addresses", &msg, u32::MAX, 0, false);
+    case("gate, wrong mac1", &bad, 1, 0, false);
+    case("gate, load, random addresses", &msg, u32::MAX, 600, false);
+    case("gate, load, random addresses, wrong mac2", &with_mac2, u32::MAX, 600, false);
+    case("gate, flood of a suspect address", &msg, 1, 600, true);
+    case("gate, flood of a suspect address, wrong mac2", &with_mac2, 1, 600, true);
+}
+
 fn main() {
     allowed_ips();
     replay();
+    gate();
 }

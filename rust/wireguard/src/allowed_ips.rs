@@ -217,7 +217,7 @@ impl<P: Copy + Eq + Hash> Table<P> {
                     let step = node.step(addr);
                     let inside = node.prefixes & ANCESTORS[step];
                     if inside != 0 {
-                        if let Link::Entry(held) = node.links[node.prefix_index(63 - inside.leading_zeros())] {
+                        if let Link::Entry(held) = node.links[node.prefix_index(inside.ilog2())] {
                             best = held;
                         }
                     }
@@ -790,7 +790,7 @@ mod tests {
         let mut keys: Vec<Key> = Vec::new();
         for peer in 0..PEERS {
             for route in 0..500 {
-                let v4 = random(&mut state) % 2 == 0;
+                let v4 = random(&mut state).is_multiple_of(2);
                 let key = if route < 400 {
                     random_key(&mut state, v4)
                 } else {

@@ -111,7 +111,9 @@ mod tests {
     fn second(list: &mut Heavy, at: u64, heavy: &[IpAddr], each: u32, noise: u32) {
         for n in 0..noise.max(each) {
             if n < each {
-                heavy.iter().for_each(|&addr| list.count(addr));
+                for &addr in heavy {
+                    list.count(addr);
+                }
             }
             if n < noise {
                 list.count(v4(n.wrapping_mul(0x9e37_79b9)));
@@ -151,7 +153,9 @@ mod tests {
         list.roll(T0, |_| false);
         let flood: Vec<_> = (1..=20).map(v4).chain([Ipv6Addr::from_bits(1 << 64 | 5).into(), Ipv6Addr::from_bits(1 << 64 | 6).into()]).collect();
         for _ in 0..2000 {
-            flood.iter().for_each(|&addr| list.count(addr));
+            for &addr in &flood {
+                list.count(addr);
+            }
         }
         list.roll(T0 + S, |addr| addr == v4(1));
         let listed = list.listed(T0 + S);

@@ -41,7 +41,7 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     /// Whether `take` would succeed.
-    pub(crate) fn has(&self, rate: u64, burst: u64, now_ns: u64) -> bool {
+    pub(crate) fn has(self, rate: u64, burst: u64, now_ns: u64) -> bool {
         self.tat_ns <= now_ns + (burst - 1) * (SECOND_NS / rate)
     }
 
@@ -286,7 +286,7 @@ mod tests {
         let mut refused = 0;
         for second in 1..100 {
             for n in 0..5_000_u32 {
-                let id = sources.id(Ipv4Addr::from_bits(1 << 31 | second * 5_000 + n).into());
+                let id = sources.id(Ipv4Addr::from_bits((1 << 31) | (second * 5_000 + n)).into());
                 refused += u32::from(sources.find_or_add(id, false, T0 + u64::from(second) * S).is_none());
             }
         }
