@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use ginnel_crypto::{aead, blake2s as hashing, kdf, x25519 as curve, Secret};
 use pyo3::create_exception;
-use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyImportError, PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
@@ -310,6 +310,7 @@ fn entropy(py: Python<'_>, size_bytes: usize) -> PyResult<Bound<'_, PyBytes>> {
 /// Add the names of this file to the module.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = m.py();
+    ginnel_crypto::check_aead_backend().map_err(PyImportError::new_err)?;
     m.add("UNENCRYPTED", ginnel_crypto::UNENCRYPTED)?;
     m.add_class::<PySecret>()?;
     m.add("ZeroSecret", py.get_type::<ZeroSecret>())?;
