@@ -380,6 +380,8 @@ class Interface:
         peer = self._by_handle.get(handle)
         if peer is None:
             return
+        # After a suspend the packet may be seen before the timers: an overdue ZERO_KEY_MATERIAL would forget the new handshake.
+        self.timeout(now)
         peer.wanted = peer.wanted or reason
         self._pursue(peer, now)
 

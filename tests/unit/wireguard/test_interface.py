@@ -1,8 +1,8 @@
 """
-The interface machine, one input at a time: which effects come out, in which order, and what a refused input leaves behind (nothing).
+The interface machine, one input at a time: which effects come out, in which order, and what a refused input leaves behind.
 
-`Machine` is the machine under test with counters for an engine. `Remote` is a peer written out by hand on the noise functions, so that it can
-also send what a correct peer never sends.
+`Machine` is the machine under test with counters for an engine. `Remote` is a peer written out by hand on the noise functions,
+so that it can also send what a correct peer never sends.
 """
 
 from __future__ import annotations
