@@ -5,8 +5,8 @@ How many handshakes a second one thread of Python answers: `Interface.receive` a
 
 Each round, every peer's genuine initiation is made beforehand (not timed), then all are answered in one go, timed: parse,
 consume, respond, stamp, and every effect taken from `poll`. The first round also computes the static-static secret of each
-peer (one Diffie-Hellman more). The figure is per second of this thread's processor time, since the machine may be busy; wall time is
-printed beside it.
+peer (one Diffie-Hellman more). The figure is per second of this thread's processor time, since the machine may be
+busy; wall time is printed beside it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ginnel.wireguard.peer import PeerChange
 def interface() -> Interface:
     """A machine on counters instead of an engine."""
     handles, indices = itertools.count(1), itertools.count(1)
-    return Interface(add_peer=lambda _key: next(handles), reserve_index=lambda _peer: next(indices), entropy=lambda n: bytes(n))
+    return Interface(add_peer=lambda _key: next(handles), reserve_index=lambda _peer: next(indices), entropy=bytes)
 
 
 def settle(machine: Interface) -> list[object]:

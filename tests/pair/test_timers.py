@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 
 import pytest
@@ -62,7 +63,7 @@ def test_an_unanswered_attempt_is_twenty_initiations_5_to_5333_ms_apart_then_sil
     pair.run_for(seconds=200)
     sent = initiations(pair.left)
     assert len(sent) == 20
-    gaps = [later - earlier for earlier, later in zip(sent, sent[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(sent)]
     assert all(5 * SECOND <= gap <= 5 * SECOND + 333 * MS for gap in gaps)
     assert [event for event in pair.left.events if isinstance(event, GaveUp)] == [GaveUp(1, 20)]
     assert not pair.left.tunnel_peer.staged
@@ -169,7 +170,7 @@ def test_r11_jitter_over_ten_thousand_retransmissions() -> None:
         pair.left.tunnel.handshakes_sent.clear()
         pair.run_for(seconds=120)
         sent = initiations(pair.left)
-        jitters += [(later - earlier) / MS - 5_000 for earlier, later in zip(sent, sent[1:], strict=False)]
+        jitters += [(later - earlier) / MS - 5_000 for earlier, later in itertools.pairwise(sent)]
         pair.net.sent.clear()
         pair.left.effects.clear()
     assert min(jitters) >= 0

@@ -55,3 +55,5 @@ MAX_STAGED_PACKETS: Final = 128
 RECOVERY_WINDOW_NS: Final = REJECT_AFTER_TIME_NS
 #: Those initiations leave at this distance (200 per second), so that a hub with thousands of peers does not flood itself.
 RECOVERY_SPACING_NS: Final = 5 * NS_PER_MS
+#: A timestamp that was written down may be older than the last one sent by as much as one attempt lasts.
+REMEMBERED_MARGIN_NS: Final = MAX_INITIATIONS * (REKEY_TIMEOUT_NS + REKEY_TIMEOUT_JITTER_MAX_NS)

@@ -55,6 +55,7 @@ from ginnel.wireguard.constants import (
     RECOVERY_WINDOW_NS,
     REKEY_TIMEOUT_JITTER_MAX_NS,
     REKEY_TIMEOUT_NS,
+    REMEMBERED_MARGIN_NS,
     ZERO_KEY_MATERIAL_TIME_NS,
 )
 from ginnel.wireguard.cookie import Stamps
@@ -535,7 +536,7 @@ class Interface:
         if peer is None:
             if change.update_only or change.public_key == self._public_key:
                 return None
-            peer = self._add(change.public_key)
+            peer = self._add(change.public_key, now)
         handle = peer.handle
         output = self._output.append
         if change.preshared_key is not None:
@@ -570,7 +571,7 @@ class Interface:
         """
         self._restored = dict(remembered)
         for peer in self._by_key.values():
-            self._take_up(peer)
+            self._take_up(peer, now)
             if self._up:
                 self._schedule_recovery(peer, now)
 
@@ -686,11 +687,11 @@ class Interface:
 
     # ------------------------------------------------------------ peers come and go
 
-    def _add(self, public_key: PublicKey) -> Peer:
+    def _add(self, public_key: PublicKey, now: Now) -> Peer:
         peer = Peer(self._add_peer(public_key), public_key)
         self._by_key[public_key] = peer
         self._by_handle[peer.handle] = peer
-        self._take_up(peer)
+        self._take_up(peer, now)
         return peer
 
     def _remove(self, peer: Peer) -> None:
@@ -703,11 +704,15 @@ class Interface:
         del self._by_handle[peer.handle]
         self._output.append(RemovePeer(peer.handle))
 
-    def _take_up(self, peer: Peer) -> None:
+    def _take_up(self, peer: Peer, now: Now) -> None:
         remembered = self._restored.pop(peer.public_key, None)
         if remembered is None:
             return
-        peer.last_timestamp_ns = max(peer.last_timestamp_ns, remembered.last_timestamp_ns)
+        last_ns = remembered.last_timestamp_ns
+        if last_ns > now.unix_ns:
+            # The clock was set back. What was written down may be as old as the attempt that was then under way.
+            last_ns += REMEMBERED_MARGIN_NS
+        peer.last_timestamp_ns = max(peer.last_timestamp_ns, last_ns)
         if remembered.last_active_unix_ns:
             peer.recover_until_unix_ns = remembered.last_active_unix_ns + RECOVERY_WINDOW_NS
         if remembered.endpoint is not None and not peer.has_endpoint:

@@ -1075,7 +1075,17 @@ def test_a_remembered_timestamp_binds_even_when_the_clock_was_set_back_before_th
     machine.configure_peer(PeerChange(remote.public_key), START)
     machine.timeout(START)
     initiation = only(SendHandshake, machine.outputs()).message
-    assert remote.timestamp_of(initiation) > tai64n.encode(ahead)
+    # ... and by an attempt's length more, as the attempt under way may have gone on after the last was written down.
+    assert remote.timestamp_of(initiation) > tai64n.encode(ahead + 100 * SECOND)
+
+
+def test_a_remembered_timestamp_in_the_past_changes_nothing() -> None:
+    machine, remote = Machine(), Remote()
+    machine.restore({remote.public_key: Remembered(THERE, START.unix_ns - SECOND, START.unix_ns)}, START)
+    machine.configure_peer(PeerChange(remote.public_key), START)
+    machine.timeout(START)
+    initiation = only(SendHandshake, machine.outputs()).message
+    assert remote.timestamp_of(initiation) == tai64n.encode(START.unix_ns)
 
 
 # ---------------------------------------------------------------- what a person sees
