@@ -393,7 +393,6 @@ impl Receiver {
 fn drop_of(reason: &Reason) -> Drop {
     match reason {
         Reason::BadLength => Drop::BadLength,
-        Reason::UnknownType => Drop::UnknownType,
         Reason::BadMac1 => Drop::BadMac1,
         Reason::NoKey => Drop::NoPrivateKey,
         Reason::RateLimited => Drop::RateLimited,
