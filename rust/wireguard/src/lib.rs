@@ -16,6 +16,7 @@
 pub mod allowed_ips;
 pub mod constants;
 mod cookie;
+pub mod filter;
 pub mod gate;
 mod heavy;
 pub mod replay;
