@@ -175,7 +175,7 @@ def _read(file: Path) -> str:
 
 
 def _pin(network: Network, path: Path) -> Lock:
-    """Allocate what is not yet pinned, and keep it beside the file; a lock file that cannot be written is worth a warning only."""
+    """Allocate what is not yet pinned, and keep it beside the file; where that cannot be written, a warning says so."""
     from ginnel.network import Lock, allocate, parse_lock, render_lock
 
     before = path.read_text(encoding="utf-8") if path.exists() else None

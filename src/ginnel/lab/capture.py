@@ -1,18 +1,19 @@
 """
 Watch every underlay link for what must never be there.
 
-One AF_PACKET socket a link, one thread for all. Three things are a leak, whoever sent them:
+One AF_PACKET socket a link, one thread for all. These are leaks, whoever sent them:
 
 - the canary: bytes that every probe of the lab carries inside the tunnels, seen outside;
 - an inner address: a packet whose source or destination lies in a pool or a LAN of the network;
-- on the link of a node that sends everything through its exit: anything but WireGuard to its peers and the link's own ARP and NDP.
+- what was meant to leave through an exit, anywhere but on that exit's own link (there it must be seen);
+- on the link of a node that has an exit: anything but WireGuard to its peers, and the link's own ARP and NDP.
 
 A capture that sees nothing proves nothing by itself, so before the tunnels come up each node sends a *control* canary in
 clear, and every link must have seen it. Frames the kernel had to drop are counted: a capture with holes proves
 nothing either.
 
-Under load (throughput) a classic BPF filter in the kernel passes over what looks like WireGuard over UDP, so that the thread looks
-only at the rest; during all other phases it looks at every byte.
+Under load (throughput) a classic BPF filter in the kernel passes over what looks like WireGuard over UDP, so that the
+thread looks only at the rest; during all other phases it looks at every byte.
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ class Watched:
     name: str
     #: The node at the end of the link, if it may send nothing but its tunnel there once it is up.
     tunnel_only: str | None = None
+    #: It is the link of somebody's exit: there, what left through the exit is in clear.
+    exit: bool = False
+    left: int = 0
     frames: int = 0
     wireguard: int = 0
     control: int = 0
@@ -63,19 +67,20 @@ class Watched:
 class Capture:
     """The running capture; a context manager. Counts are plain ints, written by its thread and read by anyone."""
 
-    def __init__(self, inner: Iterable[Prefix], canary: bytes, control: bytes) -> None:
+    def __init__(self, inner: Iterable[Prefix], canary: bytes, control: bytes, outside: bytes) -> None:
         """
         Args:
             inner: pools and LANs of the network: addresses that belong inside.
             canary: what probes carry inside the tunnels.
             control: what is sent in clear to show that the capture sees.
+            outside: what probes carry that are meant for the internet, through an exit.
         """
         self.links: list[Watched] = []
         self._inner: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
         for prefix in inner:
             shift = len(prefix.packed) * 8 - prefix.length
             self._inner[prefix.version].append((shift, int.from_bytes(prefix.packed, "big") >> shift))
-        self._canary, self._control = canary, control
+        self._canary, self._control, self._outside = canary, control, outside
         self._sockets: list[socket.socket] = []
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = socket.socketpair()
@@ -83,9 +88,9 @@ class Capture:
         #: Peers' endpoints a tunnel-only node may talk to, by node; filled in when its tunnel is up.
         self._armed: dict[str, frozenset[bytes]] = {}
 
-    def watch(self, name: str, open_socket: socket.socket, tunnel_only: str | None = None) -> None:
+    def watch(self, name: str, open_socket: socket.socket, tunnel_only: str | None = None, exit_link: bool = False) -> None:
         """Add a link: *open_socket* comes from `open_link`, called inside the link's namespace."""
-        watched = Watched(name, tunnel_only)
+        watched = Watched(name, tunnel_only, exit_link)
         self.links.append(watched)
         self._sockets.append(open_socket)
         self._selector.register(open_socket, selectors.EVENT_READ, watched)
@@ -164,6 +169,10 @@ class Capture:
             watched.control += 1
         if self._canary in frame:
             self._leak(watched, packet, "the canary in clear")
+        elif self._outside in frame:
+            watched.left += 1
+            if not watched.exit:
+                self._leak(watched, packet, "past the exit")
         elif packet.version and (self._is_inner(packet.source) or self._is_inner(packet.target)):
             self._leak(watched, packet, "an inner address outside")
         elif watched.tunnel_only in self._armed and not packet.link_local:
@@ -291,10 +300,8 @@ def assemble(listing: Sequence[tuple[str, int, int, str, str]]) -> bytes:
     for line, (_, code, operand, when_true, when_false) in enumerate(listing):
         true = labels[when_true] - line - 1 if when_true else 0
         false = labels[when_false] - line - 1 if when_false else 0
-        if code == _JUMP:  # its distance is the operand
-            operand = true
-            true = 0
-        out += struct.pack("HBBI", code, true, false, operand)
+        # An unconditional jump has its distance in the operand.
+        out += struct.pack("HBBI", code, *((0, 0, true) if code == _JUMP else (true, false, operand)))
     return out
 
 

@@ -106,6 +106,7 @@ class Rehearsal:
         # In every payload of ours; 16 random bytes are in no packet by chance.
         self.canary = b"ginnel canary " + secrets.token_bytes(16)
         self.control = b"ginnel control " + secrets.token_bytes(16)
+        self.outside = b"ginnel outside " + secrets.token_bytes(16)
         self.faulty = any(wire.faults.any for wire in self.topology.wires)
         self.world = World(self.topology, self.lab_id, keep=options.keep, seed=network.lab.seed)
         self.went_up = False
@@ -143,14 +144,15 @@ class Rehearsal:
 
     def _watch(self, stack: ExitStack) -> Capture:
         inner = [*self.network.pool, *(lan for node in self.network.nodes for lan in node.lans)]
-        capture = Capture(inner, self.canary, self.control)
-        exits = {node.name for node in self.network.nodes if node.exit is not None}
+        capture = Capture(inner, self.canary, self.control, self.outside)
+        leaving = {node.name for node in self.network.nodes if node.exit is not None}
+        exits = {node.exit for node in self.network.nodes}
         for wire in self.topology.wires:
             if wire.underlay:
                 space, interface = wire.left
                 node = wire.name.partition(" ")[0]
                 sock = self.world[space].inside(lambda interface=interface: open_link(interface))  # type: ignore[misc]
-                capture.watch(wire.name, sock, node if node in exits else None)
+                capture.watch(wire.name, sock, node if node in leaving else None, node in exits)
         return stack.enter_context(capture)
 
     def _control(self, capture: Capture) -> None:
@@ -307,8 +309,8 @@ class Rehearsal:
     def _pool_versions(self) -> list[int]:
         return sorted({pool.version for pool in self.network.pool})
 
-    def _ping(self, space: str, target: str, version: int) -> probe.Pong:
-        with probe.Pinger(self.world[space], version, self.canary) as pinger:
+    def _ping(self, space: str, target: str, version: int, payload: bytes | None = None) -> probe.Pong:
+        with probe.Pinger(self.world[space], version, payload or self.canary) as pinger:
             return pinger.ping(target, PROBE_DEADLINE_S)
 
     def _configured(self, between: tuple[str, str], ends: dict[str, nodes.LiveInterface | None]) -> Finding:
@@ -393,7 +395,7 @@ class Rehearsal:
         found = []
         for version, target in ((4, RESOLVER_V4), (6, OUTSIDE_V6)):
             if version in self._pool_versions() and source.of(version) is not None:
-                pong = self._ping(source.space, target, version)
+                pong = self._ping(source.space, target, version, self.outside)
                 path = (source.node.name, source.node.exit, "internet")
                 found.append(ReachReport(source.name, "internet", version, True, pong.ok, round(pong.rtt_ms, 3), path, pong.said))
         return found
@@ -426,20 +428,21 @@ class Rehearsal:
         target = expect.target
         held = self.world[space]
         deadline_s = PROBE_DEADLINE_S if expect.reaches else SILENCE_S
+        payload = self.outside if target.packed in self.topology.outside else self.canary
         if target.node is None:
             address = str(ipaddress.ip_address(target.packed))
         else:
             version = self.network.pool[0].version if source is None else ipaddress.ip_address(source).version
             address = self._inner(target.node, version)
         if not target.port:
-            with probe.Pinger(held, 6 if ":" in address else 4, self.canary, source) as pinger:
+            with probe.Pinger(held, 6 if ":" in address else 4, payload, source) as pinger:
                 pong = pinger.ping(address, deadline_s)
             return pong.ok, f"ping {pong.said}" + (f" in {pong.rtt_ms:.1f} ms" if pong.ok else "")
         where = self._space_of(ipaddress.ip_address(address).packed)
         with ExitStack() as stack:
             if where in self.descriptions:
                 stack.enter_context(probe.Echo(self.world[where], address, target.port))
-            return probe.tcp(held, address, target.port, self.canary, deadline_s, source)
+            return probe.tcp(held, address, target.port, payload, deadline_s, source)
 
     # -- MTU, names, load
 
@@ -517,6 +520,8 @@ class Rehearsal:
                 link.fragments,
                 link.dropped,
                 link.tunnel_only is not None,
+                link.exit,
+                link.left,
                 tuple(link.kept),
             )
             for link in capture.links
@@ -531,13 +536,17 @@ class Rehearsal:
                 wrong.append(f"{link.name}: {'; '.join(link.leaked)}")
             if link.dropped:
                 wrong.append(f"{link.name}: the capture lost {link.dropped} frames, so it proves nothing")
+            if self.went_up and link.exit and not link.left_here:
+                wrong.append(f"{link.name}: nothing left through the exit")
             if self.went_up and not link.wireguard:
                 wrong.append(f"{link.name}: no WireGuard was seen")
         if wrong:
             return CaptureReport(links, Finding(False, "; ".join(wrong)))
         frames = sum(link.frames for link in links)
+        left = sum(link.left_here for link in links)
+        through = f"; {left} packets left through the exit, none past it" if left else ""
         return CaptureReport(
-            links, Finding(True, f"{frames} frames on {len(links)} links: only WireGuard, no canary, no inner address")
+            links, Finding(True, f"{frames} frames on {len(links)} links: no canary, no inner address in clear{through}")
         )
 
 

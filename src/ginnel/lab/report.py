@@ -119,6 +119,9 @@ class CapturedLink:
     fragments: int
     dropped: int
     tunnel_only: bool
+    exit: bool
+    #: Packets in clear that were meant to leave here.
+    left_here: int
     leaked: tuple[str, ...]
 
 

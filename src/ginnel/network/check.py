@@ -304,7 +304,9 @@ def _expectations(context: _Context) -> Iterator[Mistake]:
             continue
         found, why = predict(network, paths, source, expect)
         if found is None:
-            yield context.at(("expect", index, "to"), f"{where}.to: {why}")
+            pooled = any(within(expect.target.packed, pool) for pool in network.pool)
+            hint = "tunnel addresses are allocated: say the node's name, or fix its address" if pooled else ""
+            yield context.at(("expect", index, "to"), f"{where}.to: {why}", hint)
         elif found != expect.reaches:
             verb = "reaches" if found else "does not reach"
             said = str(expect.reaches).lower()
