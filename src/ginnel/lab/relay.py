@@ -11,7 +11,7 @@ import json
 import signal
 import sys
 
-from ginnel._native import Relay
+from ginnel.engine import Relay
 
 
 def main(argv: list[str]) -> int:
