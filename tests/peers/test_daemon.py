@@ -423,7 +423,7 @@ def test_a_state_file_that_cannot_be_trusted_is_ignored_aloud(start: Start, net:
     state_path(name).write_text(text)
     state_path(name).chmod(mode)
     running = start(net.namespace("d"), name)
-    assert "state_unreadable" in running.said()
+    wait_until(lambda: "state_unreadable" in running.said(), 5, "the refusal in the log")
     assert "errno=0" in uapi(name, "get=1\n\n")
 
 

@@ -21,7 +21,9 @@ packet or command after a resume finds the deadlines due.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -49,10 +51,11 @@ from ginnel.watch.snapshot import PeerView, TunnelView
 from ginnel.wireguard import effects
 from ginnel.wireguard import peer as machine
 from ginnel.wireguard.interface import Interface
+from ginnel.wireguard.peer import Remembered
 
 #: About 10 ms of handshakes.
 EVENTS_PER_TURN = 64
-#: Why the process ends when nobody asked it to; the last ones are kept for `show`.
+#: Sentences kept for `show`; the newest.
 WARNINGS_LIMIT = 16
 
 
@@ -96,6 +99,9 @@ class Owner:
         self._timer_ns = 0
         self._save_timer: asyncio.TimerHandle | None = None
         self._save_pause_s = state.INTERVAL_S
+        #: The thread that writes, while it does, and whether something changed since it began.
+        self._saving: threading.Thread | None = None
+        self._changed_since = False
         self._monitor = Monitor(
             loop,
             tunnel.tun_fd,
@@ -134,8 +140,11 @@ class Owner:
         for timer in (self._timer, self._save_timer):
             if timer is not None:
                 timer.cancel()
-        if self._save_timer is not None:
-            self._save()
+        unsaved = self._save_timer is not None or self._changed_since
+        if self._saving is not None:
+            self._saving.join()
+        if unsaved:
+            self._write(self.interface.remembered(self.tunnel.counters(), self._clocks()))
         self.engine.close()
 
     def _mistake(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -363,17 +372,36 @@ class Owner:
 
     def _changed(self) -> None:
         """Something worth remembering happened: write it down soon."""
-        if self._save_timer is None:
+        if self._save_timer is None and self._saving is None:
             self._save_timer = self.loop.call_later(self._save_pause_s, self._save)
+        elif self._saving is not None:
+            self._changed_since = True
 
     def _save(self) -> None:
+        """Gather on the loop; a thread makes the text and writes it, some 50 ms for ten thousand peers."""
         self._save_timer = None
-        began = time.monotonic()
+        self._changed_since = False
+        remembered = self.interface.remembered(self.tunnel.counters(), self._clocks())
+        self._saving = threading.Thread(target=self._write, args=(remembered,), name="state", daemon=True)
+        self._saving.start()
+
+    def _write(self, remembered: Mapping[PublicKey, Remembered]) -> None:
+        began = time.thread_time()
+        error = ""
         try:
-            state.write(self._state_path, state.encode(self.interface.remembered(self.tunnel.counters(), self._clocks())))
-        except OSError as error:
-            self.journal("state_unwritable", path=self._state_path, error=error.strerror)
-        self._save_pause_s = max(state.INTERVAL_S, (time.monotonic() - began) * state.SHARE)
+            state.write(self._state_path, state.encode(remembered))
+        except OSError as failure:
+            error = failure.strerror or str(failure)
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            self.loop.call_soon_threadsafe(self._saved, error, time.thread_time() - began)
+
+    def _saved(self, error: str, took_s: float) -> None:
+        self._saving = None
+        self._save_pause_s = max(state.INTERVAL_S, took_s * state.SHARE)
+        if error:
+            self.journal("state_unwritable", path=self._state_path, error=error)
+        if self._changed_since:
+            self._changed()
 
     # ------------------------------------------------------------ names
 
