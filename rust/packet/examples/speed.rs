@@ -1,7 +1,7 @@
 //! What one core does here, per second and per packet: `cargo run --release -p ginnel-packet --example speed`.
 //!
 //! The best of 41 rounds of 5 ms each: what the code costs, whatever else the machine is doing. Sources are larger than a first-level cache, as a 64 KiB read from TUN is.
-#![allow(clippy::print_stdout, clippy::unwrap_used)] // a program for the terminal; a wrong packet should stop it
+#![allow(clippy::print_stdout, clippy::cast_precision_loss)] // a program for the terminal; its numbers are small
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -21,7 +21,10 @@ impl Slab {
     const STRIDE: usize = 2048;
 
     fn new(segments: usize) -> Self {
-        Self { bytes: vec![0; segments * Self::STRIDE], places: Vec::with_capacity(segments) }
+        Self {
+            bytes: vec![0; segments * Self::STRIDE],
+            places: Vec::with_capacity(segments),
+        }
     }
 }
 
@@ -37,7 +40,9 @@ fn best_ns(mut f: impl FnMut()) -> f64 {
     let round = |f: &mut dyn FnMut()| {
         let (start, mut n) = (Instant::now(), 0u32);
         while start.elapsed() < Duration::from_millis(5) {
-            (0..16).for_each(|_| f());
+            for _ in 0..16 {
+                f();
+            }
             n += 16;
         }
         start.elapsed().as_secs_f64() * 1e9 / f64::from(n)
@@ -50,7 +55,9 @@ fn super_packet(protocol: u8, payload: usize) -> Vec<u8> {
     let total = 20 + transport + payload;
     let mut p = vec![0x45, 0];
     p.extend((total as u16).to_be_bytes());
-    p.extend([0, 1, 0x40, 0, 64, protocol, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0x9c, 0x40, 0x14, 0x51]);
+    p.extend([
+        0, 1, 0x40, 0, 64, protocol, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0x9c, 0x40, 0x14, 0x51,
+    ]);
     p.resize(20 + transport, 0);
     if protocol == 6 {
         p[32] = 0x80;
@@ -76,7 +83,9 @@ fn main() {
             len as f64 / fused
         );
     }
-    for (name, protocol, gso_type, headers) in [("tcp", 6, GSO_TCPV4, 52), ("udp", 17, GSO_UDP_L4, 28)] {
+    for (name, protocol, gso_type, headers) in
+        [("tcp", 6, GSO_TCPV4, 52), ("udp", 17, GSO_UDP_L4, 28)]
+    {
         let packet = super_packet(protocol, 45 * 1380);
         let hdr = VirtioNetHdr {
             flags: NEEDS_CSUM,
@@ -89,7 +98,10 @@ fn main() {
         let mut slab = Slab::new(45);
         let ns = best_ns(|| {
             slab.places.clear();
-            assert_eq!(split(black_box(&hdr), black_box(&packet), &mut slab), Ok(45));
+            assert_eq!(
+                split(black_box(&hdr), black_box(&packet), &mut slab),
+                Ok(45)
+            );
         });
         println!(
             "split {name} {} B into 45: {ns:.0} ns, {:.1} ns a segment, {:.2} GB/s",
@@ -101,7 +113,10 @@ fn main() {
         // The slab now holds 45 finished packets; flush rewrites the first one's header, so it is put back each round.
         let first = slab.bytes[16..16 + 128].to_vec();
         for verify in [true, false] {
-            let mut coalescer = Coalescer::new(Limits { tcp: true, udp: true });
+            let mut coalescer = Coalescer::new(Limits {
+                tcp: true,
+                udp: true,
+            });
             coalescer.set_verify(verify);
             let mut emitted = 0;
             let places = slab.places.clone();
@@ -116,11 +131,17 @@ fn main() {
                 });
             });
             assert_eq!(emitted, 45);
-            println!("coalesce {name} 45, verify {verify}: {:.1} ns a packet", ns / 45.0);
+            println!(
+                "coalesce {name} 45, verify {verify}: {:.1} ns a packet",
+                ns / 45.0
+            );
         }
     }
     let small = super_packet(17, 36);
-    let hdr = VirtioNetHdr { gso_type: GSO_NONE, ..VirtioNetHdr::default() };
+    let hdr = VirtioNetHdr {
+        gso_type: GSO_NONE,
+        ..VirtioNetHdr::default()
+    };
     let mut slab = Slab::new(1);
     let ns = best_ns(|| {
         slab.places.clear();
@@ -137,7 +158,10 @@ fn main() {
         p[26] = 1;
         slab[i * Slab::STRIDE..][..64].copy_from_slice(&p);
     }
-    let mut coalescer = Coalescer::new(Limits { tcp: true, udp: true });
+    let mut coalescer = Coalescer::new(Limits {
+        tcp: true,
+        udp: true,
+    });
     let ns = best_ns(|| {
         for i in 0..128 {
             coalescer.push(black_box(&slab), i * Slab::STRIDE, 64);
@@ -146,5 +170,8 @@ fn main() {
             black_box((h, r));
         });
     });
-    println!("coalesce 128 flows of one packet each: {:.1} ns a packet", ns / 128.0);
+    println!(
+        "coalesce 128 flows of one packet each: {:.1} ns a packet",
+        ns / 128.0
+    );
 }

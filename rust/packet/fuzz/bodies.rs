@@ -15,7 +15,9 @@ use crate::reference::{self, be16, Build, Kept};
 
 /// A virtio header and a packet: the segments of the reference, or refused by both.
 pub fn virtio_split(data: &[u8]) {
-    let Some(hdr) = VirtioNetHdr::parse(data) else { return };
+    let Some(hdr) = VirtioNetHdr::parse(data) else {
+        return;
+    };
     let packet = &data[VirtioNetHdr::SIZE..];
     let mut sink = Kept::new(usize::MAX);
     let result = split::split(&hdr, packet, &mut sink);
@@ -26,7 +28,10 @@ pub fn virtio_split(data: &[u8]) {
     let room = sink.packets.len() / 2;
     let mut small = Kept::new(room);
     if result.is_ok() {
-        assert_eq!(split::split(&hdr, packet, &mut small), Err(split::SplitError::Full));
+        assert_eq!(
+            split::split(&hdr, packet, &mut small),
+            Err(split::SplitError::Full)
+        );
         assert_eq!(small.packets, sink.packets[..room]);
     }
 }
@@ -36,8 +41,13 @@ pub fn virtio_split(data: &[u8]) {
 /// First byte: the device's limits. Then per packet: flow and kind, segment number, length, flags, how it differs, damage.
 /// A kind byte of 0xff takes the next byte as a length and that many bytes as the packet.
 pub fn coalesce(data: &[u8]) {
-    let Some((limits, mut rest)) = data.split_first() else { return };
-    let limits = Limits { tcp: limits & 1 == 0, udp: limits & 2 == 0 };
+    let Some((limits, mut rest)) = data.split_first() else {
+        return;
+    };
+    let limits = Limits {
+        tcp: limits & 1 == 0,
+        udp: limits & 2 == 0,
+    };
     let mut packets = Vec::new();
     while packets.len() < 160 {
         let packet = match rest {
@@ -61,7 +71,11 @@ pub fn coalesce(data: &[u8]) {
 
 fn described(kind: u8, number: u8, len: u8, flags: u8, differ: u8, at: u8, value: u8) -> Vec<u8> {
     let (v6, udp) = (kind & 1 != 0, kind & 2 != 0);
-    let payload = if len & 0x80 == 0 { 32 } else { (len & 0x7f) as usize };
+    let payload = if len & 0x80 == 0 {
+        32
+    } else {
+        (len & 0x7f) as usize
+    };
     let build = Build {
         v6,
         ports: (u16::from(kind >> 2 & 3), 7),
@@ -71,14 +85,22 @@ fn described(kind: u8, number: u8, len: u8, flags: u8, differ: u8, at: u8, value
         payload: reference::noise(payload, u32::from(number)),
         ttl: 64 - (differ & 1),
         tos: differ >> 1 & 3,
-        fragment: if differ & 8 == 0 { 0x4000 } else { u16::from(value) << 8 },
+        fragment: if differ & 8 == 0 {
+            0x4000
+        } else {
+            u16::from(value) << 8
+        },
         window: 1000 + u16::from(differ >> 4 & 1),
         extra: match (differ & 0x20 == 0, v6) {
             (true, _) => vec![],
             (_, false) => vec![1; 4],
             (_, true) => vec![if udp { 17 } else { 6 }, 0, 1, 4, 0, 0, 0, 0],
         },
-        options: if differ & 0x40 == 0 { vec![] } else { vec![1, 1, 8, 10, 0, 0, 0, value & 1, 0, 0, 0, 1] },
+        options: if differ & 0x40 == 0 {
+            vec![]
+        } else {
+            vec![1, 1, 8, 10, 0, 0, 0, value & 1, 0, 0, 0, 1]
+        },
         ..Build::default()
     };
     let mut packet = if udp { build.udp() } else { build.tcp() };
@@ -98,12 +120,21 @@ fn trimmed(mut packet: Vec<u8>) -> Vec<u8> {
 
 /// Lengths, addresses, ECN both ways, padding.
 pub fn ip_header(data: &[u8]) {
-    let Some((outer, packet)) = data.split_first() else { return };
+    let Some((outer, packet)) = data.split_first() else {
+        return;
+    };
     let total = ip::total_len(packet);
     if let Ok(total) = total {
         assert!(total <= packet.len() && total >= 20);
-        let addresses = if packet[0] >> 4 == 4 { [&packet[12..16], &packet[16..20]] } else { [&packet[8..24], &packet[24..40]] };
-        for (found, bytes) in [ip::source(packet), ip::destination(packet)].into_iter().zip(addresses) {
+        let addresses = if packet[0] >> 4 == 4 {
+            [&packet[12..16], &packet[16..20]]
+        } else {
+            [&packet[8..24], &packet[24..40]]
+        };
+        for (found, bytes) in [ip::source(packet), ip::destination(packet)]
+            .into_iter()
+            .zip(addresses)
+        {
             match found.unwrap() {
                 IpAddr::V4(a) => assert_eq!(a.octets(), bytes),
                 IpAddr::V6(a) => assert_eq!(a.octets(), bytes),
@@ -119,14 +150,17 @@ pub fn ip_header(data: &[u8]) {
     let verdict = ecn::decapsulate(*outer, &mut marked);
     // RFC 6040 figure 4 by its rules: CE wins unless the inside cannot bear it; ECT(1) outside beats ECT(0) inside.
     let expected = match (inner, outer & 3) {
-        (0, _) | (3, _) => inner,
+        (0 | 3, _) => inner,
         (_, 3) => 3,
         (2, 1) => 1,
         _ => inner,
     };
     if total.is_ok() {
         assert_eq!(ecn::outer_ecn(&marked), expected);
-        assert_eq!(verdict == ecn::EcnVerdict::Drop, inner == 0 && outer & 3 == 3);
+        assert_eq!(
+            verdict == ecn::EcnVerdict::Drop,
+            inner == 0 && outer & 3 == 3
+        );
         assert_eq!(verdict == ecn::EcnVerdict::Marked, expected != inner);
         if packet[0] >> 4 == 4 {
             let header = (packet[0] & 15) as usize * 4;
@@ -136,16 +170,23 @@ pub fn ip_header(data: &[u8]) {
     } else if verdict != ecn::EcnVerdict::Marked {
         assert_eq!(marked, packet);
     }
-    let (len, mtu) = (packet.len(), be16(&[*outer, packet.first().copied().unwrap_or(0)], 0) as usize);
+    let (len, mtu) = (
+        packet.len(),
+        be16(&[*outer, packet.first().copied().unwrap_or(0)], 0) as usize,
+    );
     let padded = ip::padded_len(len, mtu);
     assert!(padded >= len && padded < len + 16 && (mtu == 0 || len > mtu || padded <= mtu));
 }
 
 /// An answer, if there is one, is a right packet that goes back to the sender and must not itself be answered.
 pub fn icmp(data: &[u8]) {
-    let Some((choice, packet)) = data.split_first() else { return };
+    let Some((choice, packet)) = data.split_first() else {
+        return;
+    };
     let why = match choice & 3 {
-        0 => Unreachable::PacketTooBig { mtu: u32::from(*choice) << (choice & 28) },
+        0 => Unreachable::PacketTooBig {
+            mtu: u32::from(*choice) << (choice & 0x1c),
+        },
         _ => Unreachable::HostUnreachable,
     };
     let from: Option<IpAddr> = match choice >> 6 {
@@ -154,7 +195,9 @@ pub fn icmp(data: &[u8]) {
         _ => None,
     };
     let mut out = [0xee; icmp::MAX_SIZE];
-    let Some(len) = icmp::unreachable(packet, why, from, &mut out) else { return };
+    let Some(len) = icmp::unreachable(packet, why, from, &mut out) else {
+        return;
+    };
     let answer = &out[..len];
     let v4 = packet[0] >> 4 == 4;
     let (header, most) = if v4 { (20, 576) } else { (40, 1280) };
@@ -168,6 +211,11 @@ pub fn icmp(data: &[u8]) {
         assert!(reference::intact(answer));
     }
     let total = ip::total_len(packet).unwrap();
+    let mut second = [0; icmp::MAX_SIZE];
     assert_eq!(answer[header + 8..], packet[..total.min(most - header - 8)]);
-    assert_eq!(icmp::unreachable(&answer.to_vec(), why, None, &mut out), None, "an error is never answered");
+    assert_eq!(
+        icmp::unreachable(answer, why, None, &mut second),
+        None,
+        "an error is never answered"
+    );
 }

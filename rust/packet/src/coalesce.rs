@@ -21,19 +21,18 @@
 //! checksum is computed anew, which would launder a wrong one. So both checksums of a packet are verified before it joins
 //! and before it is joined. A lone packet goes unmodified, with its own checksums, vouched for (`DATA_VALID`) unless found wrong.
 //!
-//! **Bounds.** Open items are found through a small four-way table keyed by flow; when a set is full the oldest guess in
-//! it is closed. A flood of flows thus costs coalescing, never time, memory or order. Time per packet is constant.
+//! **Bounds.** Open items are found through a small four-way table keyed by flow; when a set is full one of its items is
+//! closed. A flood of flows thus costs coalescing, never time, memory or order. Time per packet is constant; the packet
+//! whose flow cannot be read looks through the whole table, if there is anything in it.
 
 use std::ops::Range;
 
 use crate::checksum;
 use crate::ip::{self, Ip};
-use crate::split::{
-    put, tcp_header_len, ACK, PSH, TCP_CHECKSUM, UDP_CHECKSUM, UDP_HEADER,
-};
+use crate::split::{put, tcp_header_len, ACK, PSH, TCP_CHECKSUM, UDP_CHECKSUM, UDP_HEADER};
 use crate::virtio::{VirtioNetHdr, DATA_VALID, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM};
 
-/// Datagrams of one UDP item: the kernel's `UDP_MAX_SEGMENTS` before 6.9.
+/// Datagrams of one UDP item: the kernel's `UDP_MAX_SEGMENTS`, 64 until it was raised.
 pub const MAX_UDP_SEGMENTS: usize = 64;
 /// Ranges of any item, so that a writer's vector of them can have a fixed size. At 512 bytes of payload and more, the
 /// 65,535 bytes bind first.
@@ -55,6 +54,9 @@ pub struct Limits {
     /// UDP (Linux 6.2 and newer).
     pub udp: bool,
 }
+
+/// Takes an item: its virtio header, the slab, and the slab's ranges that are the packet.
+pub type Emit<'a> = dyn FnMut(&VirtioNetHdr, &[u8], &[Range<usize>]) + 'a;
 
 /// Two addresses and, behind them, ports, protocol and version: what a flow is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +129,8 @@ pub struct Coalescer {
     gathered: Vec<Range<usize>>,
     /// Item number + 1 by hash of the flow; 0 is empty.
     table: [[u16; WAYS]; SETS],
+    /// Whether anything is in the table.
+    registered: bool,
     /// The item touched last: a hint.
     recent: usize,
 }
@@ -141,6 +145,7 @@ impl Coalescer {
             ranges: Vec::new(),
             gathered: Vec::with_capacity(MAX_RANGES),
             table: [[0; WAYS]; SETS],
+            registered: false,
             recent: usize::MAX,
         }
     }
@@ -159,7 +164,7 @@ impl Coalescer {
             return;
         };
         match classify(packet, self.limits) {
-            Class::Segment(segment) => self.push_segment(slab, packet, start, segment),
+            Class::Segment(segment) => self.push_segment(slab, packet, start, &segment),
             Class::Closes(flow) => {
                 if let Some(found) = self.find(&flow) {
                     self.items[found].open = false;
@@ -167,9 +172,7 @@ impl Coalescer {
                 self.pass(start, len);
             }
             Class::ClosesPair(addresses) => {
-                for item in &mut self.items {
-                    item.open &= item.segment.is_none_or(|s| s.flow.addresses != addresses);
-                }
+                self.close_between(addresses);
                 self.pass(start, len);
             }
             Class::Alone => self.pass(start, len),
@@ -180,7 +183,7 @@ impl Coalescer {
     /// of the slab that, one after another, are the packet. Empties the coalescer and keeps its buffers.
     ///
     /// `slab` is the one given to `push`, unchanged since.
-    pub fn flush(&mut self, slab: &mut [u8], emit: &mut dyn FnMut(&VirtioNetHdr, &[u8], &[Range<usize>])) {
+    pub fn flush(&mut self, slab: &mut [u8], emit: &mut Emit<'_>) {
         for item in &self.items {
             self.gathered.clear();
             let mut at = item.first;
@@ -191,7 +194,11 @@ impl Coalescer {
             let header = match &item.segment {
                 Some(segment) if item.count > 1 => mend(slab, item, segment),
                 _ => Some(VirtioNetHdr {
-                    flags: if item.checked == Checked::Wrong { 0 } else { DATA_VALID },
+                    flags: if item.checked == Checked::Wrong {
+                        0
+                    } else {
+                        DATA_VALID
+                    },
                     ..VirtioNetHdr::default()
                 }),
             };
@@ -202,18 +209,21 @@ impl Coalescer {
         }
         self.items.clear();
         self.ranges.clear();
-        self.table = [[0; WAYS]; SETS];
+        if self.registered {
+            self.table = [[0; WAYS]; SETS];
+            self.registered = false;
+        }
         self.recent = usize::MAX;
     }
 
-    fn push_segment(&mut self, slab: &[u8], packet: &[u8], start: usize, segment: Segment) {
+    fn push_segment(&mut self, slab: &[u8], packet: &[u8], start: usize, segment: &Segment) {
         let found = self.find(&segment.flow);
         let mut checked = Checked::NotYet;
         if let Some(index) = found {
-            if self.items[index].open && may_join(&self.items[index], &segment, slab, packet) {
-                checked = self.check(packet, &segment);
+            if self.items[index].open && may_join(&self.items[index], segment, slab, packet) {
+                checked = self.check(packet, segment);
                 if checked == Checked::Right && self.first_is_right(index, slab) {
-                    self.join(index, &segment, start);
+                    self.join(index, segment, start);
                     return;
                 }
             }
@@ -221,12 +231,28 @@ impl Coalescer {
         }
         let index = self.items.len();
         let range = start..start + packet.len();
-        self.add(range, Some(segment), checked);
+        self.add(range, Some(*segment), checked);
         // A wrong checksum and PSH both end an item with its first packet.
         let open = !segment.push && checked != Checked::Wrong && index < MAX_ITEMS;
         self.items[index].open = open;
         if open {
             self.register(&segment.flow, index);
+        }
+    }
+
+    /// Closes every open item between two addresses. All that is open is in the table.
+    fn close_between(&mut self, addresses: [u64; 4]) {
+        if !self.registered {
+            return;
+        }
+        for entry in self.table.iter().flatten().filter(|entry| **entry != 0) {
+            if let Some(item) = self.items.get_mut(*entry as usize - 1) {
+                let concerned = item
+                    .segment
+                    .as_ref()
+                    .is_some_and(|s| s.flow.addresses == addresses);
+                item.open &= !concerned;
+            }
         }
     }
 
@@ -254,7 +280,10 @@ impl Coalescer {
     fn join(&mut self, index: usize, segment: &Segment, start: usize) {
         let link = self.ranges.len() as u32;
         let payload = start + segment.headers..start + segment.headers + segment.payload;
-        self.ranges.push(Link { range: payload, next: NONE });
+        self.ranges.push(Link {
+            range: payload,
+            next: NONE,
+        });
         let item = &mut self.items[index];
         self.ranges[item.last as usize].next = link;
         item.last = link;
@@ -289,19 +318,29 @@ impl Coalescer {
 
     /// The flow's last item, if it may be open.
     fn find(&self, flow: &Flow) -> Option<usize> {
-        let is = |index: usize| self.items.get(index).is_some_and(|i| i.segment.is_some_and(|s| s.flow == *flow));
+        let is = |index: usize| {
+            self.items
+                .get(index)
+                .is_some_and(|i| i.segment.as_ref().is_some_and(|s| s.flow == *flow))
+        };
         if is(self.recent) {
             return Some(self.recent);
         }
         let set = &self.table[set_of(flow)];
-        set.iter().map(|entry| (*entry as usize).wrapping_sub(1)).find(|index| is(*index))
+        set.iter()
+            .map(|entry| (*entry as usize).wrapping_sub(1))
+            .find(|index| is(*index))
     }
 
     fn register(&mut self, flow: &Flow, index: usize) {
         let entry = (index + 1) as u16;
         let set = &mut self.table[set_of(flow)];
         let items = &mut self.items;
-        let holds = |e: u16| items.get((e as usize).wrapping_sub(1)).and_then(|i| i.segment);
+        let holds = |e: u16| {
+            items
+                .get((e as usize).wrapping_sub(1))
+                .and_then(|i| i.segment)
+        };
         let way = set
             .iter()
             .position(|e| holds(*e).is_some_and(|s| s.flow == *flow))
@@ -311,12 +350,15 @@ impl Coalescer {
             displaced.open = false;
         }
         set[way] = entry;
+        self.registered = true;
     }
 }
 
 /// Whether a segment continues an open item; checksums aside.
 fn may_join(item: &Item, segment: &Segment, slab: &[u8], packet: &[u8]) -> bool {
-    let Some(first) = &item.segment else { return false };
+    let Some(first) = &item.segment else {
+        return false;
+    };
     let fits = segment.headers == first.headers
         && segment.traits == first.traits
         && segment.payload <= first.payload
@@ -331,7 +373,9 @@ fn may_join(item: &Item, segment: &Segment, slab: &[u8], packet: &[u8]) -> bool 
     // Urgent pointer and options.
     let from = first.transport + TCP_CHECKSUM + 2;
     let options = slab.get(item.start + from..item.start + first.headers);
-    segment.sequence == item.next_sequence && options.is_some() && options == packet.get(from..segment.headers)
+    segment.sequence == item.next_sequence
+        && options.is_some()
+        && options == packet.get(from..segment.headers)
 }
 
 /// Writes the first packet's header anew for the whole item and says what the kernel has to finish.
@@ -347,7 +391,11 @@ fn mend(slab: &mut [u8], item: &Item, segment: &Segment) -> Option<VirtioNetHdr>
             checksum::pseudo(ip::v4_addresses(header)?, segment.protocol)
         }
         Ip::V6 => {
-            put(header, 4, ((item.total - ip::V6_HEADER) as u16).to_be_bytes());
+            put(
+                header,
+                4,
+                ((item.total - ip::V6_HEADER) as u16).to_be_bytes(),
+            );
             checksum::pseudo(ip::v6_addresses(header)?, segment.protocol)
         }
     };
@@ -362,7 +410,14 @@ fn mend(slab: &mut [u8], item: &Item, segment: &Segment) -> Option<VirtioNetHdr>
             if segment.push {
                 header[transport + 13] |= PSH;
             }
-            (if family == Ip::V4 { GSO_TCPV4 } else { GSO_TCPV6 }, TCP_CHECKSUM)
+            (
+                if family == Ip::V4 {
+                    GSO_TCPV4
+                } else {
+                    GSO_TCPV6
+                },
+                TCP_CHECKSUM,
+            )
         }
     };
     put(header, transport + csum_offset, partial);
@@ -380,13 +435,20 @@ fn mend(slab: &mut [u8], item: &Item, segment: &Segment) -> Option<VirtioNetHdr>
 fn intact(packet: &[u8], segment: &Segment) -> bool {
     let pseudo = match segment.ip {
         Ip::V4 => {
-            let header = packet.first_chunk::<{ ip::V4_HEADER }>().filter(|h| checksum::sum_fixed(h).verifies());
-            header.and_then(|h| h.last_chunk()).map(|a: &[u8; 8]| checksum::pseudo(a, segment.protocol))
+            let header = packet
+                .first_chunk::<{ ip::V4_HEADER }>()
+                .filter(|h| checksum::sum_fixed(h).verifies());
+            header
+                .and_then(|h| h.last_chunk())
+                .map(|a: &[u8; 8]| checksum::pseudo(a, segment.protocol))
         }
         Ip::V6 => ip::v6_addresses(packet).map(|a| checksum::pseudo(a, segment.protocol)),
     };
     match (pseudo, packet.get(segment.transport..)) {
-        (Some(pseudo), Some(transport)) => pseudo.word(transport.len() as u16).bytes(transport).verifies(),
+        (Some(pseudo), Some(transport)) => pseudo
+            .word(transport.len() as u16)
+            .bytes(transport)
+            .verifies(),
         _ => false,
     }
 }
@@ -394,10 +456,15 @@ fn intact(packet: &[u8], segment: &Segment) -> bool {
 fn set_of(flow: &Flow) -> usize {
     // Multiplicative hashing. A peer that aims for collisions only spoils coalescing.
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mixed = flow.addresses.iter().fold(flow.rest, |h, word| (h.rotate_left(23) ^ word).wrapping_mul(ODD));
+    let mixed = flow.addresses.iter().fold(flow.rest, |h, word| {
+        (h.rotate_left(23) ^ word).wrapping_mul(ODD)
+    });
     (mixed >> 58) as usize & (SETS - 1)
 }
 
+// Inlined, all four: what they return is large, and copying it from call to call stalls on its own stores.
+#[allow(clippy::inline_always)]
+#[inline(always)]
 fn classify(packet: &[u8], limits: Limits) -> Class {
     // What is not one whole, trimmed packet is none of our business.
     if ip::total_len(packet) != Ok(packet.len()) {
@@ -410,8 +477,12 @@ fn classify(packet: &[u8], limits: Limits) -> Class {
     }
 }
 
+#[allow(clippy::inline_always)]
+#[inline(always)]
 fn classify_v4(packet: &[u8], limits: Limits) -> Class {
-    let Some(h) = packet.first_chunk::<{ ip::V4_HEADER }>() else { return Class::Alone };
+    let Some(h) = packet.first_chunk::<{ ip::V4_HEADER }>() else {
+        return Class::Alone;
+    };
     if !wanted(h[9], limits) {
         return Class::Alone;
     }
@@ -424,9 +495,18 @@ fn classify_v4(packet: &[u8], limits: Limits) -> Class {
     classify_transport(packet, Ip::V4, h[9], ip::V4_HEADER, addresses, equal)
 }
 
+#[allow(clippy::inline_always)]
+#[inline(always)]
 fn classify_v6(packet: &[u8], limits: Limits) -> Class {
-    let Some(h) = packet.first_chunk::<{ ip::V6_HEADER }>() else { return Class::Alone };
-    let addresses = [word(&h[8..16]), word(&h[16..24]), word(&h[24..32]), word(&h[32..40])];
+    let Some(h) = packet.first_chunk::<{ ip::V6_HEADER }>() else {
+        return Class::Alone;
+    };
+    let addresses = [
+        word(&h[8..16]),
+        word(&h[16..24]),
+        word(&h[24..32]),
+        word(&h[32..40]),
+    ];
     if matches!(h[6], 0 | 43 | 44 | 51 | 60) {
         return Class::ClosesPair(addresses);
     }
@@ -441,6 +521,8 @@ fn wanted(protocol: u8, limits: Limits) -> bool {
     (protocol == ip::PROTO_TCP && limits.tcp) || (protocol == ip::PROTO_UDP && limits.udp)
 }
 
+#[allow(clippy::inline_always)]
+#[inline(always)]
 fn classify_transport(
     packet: &[u8],
     family: Ip,
@@ -450,9 +532,13 @@ fn classify_transport(
     equal: u64,
 ) -> Class {
     let t = &packet[transport..];
-    let Some(ports) = t.first_chunk::<4>() else { return Class::ClosesPair(addresses) };
+    let Some(ports) = t.first_chunk::<4>() else {
+        return Class::ClosesPair(addresses);
+    };
     let version = if family == Ip::V4 { 4 } else { 6 };
-    let rest = u64::from_be_bytes([0, 0, version, protocol, ports[0], ports[1], ports[2], ports[3]]);
+    let rest = u64::from_be_bytes([
+        0, 0, version, protocol, ports[0], ports[1], ports[2], ports[3],
+    ]);
     let flow = Flow { addresses, rest };
     let segment = Segment {
         flow,
@@ -466,7 +552,9 @@ fn classify_transport(
         push: false,
     };
     if protocol == ip::PROTO_UDP {
-        let Some(h) = t.first_chunk::<UDP_HEADER>() else { return Class::Closes(flow) };
+        let Some(h) = t.first_chunk::<UDP_HEADER>() else {
+            return Class::Closes(flow);
+        };
         let length = u16::from_be_bytes([h[4], h[5]]) as usize;
         // A zero checksum is "none" (IPv4) or wrong (IPv6): an item would have one.
         if length != t.len() || t.len() == UDP_HEADER || (h[6], h[7]) == (0, 0) {
@@ -478,7 +566,9 @@ fn classify_transport(
             ..segment
         });
     }
-    let Some(length) = tcp_header_len(t) else { return Class::Closes(flow) };
+    let Some(length) = tcp_header_len(t) else {
+        return Class::Closes(flow);
+    };
     let flags = t[13];
     if flags & !PSH != ACK || length == t.len() {
         return Class::Closes(flow);
@@ -498,5 +588,7 @@ fn classify_transport(
 /// Eight bytes as one word.
 #[inline]
 fn word(bytes: &[u8]) -> u64 {
-    bytes.first_chunk::<8>().map_or(0, |b| u64::from_ne_bytes(*b))
+    bytes
+        .first_chunk::<8>()
+        .map_or(0, |b| u64::from_ne_bytes(*b))
 }

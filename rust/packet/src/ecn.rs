@@ -72,14 +72,18 @@ fn inner_ecn(packet: &[u8]) -> Option<u8> {
 fn remark(packet: &mut [u8], ecn: u8) -> EcnVerdict {
     match ip::version(packet) {
         Some(Ip::V4) => {
-            let Some(h) = packet.first_chunk_mut::<{ ip::V4_HEADER }>() else { return EcnVerdict::Unchanged };
+            let Some(h) = packet.first_chunk_mut::<{ ip::V4_HEADER }>() else {
+                return EcnVerdict::Unchanged;
+            };
             let old = u16::from_be_bytes([h[0], h[1]]);
             h[1] = h[1] & !MASK | ecn;
             let new = u16::from_be_bytes([h[0], h[1]]);
             let check = checksum::update([h[10], h[11]], old, new);
             h[10..12].copy_from_slice(&check);
         }
-        Some(Ip::V6) if packet.len() >= ip::V6_HEADER => packet[1] = packet[1] & !(MASK << 4) | ecn << 4,
+        Some(Ip::V6) if packet.len() >= ip::V6_HEADER => {
+            packet[1] = packet[1] & !(MASK << 4) | ecn << 4;
+        }
         _ => return EcnVerdict::Unchanged,
     }
     EcnVerdict::Marked
@@ -92,7 +96,9 @@ mod tests {
     use crate::checksum::sum;
 
     fn v4(tos: u8) -> Vec<u8> {
-        let mut p = vec![0x45, tos, 0, 20, 0, 7, 0x40, 0, 64, 59, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+        let mut p = vec![
+            0x45, tos, 0, 20, 0, 7, 0x40, 0, 64, 59, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
+        ];
         let check = sum(&p).checksum();
         p[10..12].copy_from_slice(&check);
         p
@@ -105,7 +111,11 @@ mod tests {
     }
 
     fn tos_of(p: &[u8]) -> u8 {
-        if p[0] >> 4 == 4 { p[1] } else { p[0] << 4 | p[1] >> 4 }
+        if p[0] >> 4 == 4 {
+            p[1]
+        } else {
+            p[0] << 4 | p[1] >> 4
+        }
     }
 
     /// RFC 6040 figure 4, row by row: (inner, outer, result); `None` is drop.
@@ -144,7 +154,11 @@ mod tests {
                     if p[0] >> 4 == 4 {
                         assert!(sum(&p).verifies());
                     } else {
-                        assert_eq!((p[1] & 15, &p[2..]), (0x0a, &packet[2..]), "flow label untouched");
+                        assert_eq!(
+                            (p[1] & 15, &p[2..]),
+                            (0x0a, &packet[2..]),
+                            "flow label untouched"
+                        );
                     }
                 }
             }

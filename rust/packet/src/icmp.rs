@@ -47,7 +47,12 @@ pub enum Unreachable {
 
 /// Builds the ICMP error that answers `packet`, from `from` if that is a usable address of its family, else from the
 /// packet's destination. Returns its length in `out`, or `None` when it must not be answered.
-pub fn unreachable(packet: &[u8], why: Unreachable, from: Option<IpAddr>, out: &mut [u8; MAX_SIZE]) -> Option<usize> {
+pub fn unreachable(
+    packet: &[u8],
+    why: Unreachable,
+    from: Option<IpAddr>,
+    out: &mut [u8; MAX_SIZE],
+) -> Option<usize> {
     let packet = &packet[..ip::total_len(packet).ok()?];
     match (ip::source(packet)?, ip::destination(packet)?) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -90,23 +95,35 @@ fn host_v6(a: Ipv6Addr) -> bool {
 }
 
 fn answerable(packet: &[u8], family: Ip, why: Unreachable) -> bool {
-    let Some(at) = ip::layout(packet) else { return false };
+    let Some(at) = ip::layout(packet) else {
+        return false;
+    };
     if at.fragment == Fragment::Later {
         return false;
     }
     let message_type = packet.get(at.transport).copied();
     match (family, at.protocol) {
         // Echo, router discovery, timestamp, information, mask; all else is an error or unknown (as the kernel judges).
-        (Ip::V4, ip::PROTO_ICMP) if !matches!(message_type, Some(0 | 8..=10 | 13..=18)) => return false,
+        (Ip::V4, ip::PROTO_ICMP) if !matches!(message_type, Some(0 | 8..=10 | 13..=18)) => {
+            return false
+        }
         // Below 128 are errors; 137 is redirect.
-        (Ip::V6, ip::PROTO_ICMPV6) if !matches!(message_type, Some(128..=136 | 138..)) => return false,
+        (Ip::V6, ip::PROTO_ICMPV6) if !matches!(message_type, Some(128..=136 | 138..)) => {
+            return false
+        }
         _ => {}
     }
     let may_fragment = family == Ip::V4 && packet.get(6).is_some_and(|flags| flags & 0x40 == 0);
     !(may_fragment && matches!(why, Unreachable::PacketTooBig { .. }))
 }
 
-fn build_v4(packet: &[u8], why: Unreachable, from: Ipv4Addr, to: Ipv4Addr, out: &mut [u8; MAX_SIZE]) -> usize {
+fn build_v4(
+    packet: &[u8],
+    why: Unreachable,
+    from: Ipv4Addr,
+    to: Ipv4Addr,
+    out: &mut [u8; MAX_SIZE],
+) -> usize {
     const HEADERS: usize = ip::V4_HEADER + ICMP_HEADER;
     let quote = packet.len().min(MAX_SIZE_V4 - HEADERS);
     let total = HEADERS + quote;
@@ -133,7 +150,13 @@ fn build_v4(packet: &[u8], why: Unreachable, from: Ipv4Addr, to: Ipv4Addr, out: 
     total
 }
 
-fn build_v6(packet: &[u8], why: Unreachable, from: Ipv6Addr, to: Ipv6Addr, out: &mut [u8; MAX_SIZE]) -> usize {
+fn build_v6(
+    packet: &[u8],
+    why: Unreachable,
+    from: Ipv6Addr,
+    to: Ipv6Addr,
+    out: &mut [u8; MAX_SIZE],
+) -> usize {
     const HEADERS: usize = ip::V6_HEADER + ICMP_HEADER;
     let quote = packet.len().min(MAX_SIZE - HEADERS);
     let total = HEADERS + quote;
@@ -153,7 +176,9 @@ fn build_v6(packet: &[u8], why: Unreachable, from: Ipv6Addr, to: Ipv6Addr, out: 
     out[41] = code;
     out[44..48].copy_from_slice(&mtu.to_be_bytes());
     out[HEADERS..total].copy_from_slice(&packet[..quote]);
-    let pseudo = checksum::sum(&out[8..ip::V6_HEADER]).word(ip::PROTO_ICMPV6 as u16).word(payload);
+    let pseudo = checksum::sum(&out[8..ip::V6_HEADER])
+        .word(ip::PROTO_ICMPV6 as u16)
+        .word(payload);
     let check = pseudo.bytes(&out[ip::V6_HEADER..total]).checksum();
     out[42..44].copy_from_slice(&check);
     total
@@ -203,7 +228,8 @@ mod tests {
         let packet = v4(17, 0x4000, A, B, &[0, 1, 0, 2, 0, 8, 0, 0]);
         let got = answer(&packet, HOST, Some("10.0.0.254")).unwrap();
         let mut expected = vec![
-            0x45, 0xc0, 0, 56, 0, 0, 0, 0, 64, 1, 0x65, 0x07, 10, 0, 0, 254, 10, 0, 0, 1, // IP
+            0x45, 0xc0, 0, 56, 0, 0, 0, 0, 64, 1, 0x65, 0x07, 10, 0, 0, 254, 10, 0, 0,
+            1, // IP
             3, 1, 0xfc, 0xf3, 0, 0, 0, 0, // ICMP
         ];
         expected.extend(&packet);
@@ -222,18 +248,50 @@ mod tests {
         assert_eq!(ip::destination(&got), Some("fd00::1".parse().unwrap()));
         assert_eq!((&got[40..42], &got[44..48]), (&[1, 3][..], &[0; 4][..]));
         assert_eq!(&got[48..], &packet);
-        assert!(checksum::sum(&got[8..40]).word(58).word(56).bytes(&got[40..]).verifies());
+        assert!(checksum::sum(&got[8..40])
+            .word(58)
+            .word(56)
+            .bytes(&got[40..])
+            .verifies());
     }
 
     #[test]
     fn packet_too_big_carries_the_mtu() {
-        let four = answer(&v4(6, 0x4000, A, B, &[0; 1400]), Unreachable::PacketTooBig { mtu: 1280 }, None).unwrap();
-        assert_eq!((four[20], four[21], &four[24..28]), (3, 4, &[0, 0, 5, 0][..]));
-        assert_eq!(answer(&v4(6, 0, A, B, &[0; 1400]), Unreachable::PacketTooBig { mtu: 1280 }, None), None, "no DF");
-        let six =
-            answer(&v6(6, "fd00::1", "fd00::9", &[0; 1400]), Unreachable::PacketTooBig { mtu: 70_000 }, None).unwrap();
-        assert_eq!((six[40], six[41], &six[44..48]), (2, 0, &[0, 1, 0x11, 0x70][..]));
-        let clamped = answer(&v4(6, 0x4000, A, B, &[0; 9]), Unreachable::PacketTooBig { mtu: 70_000 }, None).unwrap();
+        let four = answer(
+            &v4(6, 0x4000, A, B, &[0; 1400]),
+            Unreachable::PacketTooBig { mtu: 1280 },
+            None,
+        )
+        .unwrap();
+        assert_eq!(
+            (four[20], four[21], &four[24..28]),
+            (3, 4, &[0, 0, 5, 0][..])
+        );
+        assert_eq!(
+            answer(
+                &v4(6, 0, A, B, &[0; 1400]),
+                Unreachable::PacketTooBig { mtu: 1280 },
+                None
+            ),
+            None,
+            "no DF"
+        );
+        let six = answer(
+            &v6(6, "fd00::1", "fd00::9", &[0; 1400]),
+            Unreachable::PacketTooBig { mtu: 70_000 },
+            None,
+        )
+        .unwrap();
+        assert_eq!(
+            (six[40], six[41], &six[44..48]),
+            (2, 0, &[0, 1, 0x11, 0x70][..])
+        );
+        let clamped = answer(
+            &v4(6, 0x4000, A, B, &[0; 9]),
+            Unreachable::PacketTooBig { mtu: 70_000 },
+            None,
+        )
+        .unwrap();
         assert_eq!(&clamped[26..28], &[0xff, 0xff]);
     }
 
@@ -246,7 +304,10 @@ mod tests {
         }
         let six = v6(17, "fd00::1", "fd00::9", &[0; 8]);
         for from in [None, Some("10.0.0.1"), Some("::")] {
-            assert_eq!(ip::source(&answer(&six, HOST, from).unwrap()), Some("fd00::9".parse().unwrap()));
+            assert_eq!(
+                ip::source(&answer(&six, HOST, from).unwrap()),
+                Some("fd00::9".parse().unwrap())
+            );
         }
     }
 
@@ -259,7 +320,9 @@ mod tests {
             assert_eq!(ip::total_len(&four), Ok(four.len()));
             let six = answer(&v6(17, "fd00::1", "fd00::9", &vec![7; body]), HOST, None).unwrap();
             assert_eq!(six.len(), (48 + 40 + body).min(1280));
-            let sum = checksum::sum(&six[8..40]).word(58).word((six.len() - 40) as u16);
+            let sum = checksum::sum(&six[8..40])
+                .word(58)
+                .word((six.len() - 40) as u16);
             assert!(sum.bytes(&six[40..]).verifies());
         }
         let mut padded = v4(17, 0, A, B, &[1; 8]);
@@ -270,34 +333,63 @@ mod tests {
     #[test]
     fn what_must_not_be_answered_is_not() {
         let refused = |p: &[u8]| answer(p, HOST, None).is_none();
-        for source in [[0, 0, 0, 0], [0, 1, 2, 3], [127, 0, 0, 1], [224, 0, 0, 5], [255; 4], [240, 0, 0, 1]] {
+        for source in [
+            [0, 0, 0, 0],
+            [0, 1, 2, 3],
+            [127, 0, 0, 1],
+            [224, 0, 0, 5],
+            [255; 4],
+            [240, 0, 0, 1],
+        ] {
             assert!(refused(&v4(17, 0, source, B, &[0; 8])), "{source:?}");
         }
         for destination in [[224, 0, 0, 251], [239, 1, 1, 1], [255; 4]] {
-            assert!(refused(&v4(17, 0, A, destination, &[0; 8])), "{destination:?}");
+            assert!(
+                refused(&v4(17, 0, A, destination, &[0; 8])),
+                "{destination:?}"
+            );
         }
         assert!(refused(&v4(17, 1, A, B, &[0; 8])), "later fragment");
         assert!(!refused(&v4(17, 0x2000, A, B, &[0; 8])), "first fragment");
         for kind in 0..=255u8 {
             let informational = matches!(kind, 0 | 8 | 9 | 10 | 13..=18);
-            assert_eq!(refused(&v4(1, 0, A, B, &[kind, 0, 0, 0])), !informational, "type {kind}");
+            assert_eq!(
+                refused(&v4(1, 0, A, B, &[kind, 0, 0, 0])),
+                !informational,
+                "type {kind}"
+            );
             let informational = kind >= 128 && kind != 137;
-            assert_eq!(refused(&v6(58, "fd00::1", "fd00::9", &[kind, 0, 0, 0])), !informational, "v6 type {kind}");
+            assert_eq!(
+                refused(&v6(58, "fd00::1", "fd00::9", &[kind, 0, 0, 0])),
+                !informational,
+                "v6 type {kind}"
+            );
         }
         assert!(refused(&v4(1, 0, A, B, &[])), "ICMP without its type");
         assert!(refused(&v6(58, "fd00::1", "fd00::9", &[])));
         // An error hidden behind a destination-options header is still an error.
-        assert!(refused(&v6(60, "fd00::1", "fd00::9", &[58, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0])));
+        assert!(refused(&v6(
+            60,
+            "fd00::1",
+            "fd00::9",
+            &[58, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]
+        )));
         for source in ["::", "ff02::1", "::1"] {
             assert!(refused(&v6(17, source, "fd00::9", &[0; 8])), "{source}");
         }
         assert!(refused(&v6(17, "fd00::1", "ff02::fb", &[0; 8])));
-        assert!(refused(&v6(44, "fd00::1", "fd00::9", &[17, 0, 0, 8, 0, 0, 0, 0])), "later fragment");
+        assert!(
+            refused(&v6(44, "fd00::1", "fd00::9", &[17, 0, 0, 8, 0, 0, 0, 0])),
+            "later fragment"
+        );
     }
 
     #[test]
     fn every_truncation_and_every_other_version_is_silent() {
-        for packet in [v4(17, 0, A, B, &[0; 8]), v6(17, "fd00::1", "fd00::9", &[0; 8])] {
+        for packet in [
+            v4(17, 0, A, B, &[0; 8]),
+            v6(17, "fd00::1", "fd00::9", &[0; 8]),
+        ] {
             for len in 0..packet.len() {
                 assert_eq!(answer(&packet[..len], HOST, None), None);
             }

@@ -70,16 +70,22 @@ pub fn version(packet: &[u8]) -> Option<Ip> {
 pub fn total_len(packet: &[u8]) -> Result<usize, IpError> {
     match version(packet).ok_or(IpError::NotIp)? {
         Ip::V4 => {
-            let h = packet.first_chunk::<V4_HEADER>().ok_or(IpError::Malformed)?;
+            let h = packet
+                .first_chunk::<V4_HEADER>()
+                .ok_or(IpError::Malformed)?;
             let header = (h[0] & 15) as usize * 4;
             let total = u16::from_be_bytes([h[2], h[3]]) as usize;
             let fits = header >= V4_HEADER && header <= total && total <= packet.len();
             fits.then_some(total).ok_or(IpError::Malformed)
         }
         Ip::V6 => {
-            let h = packet.first_chunk::<V6_HEADER>().ok_or(IpError::Malformed)?;
+            let h = packet
+                .first_chunk::<V6_HEADER>()
+                .ok_or(IpError::Malformed)?;
             let total = V6_HEADER + u16::from_be_bytes([h[4], h[5]]) as usize;
-            (total <= packet.len()).then_some(total).ok_or(IpError::Malformed)
+            (total <= packet.len())
+                .then_some(total)
+                .ok_or(IpError::Malformed)
         }
     }
 }
@@ -109,8 +115,14 @@ pub fn source(packet: &[u8]) -> Option<IpAddr> {
 /// Source: paper 5.4.6; `calculate_skb_padding` in the kernel's `send.c` for the edges.
 #[inline]
 pub fn padded_len(len: usize, mtu: usize) -> usize {
-    let last = if mtu != 0 && len > mtu { len % mtu } else { len };
-    let aligned = last.checked_next_multiple_of(PADDING_MULTIPLE).unwrap_or(last);
+    let last = if mtu != 0 && len > mtu {
+        len % mtu
+    } else {
+        len
+    };
+    let aligned = last
+        .checked_next_multiple_of(PADDING_MULTIPLE)
+        .unwrap_or(last);
     let padded = if mtu == 0 { aligned } else { aligned.min(mtu) };
     len.saturating_add(padded - last)
 }
@@ -166,8 +178,13 @@ fn fragment_of(offset: u16, more: bool) -> Fragment {
 
 fn walk_extensions(packet: &[u8]) -> Option<Layout> {
     let h = packet.first_chunk::<V6_HEADER>()?;
-    let mut at =
-        Layout { ip: Ip::V6, transport: V6_HEADER, protocol: h[6], fragment: Fragment::Whole, routed: false };
+    let mut at = Layout {
+        ip: Ip::V6,
+        transport: V6_HEADER,
+        protocol: h[6],
+        fragment: Fragment::Whole,
+        routed: false,
+    };
     for _ in 0..=MAX_EXTENSIONS {
         let units = match at.protocol {
             0 | 43 | 60 | 44 | 51 => packet.get(at.transport..)?.first_chunk::<8>()?,
@@ -198,11 +215,19 @@ fn walk_extensions(packet: &[u8]) -> Option<Layout> {
 }
 
 fn v4_address(packet: &[u8], at: usize) -> Option<IpAddr> {
-    packet.first_chunk::<V4_HEADER>()?.get(at..)?.first_chunk::<4>().map(|a| IpAddr::V4(Ipv4Addr::from(*a)))
+    packet
+        .first_chunk::<V4_HEADER>()?
+        .get(at..)?
+        .first_chunk::<4>()
+        .map(|a| IpAddr::V4(Ipv4Addr::from(*a)))
 }
 
 fn v6_address(packet: &[u8], at: usize) -> Option<IpAddr> {
-    packet.first_chunk::<V6_HEADER>()?.get(at..)?.first_chunk::<16>().map(|a| IpAddr::V6(Ipv6Addr::from(*a)))
+    packet
+        .first_chunk::<V6_HEADER>()?
+        .get(at..)?
+        .first_chunk::<16>()
+        .map(|a| IpAddr::V6(Ipv6Addr::from(*a)))
 }
 
 #[cfg(test)]
@@ -216,7 +241,16 @@ mod tests {
     ];
 
     fn v6(next: u8, body: &[u8]) -> Vec<u8> {
-        let mut p = vec![0x60, 0, 0, 0, (body.len() >> 8) as u8, body.len() as u8, next, 64];
+        let mut p = vec![
+            0x60,
+            0,
+            0,
+            0,
+            (body.len() >> 8) as u8,
+            body.len() as u8,
+            next,
+            64,
+        ];
         p.extend("2001:db8::1".parse::<Ipv6Addr>().unwrap().octets());
         p.extend("2001:db8::2".parse::<Ipv6Addr>().unwrap().octets());
         p.extend(body);
@@ -300,7 +334,11 @@ mod tests {
                 body.extend(hop(if i + 1 == n { 17 } else { 60 }));
             }
             let first = if n == 0 { 17 } else { 60 };
-            assert_eq!(layout(&v6(first, &body)).is_some(), n <= MAX_EXTENSIONS, "{n} headers");
+            assert_eq!(
+                layout(&v6(first, &body)).is_some(),
+                n <= MAX_EXTENSIONS,
+                "{n} headers"
+            );
         }
         // One that says it is longer than the packet.
         assert_eq!(layout(&v6(0, &[6, 1, 0, 0, 0, 0, 0, 0])), None);
@@ -309,22 +347,36 @@ mod tests {
 
     #[test]
     fn fragments_are_told_apart() {
-        for (field, expected) in
-            [(0x4000u16, Fragment::Whole), (0x2000, Fragment::First), (0x2001, Fragment::Later), (1, Fragment::Later)]
-        {
+        for (field, expected) in [
+            (0x4000u16, Fragment::Whole),
+            (0x2000, Fragment::First),
+            (0x2001, Fragment::Later),
+            (1, Fragment::Later),
+        ] {
             let mut p = V4;
             p[6..8].copy_from_slice(&field.to_be_bytes());
             assert_eq!(layout(&p).unwrap().fragment, expected, "{field:#x}");
         }
-        for (field, expected) in [(0u16, Fragment::Whole), (1, Fragment::First), (9, Fragment::Later), (8, Fragment::Later)]
-        {
+        for (field, expected) in [
+            (0u16, Fragment::Whole),
+            (1, Fragment::First),
+            (9, Fragment::Later),
+            (8, Fragment::Later),
+        ] {
             let [a, b] = field.to_be_bytes();
             let at = layout(&v6(44, &[6, 0, a, b, 0, 0, 0, 0, 1, 2])).unwrap();
-            assert_eq!((at.fragment, at.transport, at.protocol), (expected, 48, 6), "{field:#x}");
+            assert_eq!(
+                (at.fragment, at.transport, at.protocol),
+                (expected, 48, 6),
+                "{field:#x}"
+            );
         }
         // The bytes behind a later fragment's header are not read as an extension header.
         let at = layout(&v6(44, &[60, 0, 0, 8, 0, 0, 0, 0, 255, 255])).unwrap();
-        assert_eq!((at.fragment, at.transport, at.protocol), (Fragment::Later, 48, 60));
+        assert_eq!(
+            (at.fragment, at.transport, at.protocol),
+            (Fragment::Later, 48, 60)
+        );
     }
 
     #[test]
@@ -362,11 +414,31 @@ mod tests {
     #[test]
     fn r19_padding_holds_its_promises_for_every_mtu() {
         for mtu in 68..=65_535usize {
-            for len in [0, 1, 20, 67, 68, mtu - 17, mtu - 16, mtu - 15, mtu - 1, mtu, mtu + 1, 2 * mtu, 65_535] {
+            for len in [
+                0,
+                1,
+                20,
+                67,
+                68,
+                mtu - 17,
+                mtu - 16,
+                mtu - 15,
+                mtu - 1,
+                mtu,
+                mtu + 1,
+                2 * mtu,
+                65_535,
+            ] {
                 let padded = padded_len(len, mtu);
-                assert!(padded >= len && padded - len < PADDING_MULTIPLE, "len {len} mtu {mtu}");
+                assert!(
+                    padded >= len && padded - len < PADDING_MULTIPLE,
+                    "len {len} mtu {mtu}"
+                );
                 assert!(len > mtu || padded <= mtu, "len {len} mtu {mtu}");
-                assert!(len > mtu || padded == mtu || padded % PADDING_MULTIPLE == 0, "len {len} mtu {mtu}");
+                assert!(
+                    len > mtu || padded == mtu || padded.is_multiple_of(PADDING_MULTIPLE),
+                    "len {len} mtu {mtu}"
+                );
             }
         }
     }

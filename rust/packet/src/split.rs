@@ -55,7 +55,11 @@ pub enum SplitError {
 /// Turns one packet read from TUN (starting at its IP header), described by `hdr`, into 1..n finished IP packets, checksums
 /// complete, in the sink. Returns how many. Bytes behind the packet's own total length are left out.
 #[inline]
-pub fn split(hdr: &VirtioNetHdr, packet: &[u8], sink: &mut impl SegmentSink) -> Result<usize, SplitError> {
+pub fn split(
+    hdr: &VirtioNetHdr,
+    packet: &[u8],
+    sink: &mut impl SegmentSink,
+) -> Result<usize, SplitError> {
     let total = ip::total_len(packet).map_err(|_| SplitError::Malformed)?;
     let packet = &packet[..total];
     match hdr.gso_type {
@@ -75,7 +79,11 @@ pub fn split(hdr: &VirtioNetHdr, packet: &[u8], sink: &mut impl SegmentSink) -> 
 }
 
 /// One packet whose checksum field holds the pseudo-header's sum: copied, summed from `csum_start`, completed.
-fn complete(hdr: &VirtioNetHdr, packet: &[u8], sink: &mut impl SegmentSink) -> Result<usize, SplitError> {
+fn complete(
+    hdr: &VirtioNetHdr,
+    packet: &[u8],
+    sink: &mut impl SegmentSink,
+) -> Result<usize, SplitError> {
     let start = hdr.csum_start as usize;
     let field = start + hdr.csum_offset as usize;
     let ip_header = match ip::version(packet) {
@@ -121,7 +129,11 @@ impl<'a> Super<'a> {
         let length = transport_header(transport).ok_or(SplitError::Malformed)?;
         let described = hdr.flags & NEEDS_CSUM == 0
             || (hdr.csum_start as usize == at.transport && hdr.csum_offset as usize == checksum_at);
-        if at.protocol != protocol || at.fragment != Fragment::Whole || !described || hdr.gso_size == 0 {
+        if at.protocol != protocol
+            || at.fragment != Fragment::Whole
+            || !described
+            || hdr.gso_size == 0
+        {
             return Err(SplitError::Malformed);
         }
         if at.routed {
@@ -130,7 +142,9 @@ impl<'a> Super<'a> {
         let (ip_sum, id, pseudo) = match at.ip {
             Ip::V4 => {
                 let addresses = ip::v4_addresses(packet).ok_or(SplitError::Malformed)?;
-                let sum = checksum::sum(&packet[..2]).bytes(&packet[6..10]).bytes(&packet[12..at.transport]);
+                let sum = checksum::sum(&packet[..2])
+                    .bytes(&packet[6..10])
+                    .bytes(&packet[12..at.transport]);
                 let id = u16::from_be_bytes([packet[4], packet[5]]);
                 (sum, id, checksum::pseudo(addresses, protocol))
             }
@@ -139,18 +153,32 @@ impl<'a> Super<'a> {
                 (Sum::new(), 0, checksum::pseudo(addresses, protocol))
             }
         };
-        Ok(Self { packet, at, headers: at.transport + length, size: hdr.gso_size as usize, ip_sum, id, pseudo })
+        Ok(Self {
+            packet,
+            at,
+            headers: at.transport + length,
+            size: hdr.gso_size as usize,
+            ip_sum,
+            id,
+            pseudo,
+        })
     }
 
     /// Segments, at least one.
     fn count(&self) -> usize {
-        (self.packet.len() - self.headers).div_ceil(self.size).max(1)
+        (self.packet.len() - self.headers)
+            .div_ceil(self.size)
+            .max(1)
     }
 
     /// Places segment `i` with its headers copied and its IP header patched. Returns it with the sum of its payload and the
     /// pseudo-header.
     #[inline]
-    fn segment<'s>(&self, i: usize, sink: &'s mut impl SegmentSink) -> Result<(&'s mut [u8], Sum), SplitError> {
+    fn segment<'s>(
+        &self,
+        i: usize,
+        sink: &'s mut impl SegmentSink,
+    ) -> Result<(&'s mut [u8], Sum), SplitError> {
         let from = self.headers + i * self.size;
         let payload = &self.packet[from..self.packet.len().min(from + self.size)];
         let total = self.headers + payload.len();
@@ -167,7 +195,11 @@ impl<'a> Super<'a> {
             }
             Ip::V6 => put(head, 4, ((total - ip::V6_HEADER) as u16).to_be_bytes()),
         }
-        Ok((out, sum.plus(self.pseudo).word((total - self.at.transport) as u16)))
+        Ok((
+            out,
+            sum.plus(self.pseudo)
+                .word((total - self.at.transport) as u16),
+        ))
     }
 }
 
@@ -182,7 +214,10 @@ fn split_tcp(
     }
     let whole = Super::new(hdr, packet, ip::PROTO_TCP, TCP_CHECKSUM, tcp_header_len)?;
     let tcp = whole.at.transport;
-    let fixed = packet.get(tcp..whole.headers).and_then(|h| h.first_chunk::<TCP_HEADER>()).ok_or(SplitError::Malformed)?;
+    let fixed = packet
+        .get(tcp..whole.headers)
+        .and_then(|h| h.first_chunk::<TCP_HEADER>())
+        .ok_or(SplitError::Malformed)?;
     let sequence = u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]);
     let (offset, flags) = (fixed[12], fixed[13]);
     // All but sequence number, flags and checksum: the same in every segment.
@@ -191,7 +226,10 @@ fn split_tcp(
         .bytes(&packet[tcp + 14..tcp + 16])
         .bytes(&packet[tcp + 18..whole.headers])
         .plus(whole.pseudo);
-    let whole = Super { pseudo: header_sum, ..whole };
+    let whole = Super {
+        pseudo: header_sum,
+        ..whole
+    };
     let count = whole.count();
     for i in 0..count {
         let (out, sum) = whole.segment(i, sink)?;
@@ -211,12 +249,19 @@ fn split_tcp(
     Ok(count)
 }
 
-fn split_udp(hdr: &VirtioNetHdr, packet: &[u8], sink: &mut impl SegmentSink) -> Result<usize, SplitError> {
+fn split_udp(
+    hdr: &VirtioNetHdr,
+    packet: &[u8],
+    sink: &mut impl SegmentSink,
+) -> Result<usize, SplitError> {
     let whole = Super::new(hdr, packet, ip::PROTO_UDP, UDP_CHECKSUM, |udp| {
         (udp.len() >= UDP_HEADER).then_some(UDP_HEADER)
     })?;
     let udp = whole.at.transport;
-    let whole = Super { pseudo: whole.pseudo.bytes(&packet[udp..udp + 4]), ..whole };
+    let whole = Super {
+        pseudo: whole.pseudo.bytes(&packet[udp..udp + 4]),
+        ..whole
+    };
     let count = whole.count();
     for i in 0..count {
         let (out, sum) = whole.segment(i, sink)?;
@@ -242,5 +287,7 @@ pub(crate) fn put(bytes: &mut [u8], at: usize, value: [u8; 2]) {
 /// A place of exactly `len` bytes. A sink that hands out less is as good as full.
 #[inline]
 fn place(sink: &mut impl SegmentSink, len: usize) -> Result<&mut [u8], SplitError> {
-    sink.place(len).and_then(|room| room.get_mut(..len)).ok_or(SplitError::Full)
+    sink.place(len)
+        .and_then(|room| room.get_mut(..len))
+        .ok_or(SplitError::Full)
 }

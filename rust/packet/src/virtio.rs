@@ -69,7 +69,15 @@ impl VirtioNetHdr {
         let mut out = [0; Self::SIZE];
         out[0] = self.flags;
         out[1] = self.gso_type;
-        for (i, field) in [self.hdr_len, self.gso_size, self.csum_start, self.csum_offset].into_iter().enumerate() {
+        for (i, field) in [
+            self.hdr_len,
+            self.gso_size,
+            self.csum_start,
+            self.csum_offset,
+        ]
+        .into_iter()
+        .enumerate()
+        {
             out[2 + 2 * i..4 + 2 * i].copy_from_slice(&field.to_ne_bytes());
         }
         out

@@ -9,10 +9,19 @@ use std::fs;
 use std::path::Path;
 
 fn replay(target: &str, body: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let mut names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(target);
+    let mut names: Vec<_> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     names.sort();
-    assert!(names.len() >= 8, "the corpus of {target} is missing: {} inputs", names.len());
+    assert!(
+        names.len() >= 8,
+        "the corpus of {target} is missing: {} inputs",
+        names.len()
+    );
     for name in names {
         let input = fs::read(&name).unwrap();
         // The name is shown only if the body panics.

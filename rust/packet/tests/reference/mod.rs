@@ -1,7 +1,13 @@
 //! The slow and obvious way: what splitting and coalescing mean, one byte and one word at a time.
 //!
 //! Shares no code with the crate but the header type. Tests and fuzz targets hold the fast way against it.
-#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::precedence
+)]
 
 use std::ops::Range;
 
@@ -19,7 +25,10 @@ pub struct Kept {
 
 impl Kept {
     pub fn new(room: usize) -> Self {
-        Self { packets: Vec::new(), room }
+        Self {
+            packets: Vec::new(),
+            room,
+        }
     }
 }
 
@@ -58,8 +67,16 @@ pub fn ones_sum(parts: &[&[u8]]) -> u16 {
 
 /// The pseudo-header's sum, length included.
 pub fn pseudo_sum(packet: &[u8], protocol: u8, length: usize) -> u16 {
-    let addresses = if packet[0] >> 4 == 4 { &packet[12..20] } else { &packet[8..40] };
-    ones_sum(&[addresses, &[0, protocol], &[(length >> 8) as u8, length as u8]])
+    let addresses = if packet[0] >> 4 == 4 {
+        &packet[12..20]
+    } else {
+        &packet[8..40]
+    };
+    ones_sum(&[
+        addresses,
+        &[0, protocol],
+        &[(length >> 8) as u8, length as u8],
+    ])
 }
 
 /// What a packet is, read naively.
@@ -83,14 +100,22 @@ pub fn parse(p: &[u8]) -> Option<Parsed> {
             }
             let fragment = be16(p, 6) & 0x3fff != 0;
             let odd = header != 20 || be16(p, 6) & !0x4000 != 0;
-            Some(Parsed { total, transport: header, protocol: p[9], fragment, odd, routed: false })
+            Some(Parsed {
+                total,
+                transport: header,
+                protocol: p[9],
+                fragment,
+                odd,
+                routed: false,
+            })
         }
         6 if p.len() >= 40 => {
             let total = 40 + be16(p, 4) as usize;
             if total > p.len() {
                 return None;
             }
-            let (mut next, mut at, mut fragment, mut routed, mut count) = (p[6], 40, false, false, 0);
+            let (mut next, mut at, mut fragment, mut routed, mut count) =
+                (p[6], 40, false, false, 0);
             while [0, 43, 44, 51, 60].contains(&next) {
                 count += 1;
                 if count > 8 || at + 8 > total {
@@ -114,7 +139,14 @@ pub fn parse(p: &[u8]) -> Option<Parsed> {
                     break;
                 }
             }
-            Some(Parsed { total, transport: at, protocol: next, fragment, odd: count > 0, routed })
+            Some(Parsed {
+                total,
+                transport: at,
+                protocol: next,
+                fragment,
+                odd: count > 0,
+                routed,
+            })
         }
         _ => None,
     }
@@ -133,8 +165,15 @@ pub fn split(hdr: &VirtioNetHdr, bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
     if hdr.gso_type == GSO_NONE {
         let mut out = packet.to_vec();
         if needs {
-            let (start, field) = (hdr.csum_start as usize, hdr.csum_start as usize + hdr.csum_offset as usize);
-            let ip_header = if packet[0] >> 4 == 4 { (packet[0] & 15) as usize * 4 } else { 40 };
+            let (start, field) = (
+                hdr.csum_start as usize,
+                hdr.csum_start as usize + hdr.csum_offset as usize,
+            );
+            let ip_header = if packet[0] >> 4 == 4 {
+                (packet[0] & 15) as usize * 4
+            } else {
+                40
+            };
             if start < ip_header || field + 2 > total {
                 return None;
             }
@@ -161,9 +200,15 @@ pub fn split(hdr: &VirtioNetHdr, bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
             }
             len
         };
-    let described =
-        !needs || (hdr.csum_start as usize == at.transport && hdr.csum_offset as usize == checksum_at);
-    if at.protocol != protocol || at.fragment || at.routed || hdr.gso_size == 0 || header > total || !described {
+    let described = !needs
+        || (hdr.csum_start as usize == at.transport && hdr.csum_offset as usize == checksum_at);
+    if at.protocol != protocol
+        || at.fragment
+        || at.routed
+        || hdr.gso_size == 0
+        || header > total
+        || !described
+    {
         return None;
     }
     let mut chunks: Vec<&[u8]> = packet[header..].chunks(hdr.gso_size as usize).collect();
@@ -189,7 +234,8 @@ pub fn split(hdr: &VirtioNetHdr, bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
         }
         let t = at.transport;
         if protocol == 6 {
-            let sequence = ((be16(&p, t + 4) as u32) << 16 | be16(&p, t + 6) as u32).wrapping_add(sent);
+            let sequence =
+                ((be16(&p, t + 4) as u32) << 16 | be16(&p, t + 6) as u32).wrapping_add(sent);
             set16(&mut p, t + 4, (sequence >> 16) as u16);
             set16(&mut p, t + 6, sequence as u16);
             if i != 0 {
@@ -219,7 +265,10 @@ pub fn intact(p: &[u8]) -> bool {
     let Some(at) = parse(p) else { return false };
     let length = at.total - at.transport;
     let pseudo = pseudo_sum(p, at.protocol, length);
-    let transport = ones_sum(&[&[(pseudo >> 8) as u8, pseudo as u8], &p[at.transport..at.total]]) == 0xffff;
+    let transport = ones_sum(&[
+        &[(pseudo >> 8) as u8, pseudo as u8],
+        &p[at.transport..at.total],
+    ]) == 0xffff;
     transport && (p[0] >> 4 == 6 || ones_sum(&[&p[..at.transport]]) == 0xffff)
 }
 
@@ -280,18 +329,51 @@ impl Build {
         let body = self.extra.len() + transport.len();
         let mut p = Vec::new();
         if self.v6 {
-            p.extend([0x60 | self.tos >> 4, self.tos << 4 | (self.flow_label >> 16) as u8 & 15]);
+            p.extend([
+                0x60 | self.tos >> 4,
+                self.tos << 4 | (self.flow_label >> 16) as u8 & 15,
+            ]);
             p.extend((self.flow_label as u16).to_be_bytes());
             p.extend((body as u16).to_be_bytes());
             p.extend([if self.extra.is_empty() { protocol } else { 0 }, self.ttl]);
             p.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, self.source]);
-            p.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, self.destination]);
+            p.extend([
+                0xfd,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                self.destination,
+            ]);
         } else {
             p.extend([0x45 + (self.extra.len() / 4) as u8, self.tos]);
             p.extend(((20 + body) as u16).to_be_bytes());
             p.extend(self.id.to_be_bytes());
             p.extend(self.fragment.to_be_bytes());
-            p.extend([self.ttl, protocol, 0, 0, 10, 0, 0, self.source, 10, 0, 0, self.destination]);
+            p.extend([
+                self.ttl,
+                protocol,
+                0,
+                0,
+                10,
+                0,
+                0,
+                self.source,
+                10,
+                0,
+                0,
+                self.destination,
+            ]);
         }
         p.extend(&self.extra);
         if !self.v6 {
@@ -384,11 +466,26 @@ pub fn coalesce(coalescer: &mut Coalescer, limits: Limits, packets: &[Vec<u8>]) 
     coalescer.flush(&mut slab, &mut |hdr, slab, ranges| {
         let members = ranges
             .iter()
-            .map(|r| places.iter().position(|p| p.start <= r.start && r.end <= p.end && r.end == p.end).unwrap())
+            .map(|r| {
+                places
+                    .iter()
+                    .position(|p| p.start <= r.start && r.end <= p.end && r.end == p.end)
+                    .unwrap()
+            })
             .collect::<Vec<_>>();
-        let packet = ranges.iter().flat_map(|r| slab[r.clone()].to_vec()).collect();
-        assert_eq!(ranges[0], places[members[0]], "an item begins with a whole packet");
-        items.push(Emitted { hdr: *hdr, packet, members });
+        let packet = ranges
+            .iter()
+            .flat_map(|r| slab[r.clone()].to_vec())
+            .collect();
+        assert_eq!(
+            ranges[0], places[members[0]],
+            "an item begins with a whole packet"
+        );
+        items.push(Emitted {
+            hdr: *hdr,
+            packet,
+            members,
+        });
     });
     for item in &items {
         check_item(item, limits, packets);
@@ -399,8 +496,14 @@ pub fn coalesce(coalescer: &mut Coalescer, limits: Limits, packets: &[Vec<u8>]) 
 
 fn check_item(item: &Emitted, limits: Limits, packets: &[Vec<u8>]) {
     if item.members.len() == 1 {
-        assert_eq!(item.packet, packets[item.members[0]], "a lone packet goes unmodified");
-        let plain = VirtioNetHdr { flags: item.hdr.flags, ..VirtioNetHdr::default() };
+        assert_eq!(
+            item.packet, packets[item.members[0]],
+            "a lone packet goes unmodified"
+        );
+        let plain = VirtioNetHdr {
+            flags: item.hdr.flags,
+            ..VirtioNetHdr::default()
+        };
         assert_eq!(item.hdr, plain);
         assert_eq!(item.hdr.flags & !DATA_VALID, 0);
         return;
@@ -423,18 +526,36 @@ fn check_item(item: &Emitted, limits: Limits, packets: &[Vec<u8>]) {
     assert_eq!(at.total, item.packet.len());
     assert!(at.total <= 65_535 && item.members.len() <= 128);
     let tcp = at.protocol == 6;
-    assert!(if tcp { limits.tcp } else { limits.udp && item.members.len() <= 64 });
+    assert!(if tcp {
+        limits.tcp
+    } else {
+        limits.udp && item.members.len() <= 64
+    });
     let field = if tcp { 16 } else { 6 };
-    let header = at.transport + if tcp { (item.packet[at.transport + 12] >> 4) as usize * 4 } else { 8 };
+    let header = at.transport
+        + if tcp {
+            (item.packet[at.transport + 12] >> 4) as usize * 4
+        } else {
+            8
+        };
     assert_eq!(item.hdr.flags, NEEDS_CSUM);
-    assert_eq!((item.hdr.csum_start as usize, item.hdr.csum_offset as usize), (at.transport, field));
+    assert_eq!(
+        (item.hdr.csum_start as usize, item.hdr.csum_offset as usize),
+        (at.transport, field)
+    );
     assert_eq!(item.hdr.hdr_len as usize, header);
-    assert_eq!(item.hdr.gso_size as usize, packets[item.members[0]].len() - header);
+    assert_eq!(
+        item.hdr.gso_size as usize,
+        packets[item.members[0]].len() - header
+    );
     let partial = be16(&item.packet, at.transport + field);
     let pseudo = pseudo_sum(&item.packet, at.protocol, at.total - at.transport);
     assert_eq!(partial % 0xffff, pseudo % 0xffff);
     if !tcp {
-        assert_eq!(be16(&item.packet, at.transport + 4) as usize, at.total - at.transport);
+        assert_eq!(
+            be16(&item.packet, at.transport + 4) as usize,
+            at.total - at.transport
+        );
     }
     assert!(item.packet[0] >> 4 == 6 || ones_sum(&[&item.packet[..at.transport]]) == 0xffff);
 }
@@ -446,7 +567,11 @@ fn check_order(items: &[Emitted], packets: &[Vec<u8>]) {
     let out: Vec<usize> = items.iter().flat_map(|i| i.members.clone()).collect();
     let mut all = out.clone();
     all.sort_unstable();
-    assert_eq!(all, (0..packets.len()).collect::<Vec<_>>(), "each packet exactly once");
+    assert_eq!(
+        all,
+        (0..packets.len()).collect::<Vec<_>>(),
+        "each packet exactly once"
+    );
     for (n, later) in out.iter().enumerate() {
         for earlier in &out[..n] {
             assert!(
@@ -459,7 +584,9 @@ fn check_order(items: &[Emitted], packets: &[Vec<u8>]) {
 
 /// Same flow, or same protocol between the same addresses and one of them a packet whose flow is not plain.
 fn related(a: &[u8], b: &[u8]) -> bool {
-    let (Some(pa), Some(pb)) = (parse(a), parse(b)) else { return false };
+    let (Some(pa), Some(pb)) = (parse(a), parse(b)) else {
+        return false;
+    };
     if a[0] >> 4 != b[0] >> 4 {
         return false;
     }
