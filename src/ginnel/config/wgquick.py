@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ginnel.crypto import Secret
+from ginnel.crypto import Secret, public_key
 from ginnel.errors import ConfigError, Mistake, Span
 from ginnel.units import Prefix, PublicKey
 
@@ -619,7 +619,18 @@ class _Reader:
         if self.mtu is not None and self.mtu < IPV6_MTU_MIN and any(":" in address for address in self.addresses):
             self.warnings.append(f"{self.source}: MTU {self.mtu} is below {IPV6_MTU_MIN}: the kernel takes IPv6 off such a link")
 
+    def _own_key(self) -> PublicKey | None:
+        """One file for all nodes lists each node among its own peers; the kernel leaves that one out, and so does this."""
+        if self.private_key is None:
+            return None
+        own = public_key(self.private_key)
+        for peer in self.peers:
+            if peer.public_key == own:
+                self.warnings.append(f"{self.source}:{peer.line}: {_peer_title(peer)} is this interface itself, and is left out")
+        return own
+
     def _result(self) -> WgQuickFile:
+        own = self._own_key()
         hooks = Hooks(*(tuple(self.hooks[phase]) for phase in ("preup", "postup", "predown", "postdown")))
         interface = InterfaceConfig(
             private_key=self.private_key,
@@ -645,7 +656,7 @@ class _Reader:
                 line=peer.line,
             )
             for peer in self.peers
-            if peer.public_key is not None
+            if peer.public_key is not None and peer.public_key != own
         )
         return WgQuickFile(self.source, interface, peers, tuple(self.warnings))
 

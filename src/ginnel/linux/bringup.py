@@ -429,8 +429,8 @@ class _Up:
         everywhere = self.host.settings.read("net.ipv4.conf.all.rp_filter")
         if everywhere in {"1", "2"}:
             return everywhere == "1"
-        names = [name for _, name in socket.if_nameindex()]
-        return any(_read_rp_filter(name) == "1" for name in names)
+        names = self.host.kernel.link_names()
+        return any(self.host.settings.read(f"net/ipv4/conf/{name}/rp_filter") == "1" for name in names)
 
     # -- what is so now: from the device where a hook may have changed it
 
@@ -454,14 +454,6 @@ class _Up:
         if device is not None:
             return [Endpoint.parse(peer.endpoint) for peer in device.peers if peer.endpoint]
         return list(self.endpoints.values())
-
-
-def _read_rp_filter(name: str) -> str:
-    # Not through Settings: an interface's name may hold dots.
-    try:
-        return Path(f"/proc/sys/net/ipv4/conf/{name}/rp_filter").read_text("ascii").strip()
-    except OSError:
-        return ""
 
 
 def peer_names(file: WgQuickFile, endpoints: dict[PublicKey, Endpoint]) -> dict[str, dict[str, str]]:

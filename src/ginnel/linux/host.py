@@ -46,6 +46,8 @@ class Kernel(Protocol):
         """The interface's index, or None where there is none."""
         ...
 
+    def link_names(self) -> list[str]: ...
+
     def link_mtu(self, name: str) -> int | None: ...
 
     def set_link_up(self, name: str, mtu: int) -> None: ...
@@ -102,7 +104,7 @@ class Firewall(Protocol):
 
 
 class Settings(Protocol):
-    """sysctl, by dotted name."""
+    """sysctl, by dotted name, or with slashes where a part holds dots itself (interfaces may)."""
 
     def read(self, name: str) -> str | None:
         """The value, or None where the kernel has no such setting."""

@@ -53,6 +53,10 @@ class Netlink:
         except OSError:
             return None
 
+    def link_names(self) -> list[str]:
+        """See `host.Kernel`."""
+        return [name for _, name in socket.if_nameindex()]
+
     def _index(self, name: str) -> int:
         index = self.link_index(name)
         if index is None:

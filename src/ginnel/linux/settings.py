@@ -33,4 +33,4 @@ class ProcSettings:
             raise KernelError(f"sysctl -q {name}={value}", error.errno or errno.EIO, hint) from None
 
     def _path(self, name: str) -> Path:
-        return _ROOT.joinpath(*name.split("."))
+        return _ROOT.joinpath(*name.split("/" if "/" in name else "."))
