@@ -52,7 +52,7 @@ def _parsed(parameter: click.Parameter, parse: object, value: str) -> float:
 @click.argument("command", nargs=-1)
 @click.option("--keep", is_flag=True, help="Leave it up, and say how to look around and how to end it.")
 @click.option("--down", is_flag=True, help="End the lab of FILE that was left up.")
-@click.option("--enter", metavar="NODE", help="Open a shell (or run COMMAND) in a namespace of the lab that was left up.")
+@click.option("--enter", metavar="NODE", help="Open a shell (or run -- COMMAND) in a namespace of the lab that was left up.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, schema ginnel.lab/1.")
 @click.option("--throughput", metavar="SECONDS", type=click.FloatRange(0, 60), default=3.0, help="Load on one link; 0: none.")
 @click.option("--loss", metavar="SHARE", callback=_percent, help="Every underlay link loses so much, such as 1%.")
@@ -220,13 +220,14 @@ def _say_how_to_look(file: Path, node: str, interface: str, pid: int) -> None:
     from ginnel.lab.keep import enter_command
 
     name = shlex.quote(str(file))
-    lines = [
-        "",
-        "It is left up. To look around:",
-        f"  ginnel lab {name} --enter {node}                        a shell on {node}",
-        f"  ginnel lab {name} --enter {node} ginnel show {interface}    what {node} runs",
-        f"  {shlex.join(enter_command(pid))} ip route       the same without ginnel",
-        "To end it:",
-        f"  ginnel lab {name} --down",
+    look = [
+        (f"ginnel lab {name} --enter {node}", f"a shell on {node}"),
+        (f"ginnel lab {name} --enter {node} ginnel show {interface}", f"what {node} runs"),
+        (f"ginnel lab {name} --enter lan-{node} -- ping -c3 ADDRESS", "from a host in its LAN"),
+        (f"{shlex.join(enter_command(pid))} ip route", "any program, without ginnel"),
     ]
+    width = max(len(command) for command, _ in look)
+    lines = ["", "It is left up. To look around:"]
+    lines += [f"  {command.ljust(width)}   {what}" for command, what in look]
+    lines += ["To end it:", f"  ginnel lab {name} --down"]
     sys.stderr.write("\n".join(lines) + "\n")

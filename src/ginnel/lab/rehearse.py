@@ -46,6 +46,7 @@ from ginnel.units import PublicKey
 
 UP_DEADLINE_S = 30.0
 HANDSHAKE_DEADLINE_S = 20.0
+NUDGE_S = 1.0
 PROBE_DEADLINE_S = 6.0
 #: How long silence is listened to where the file says that nothing reaches.
 SILENCE_S = 1.0
@@ -126,7 +127,7 @@ class Rehearsal:
                 self.went_up = True
                 report = self._probe(report, capture)
             capture.close()
-            report = replace(report, capture=self._captured(capture), seconds=time.monotonic() - began)
+            report = replace(report, capture=self._captured(capture, report.links), seconds=time.monotonic() - began)
             if self.options.keep and self.went_up:
                 self.world.namespaces.leave_running()
             return report
@@ -238,10 +239,11 @@ class Rehearsal:
         links = self._links()
         report = replace(report, links=links, reachability=self._reachability())
         self.progress(f"{sum(reach.ok for reach in report.reachability)} of {len(report.reachability)} ways are as the file says")
-        report = replace(report, expectations=self._expectations(), mtu=self._mtus(), dns=self._dns())
-        if self.options.throughput_s > 0 and links:
+        carrying = [link.between for link in links if link.carrying.ok]
+        report = replace(report, expectations=self._expectations(), mtu=self._mtus(carrying), dns=self._dns())
+        if self.options.throughput_s > 0 and carrying:
             capture.ignore_wireguard(True)
-            report = replace(report, throughput=self._throughput())
+            report = replace(report, throughput=self._throughput(carrying))
             capture.ignore_wireguard(False)
         return report
 
@@ -255,14 +257,12 @@ class Rehearsal:
         """Give every link a reason to shake hands, and wait until both of its ends have."""
         waiting = {frozenset(link.between) for link in self.paths.links}
         deadline = time.monotonic() + HANDSHAKE_DEADLINE_S
-        for link in self.paths.links:
-            left, right = link.between
-            caller = left if self.network.node(right).endpoint is not None else right
-            other = right if caller == left else left
-            version = self.network.pool[0].version
-            with probe.Pinger(self.world[caller], version, self.canary) as pinger:
-                pinger.ping(self._inner(other, version), 0.0, tries=1)
+        nudge = 0.0
         while waiting and time.monotonic() < deadline:
+            if time.monotonic() >= nudge:
+                nudge = time.monotonic() + NUDGE_S
+                for pair in waiting:
+                    self._nudge(pair)
             live = {name: nodes.interface(self.world[name], self.network.interface) for name in self.descriptions}
             for pair in list(waiting):
                 left, right = sorted(pair)
@@ -272,6 +272,14 @@ class Rehearsal:
                 time.sleep(0.05)
         done = len(self.paths.links) - len(waiting)
         self.progress(f"{done} of {len(self.paths.links)} links have shaken hands")
+
+    def _nudge(self, pair: frozenset[str]) -> None:
+        """Send one packet through a link, from the side that can find the other; it also repeats a lost confirmation."""
+        left, right = sorted(pair)
+        caller, other = (left, right) if self.network.node(right).endpoint is not None else (right, left)
+        version = self.network.pool[0].version
+        with probe.Pinger(self.world[caller], version, self.canary) as pinger:
+            pinger.ping(self._inner(other, version), 0.0, tries=1)
 
     def _shaken(self, live: nodes.LiveInterface | None, far: str) -> bool:
         peer = live.peers.get(self.keys[far]) if live else None
@@ -446,9 +454,9 @@ class Rehearsal:
 
     # -- MTU, names, load
 
-    def _mtus(self) -> tuple[MtuReport, ...]:
+    def _mtus(self, carrying: Sequence[tuple[str, str]]) -> tuple[MtuReport, ...]:
         with ThreadPoolExecutor(max_workers=8) as pool:
-            return tuple(pool.map(self._mtu, [link.between for link in self.paths.links]))
+            return tuple(pool.map(self._mtu, carrying))
 
     def _mtu(self, between: tuple[str, str]) -> MtuReport:
         left, right = between
@@ -487,13 +495,10 @@ class Rehearsal:
             reports.append(DnsReport(node.name, Finding(good, said)))
         return tuple(reports)
 
-    def _throughput(self) -> ThroughputReport:
+    def _throughput(self, carrying: Sequence[tuple[str, str]]) -> ThroughputReport:
         """iperf3 over the first link that has LANs at both ends, or between two nodes."""
         hosts = {host.node: host for host in self.topology.hosts}
-        between = next(
-            (link.between for link in self.paths.links if all(name in hosts for name in link.between)),
-            self.paths.links[0].between,
-        )
+        between = next((pair for pair in carrying if all(name in hosts for name in pair)), carrying[0])
         source, target = between
         if all(name in hosts for name in between):
             from_space, to_space = hosts[source].space, hosts[target].space
@@ -509,7 +514,9 @@ class Rehearsal:
 
     # -- verdict
 
-    def _captured(self, capture: Capture) -> CaptureReport:
+    def _captured(self, capture: Capture, links_found: Sequence[LinkReport]) -> CaptureReport:
+        """What the capture says; *links_found* tell on which links there must have been something to see."""
+        alive = {name for link in links_found if link.alive.ok for name in link.between}
         links = tuple(
             CapturedLink(
                 link.name,
@@ -536,9 +543,9 @@ class Rehearsal:
                 wrong.append(f"{link.name}: {'; '.join(link.leaked)}")
             if link.dropped:
                 wrong.append(f"{link.name}: the capture lost {link.dropped} frames, so it proves nothing")
-            if self.went_up and link.exit and not link.left_here:
+            if link.name in alive and link.exit and not link.left_here:
                 wrong.append(f"{link.name}: nothing left through the exit")
-            if self.went_up and not link.wireguard:
+            if link.name.partition(" ")[0] in alive and not link.wireguard:
                 wrong.append(f"{link.name}: no WireGuard was seen")
         if wrong:
             return CaptureReport(links, Finding(False, "; ".join(wrong)))
@@ -590,9 +597,16 @@ def _iperf3(source: Held, target: Held, address: str, seconds: float) -> tuple[F
         result = json.loads(done.stdout)
         received = result["end"]["sum_received"]
     except (ValueError, KeyError):
-        return Finding(False, (done.stderr or done.stdout).strip()[-200:] or "iperf3 said nothing"), 0.0
+        return Finding(False, _iperf3_error(done.stdout) or done.stderr.strip()[-200:] or "iperf3 said nothing"), 0.0
     gbit_s = received["bits_per_second"] / 1e9
     return Finding(gbit_s > 0, f"{received['bytes'] / 1e6:.0f} MB in {received['seconds']:.1f} s, one TCP stream"), gbit_s
+
+
+def _iperf3_error(text: str) -> str:
+    try:
+        return str(json.loads(text).get("error", ""))
+    except ValueError:
+        return ""
 
 
 def _listens_5201() -> bool:

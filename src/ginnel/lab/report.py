@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 SCHEMA = "ginnel.lab/1"
@@ -185,11 +186,19 @@ class LabReport:
                     f"{name} is alive, but not carrying: {link.carrying.evidence}",
                     f"{left}, {right}: AllowedIPs on both sides, routes (ip route get), forwarding",
                 )
+        broken = {
+            frozenset(link.between) for link in self.links if not (link.configured.ok and link.alive.ok and link.carrying.ok)
+        }
+        followed = 0
         for reach in self.reachability:
-            if not reach.ok:
+            if not reach.ok and any(frozenset(hop) in broken for hop in pairwise(reach.path)):
+                followed += 1
+            elif not reach.ok:
                 verb = "does not reach" if reach.expected else "reaches"
                 way = " → ".join(reach.path) if reach.path else "no path in the file"
                 yield Failure(f"{reach.source} {verb} {reach.target} over IPv{reach.version}: {reach.said}", f"the way: {way}")
+        if followed:
+            yield Failure(f"{followed} of {len(self.reachability)} ways fail with the links above", "those links first")
         for expect in self.expectations:
             if not expect.finding.ok:
                 yield Failure(
