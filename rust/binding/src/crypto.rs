@@ -43,7 +43,11 @@ impl PySecret {
 
     /// Take the bytes out, for a session: no key ever seals twice. `ValueError` the second time.
     pub fn take(&self) -> PyResult<Secret> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(taken)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+            .ok_or_else(taken)
     }
 
     /// A copy for the engine, where the secret stays in use here (the interface's private key).
@@ -81,7 +85,9 @@ impl PySecret {
     fn from_base64(text: &str) -> PyResult<Self> {
         match Secret::from_base64(text.as_bytes()) {
             Ok(secret) => Ok(secret.into()),
-            Err(_) => Err(PyValueError::new_err("expected a key of 44 base64 characters")),
+            Err(_) => Err(PyValueError::new_err(
+                "expected a key of 44 base64 characters",
+            )),
         }
     }
 
@@ -89,7 +95,9 @@ impl PySecret {
     fn from_hex(text: &str) -> PyResult<Self> {
         match Secret::from_hex(text.as_bytes()) {
             Ok(secret) => Ok(secret.into()),
-            Err(_) => Err(PyValueError::new_err("expected a key of 64 hexadecimal characters")),
+            Err(_) => Err(PyValueError::new_err(
+                "expected a key of 64 hexadecimal characters",
+            )),
         }
     }
 
@@ -131,7 +139,9 @@ impl PySecret {
     /// Serves pickle and copy alike.
     #[allow(clippy::unused_self)]
     fn __reduce__(&self) -> PyResult<()> {
-        Err(PyTypeError::new_err("a Secret can be neither pickled nor copied"))
+        Err(PyTypeError::new_err(
+            "a Secret can be neither pickled nor copied",
+        ))
     }
 }
 
@@ -162,7 +172,9 @@ fn material<'a>(data: &'a Bound<'_, PyAny>) -> PyResult<Material<'a>> {
 }
 
 fn sized<'a, const N: usize>(raw: &'a [u8], what: &str) -> PyResult<&'a [u8; N]> {
-    raw.try_into().map_err(|_| PyValueError::new_err(format!("expected {what} of {N} bytes, found {}", raw.len())))
+    raw.try_into().map_err(|_| {
+        PyValueError::new_err(format!("expected {what} of {N} bytes, found {}", raw.len()))
+    })
 }
 
 /// Run `consume` over the bytes of `parts`.
@@ -188,7 +200,10 @@ fn too_long(_: aead::TooLong) -> PyErr {
 }
 
 #[pyfunction]
-fn x25519_public<'py>(py: Python<'py>, private: &Bound<'py, PySecret>) -> PyResult<Bound<'py, PyBytes>> {
+fn x25519_public<'py>(
+    py: Python<'py>,
+    private: &Bound<'py, PySecret>,
+) -> PyResult<Bound<'py, PyBytes>> {
     let public = private.get().with(curve::public_key)?;
     Ok(PyBytes::new(py, &public))
 }
@@ -234,7 +249,9 @@ fn blake2s_mac_equal(key: &[u8], data: &[u8], tag: &[u8]) -> PyResult<bool> {
 #[pyfunction]
 fn kdf1(chain: &Bound<'_, PySecret>, data: &Bound<'_, PyAny>) -> PyResult<PySecret> {
     let data = material(data)?;
-    chain.get().with(|chain| kdf::kdf1(chain, data.bytes()).into())
+    chain
+        .get()
+        .with(|chain| kdf::kdf1(chain, data.bytes()).into())
 }
 
 #[pyfunction]
@@ -245,7 +262,10 @@ fn kdf2(chain: &Bound<'_, PySecret>, data: &Bound<'_, PyAny>) -> PyResult<(PySec
 }
 
 #[pyfunction]
-fn kdf3(chain: &Bound<'_, PySecret>, data: &Bound<'_, PyAny>) -> PyResult<(PySecret, PySecret, PySecret)> {
+fn kdf3(
+    chain: &Bound<'_, PySecret>,
+    data: &Bound<'_, PyAny>,
+) -> PyResult<(PySecret, PySecret, PySecret)> {
     let data = material(data)?;
     let (one, two, three) = chain.get().with(|chain| kdf::kdf3(chain, data.bytes()))?;
     Ok((one.into(), two.into(), three.into()))
@@ -259,7 +279,10 @@ fn aead_seal<'py>(
     plaintext: &[u8],
     ad: &[u8],
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let sealed = key.get().with(|secret| aead::seal(secret, counter, plaintext, ad))?.map_err(too_long)?;
+    let sealed = key
+        .get()
+        .with(|secret| aead::seal(secret, counter, plaintext, ad))?
+        .map_err(too_long)?;
     Ok(PyBytes::new(key.py(), &sealed))
 }
 
@@ -271,7 +294,10 @@ fn aead_open<'py>(
     ciphertext: &[u8],
     ad: &[u8],
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let opened = key.get().with(|secret| aead::open(secret, counter, ciphertext, ad))?.map_err(not_authentic)?;
+    let opened = key
+        .get()
+        .with(|secret| aead::open(secret, counter, ciphertext, ad))?
+        .map_err(not_authentic)?;
     Ok(PyBytes::new(key.py(), &opened))
 }
 
@@ -285,7 +311,10 @@ fn xaead_seal<'py>(
     ad: &[u8],
 ) -> PyResult<Bound<'py, PyBytes>> {
     let (key, nonce) = (sized(key, "a key")?, sized(nonce, "a nonce")?);
-    Ok(PyBytes::new(py, &aead::xseal(key, nonce, plaintext, ad).map_err(too_long)?))
+    Ok(PyBytes::new(
+        py,
+        &aead::xseal(key, nonce, plaintext, ad).map_err(too_long)?,
+    ))
 }
 
 /// Raises `AuthenticationFailed`.
@@ -298,13 +327,18 @@ fn xaead_open<'py>(
     ad: &[u8],
 ) -> PyResult<Bound<'py, PyBytes>> {
     let (key, nonce) = (sized(key, "a key")?, sized(nonce, "a nonce")?);
-    Ok(PyBytes::new(py, &aead::xopen(key, nonce, ciphertext, ad).map_err(not_authentic)?))
+    Ok(PyBytes::new(
+        py,
+        &aead::xopen(key, nonce, ciphertext, ad).map_err(not_authentic)?,
+    ))
 }
 
 /// From the operating system; for nonces and jitter, never for keys (those are `Secret.random`).
 #[pyfunction]
 fn entropy(py: Python<'_>, size_bytes: usize) -> PyResult<Bound<'_, PyBytes>> {
-    PyBytes::new_with(py, size_bytes, |out| ginnel_crypto::entropy(out).map_err(random_failed))
+    PyBytes::new_with(py, size_bytes, |out| {
+        ginnel_crypto::entropy(out).map_err(random_failed)
+    })
 }
 
 /// Add the names of this file to the module.
@@ -314,7 +348,10 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("UNENCRYPTED", ginnel_crypto::UNENCRYPTED)?;
     m.add_class::<PySecret>()?;
     m.add("ZeroSecret", py.get_type::<ZeroSecret>())?;
-    m.add("AuthenticationFailed", py.get_type::<AuthenticationFailed>())?;
+    m.add(
+        "AuthenticationFailed",
+        py.get_type::<AuthenticationFailed>(),
+    )?;
     m.add_function(wrap_pyfunction!(x25519_public, m)?)?;
     m.add_function(wrap_pyfunction!(x25519, m)?)?;
     m.add_function(wrap_pyfunction!(blake2s, m)?)?;

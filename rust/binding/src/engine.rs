@@ -32,7 +32,9 @@ fn map_error(error: &engine::Error, step: &str) -> PyErr {
     match error {
         engine::Error::NoPeer(peer) => PyKeyError::new_err(*peer),
         engine::Error::NoEndpoint => os_error(&std::io::Error::from_raw_os_error(89), step),
-        engine::Error::NoIndex(index) => PyValueError::new_err(format!("index {index:#010x} is not reserved for this peer")),
+        engine::Error::NoIndex(index) => {
+            PyValueError::new_err(format!("index {index:#010x} is not reserved for this peer"))
+        }
         engine::Error::Io(error) => os_error(error, step),
     }
 }
@@ -43,7 +45,10 @@ fn address(packed: &[u8]) -> PyResult<IpAddr> {
     } else if let Ok(octets) = <[u8; 16]>::try_from(packed) {
         Ok(IpAddr::V6(Ipv6Addr::from(octets)))
     } else {
-        Err(PyValueError::new_err(format!("expected a packed address of 4 or 16 bytes, found {}", packed.len())))
+        Err(PyValueError::new_err(format!(
+            "expected a packed address of 4 or 16 bytes, found {}",
+            packed.len()
+        )))
     }
 }
 
@@ -53,7 +58,10 @@ fn prefixes(packed: &[PackedPrefix]) -> PyResult<Vec<(IpAddr, u8)>> {
         .map(|(octets, length)| {
             let address = address(octets)?;
             if usize::from(*length) > octets.len() * 8 {
-                return Err(PyValueError::new_err(format!("expected a length up to {}, found {length}", octets.len() * 8)));
+                return Err(PyValueError::new_err(format!(
+                    "expected a length up to {}, found {length}",
+                    octets.len() * 8
+                )));
             }
             Ok((address, *length))
         })
@@ -209,7 +217,13 @@ impl PeerCounters {
             tx_bytes: from.tx_bytes,
             rx_packets: from.rx_packets,
             tx_packets: from.tx_packets,
-            endpoint: from.endpoint.map(|at| (PyBytes::new(py, &octets(at.ip())).unbind(), at.port(), scope_id(&at))),
+            endpoint: from.endpoint.map(|at| {
+                (
+                    PyBytes::new(py, &octets(at.ip())).unbind(),
+                    at.port(),
+                    scope_id(&at),
+                )
+            }),
             last_receive_ns: from.last_receive_ns,
             last_send_ns: from.last_send_ns,
             staged: from.staged,
@@ -234,7 +248,9 @@ impl Engine {
         if std::process::id() == self.process {
             Ok(())
         } else {
-            Err(PyRuntimeError::new_err("the engine does not survive a fork: make a new one in the child"))
+            Err(PyRuntimeError::new_err(
+                "the engine does not survive a fork: make a new one in the child",
+            ))
         }
     }
 
@@ -267,10 +283,20 @@ impl Engine {
         let list = PyList::empty(py);
         for event in self.events.drain(limit) {
             let object = match event {
-                engine::Event::Handshake { tunnel, message, len, source } => {
+                engine::Event::Handshake {
+                    tunnel,
+                    message,
+                    len,
+                    source,
+                } => {
                     let message = PyBytes::new(py, &message[..len]).unbind();
                     let source = Py::new(py, Source(source))?;
-                    HandshakeReceived { tunnel, message, source }.into_bound_py_any(py)?
+                    HandshakeReceived {
+                        tunnel,
+                        message,
+                        source,
+                    }
+                    .into_bound_py_any(py)?
                 }
                 engine::Event::SessionNeeded { tunnel, peer, need } => {
                     let reason = match need {
@@ -279,18 +305,36 @@ impl Engine {
                         engine::Need::Silent => "silent",
                         engine::Need::Keepalive => "keepalive",
                     };
-                    SessionNeeded { tunnel, peer, reason }.into_bound_py_any(py)?
+                    SessionNeeded {
+                        tunnel,
+                        peer,
+                        reason,
+                    }
+                    .into_bound_py_any(py)?
                 }
-                engine::Event::SessionConfirmed { tunnel, peer, index } => {
-                    SessionConfirmed { tunnel, peer, index }.into_bound_py_any(py)?
+                engine::Event::SessionConfirmed {
+                    tunnel,
+                    peer,
+                    index,
+                } => SessionConfirmed {
+                    tunnel,
+                    peer,
+                    index,
                 }
+                .into_bound_py_any(py)?,
                 engine::Event::EndpointChanged { tunnel, peer } => {
-                    if let Some(tunnel) = self.tunnels().iter().find(|candidate| candidate.id() == tunnel) {
+                    if let Some(tunnel) = self
+                        .tunnels()
+                        .iter()
+                        .find(|candidate| candidate.id() == tunnel)
+                    {
                         tunnel.endpoint_seen(peer);
                     }
                     EndpointChanged { tunnel, peer }.into_bound_py_any(py)?
                 }
-                engine::Event::DeviceGone { tunnel, reason } => DeviceGone { tunnel, reason }.into_bound_py_any(py)?,
+                engine::Event::DeviceGone { tunnel, reason } => {
+                    DeviceGone { tunnel, reason }.into_bound_py_any(py)?
+                }
             };
             list.append(object)?;
         }
@@ -313,10 +357,20 @@ impl Engine {
             // SAFETY: the caller hands the descriptor over, as the stub says; a negative number is refused here.
             #[allow(unsafe_code)]
             Some(fd) if fd >= 0 => Some(unsafe { OwnedFd::from_raw_fd(fd) }),
-            Some(fd) => return Err(PyValueError::new_err(format!("expected a descriptor, found {fd}"))),
+            Some(fd) => {
+                return Err(PyValueError::new_err(format!(
+                    "expected a descriptor, found {fd}"
+                )))
+            }
         };
         let id = self.next_tunnel.fetch_add(1, Ordering::Relaxed);
-        let options = engine::Options { name, mtu, tun_fd, tun_offload, udp_offload };
+        let options = engine::Options {
+            name,
+            mtu,
+            tun_fd,
+            tun_offload,
+            udp_offload,
+        };
         let events = self.events.clone();
         let tunnel = py
             .detach(|| engine::Tunnel::open(id, options, events))
@@ -351,8 +405,8 @@ impl Tunnel {
     }
 
     #[getter]
-    fn tun_fd(&self) -> i32 {
-        self.0.tun_fd()
+    fn tun_fd(&self) -> PyResult<i32> {
+        self.0.tun_fd().map_err(|error| os_error(&error, "tun_fd"))
     }
 
     fn close(&self, py: Python<'_>) {
@@ -360,7 +414,8 @@ impl Tunnel {
     }
 
     fn up(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.0.up()).map_err(|error| os_error(&error, "bind"))
+        py.detach(|| self.0.up())
+            .map_err(|error| os_error(&error, "bind"))
     }
 
     fn down(&self, py: Python<'_>) {
@@ -379,7 +434,8 @@ impl Tunnel {
     }
 
     fn set_listen_port(&self, py: Python<'_>, port: u16) -> PyResult<()> {
-        py.detach(|| self.0.set_listen_port(port)).map_err(|error| os_error(&error, "bind"))
+        py.detach(|| self.0.set_listen_port(port))
+            .map_err(|error| os_error(&error, "bind"))
     }
 
     #[getter]
@@ -388,7 +444,9 @@ impl Tunnel {
     }
 
     fn set_fwmark(&self, mark: u32) -> PyResult<()> {
-        self.0.set_fwmark(mark).map_err(|error| os_error(&error, "SO_MARK"))
+        self.0
+            .set_fwmark(mark)
+            .map_err(|error| os_error(&error, "SO_MARK"))
     }
 
     fn set_mtu(&self, mtu: u16) {
@@ -400,13 +458,20 @@ impl Tunnel {
     }
 
     fn add_peer(&self, public_key: &[u8]) -> PyResult<u32> {
-        let key = <[u8; 32]>::try_from(public_key)
-            .map_err(|_| PyValueError::new_err(format!("expected a key of 32 bytes, found {}", public_key.len())))?;
-        Ok(self.0.add_peer(key))
+        if public_key.len() == 32 {
+            Ok(self.0.add_peer())
+        } else {
+            Err(PyValueError::new_err(format!(
+                "expected a key of 32 bytes, found {}",
+                public_key.len()
+            )))
+        }
     }
 
     fn remove_peer(&self, peer: u32) -> PyResult<()> {
-        self.0.remove_peer(peer).map_err(|error| map_error(&error, "remove_peer"))
+        self.0
+            .remove_peer(peer)
+            .map_err(|error| map_error(&error, "remove_peer"))
     }
 
     #[pyo3(signature = (peer, packed, port, scope_id = 0))]
@@ -415,39 +480,66 @@ impl Tunnel {
             IpAddr::V4(ip) => SocketAddr::new(IpAddr::V4(ip), port),
             IpAddr::V6(ip) => SocketAddr::V6(SocketAddrV6::new(ip, port, 0, scope_id)),
         };
-        self.0.set_endpoint(peer, endpoint).map_err(|error| map_error(&error, "set_endpoint"))
+        self.0
+            .set_endpoint(peer, endpoint)
+            .map_err(|error| map_error(&error, "set_endpoint"))
     }
 
     fn set_keepalive(&self, peer: u32, interval_s: u16) -> PyResult<()> {
-        self.0.set_keepalive(peer, interval_s).map_err(|error| map_error(&error, "set_keepalive"))
+        self.0
+            .set_keepalive(peer, interval_s)
+            .map_err(|error| map_error(&error, "set_keepalive"))
     }
 
     #[allow(clippy::needless_pass_by_value)] // extracted from Python, owned either way
     #[pyo3(signature = (peer, prefixes, replace))]
-    fn set_allowed_ips(&self, py: Python<'_>, peer: u32, prefixes: Vec<PackedPrefix>, replace: bool) -> PyResult<()> {
+    fn set_allowed_ips(
+        &self,
+        py: Python<'_>,
+        peer: u32,
+        prefixes: Vec<PackedPrefix>,
+        replace: bool,
+    ) -> PyResult<()> {
         let list = self::prefixes(&prefixes)?;
         let set = || self.0.set_allowed_ips(peer, &list, replace);
-        let result = if list.len() > 64 { py.detach(set) } else { set() };
+        let result = if list.len() > 64 {
+            py.detach(set)
+        } else {
+            set()
+        };
         result.map_err(|error| map_error(&error, "set_allowed_ips"))
     }
 
     #[allow(clippy::needless_pass_by_value)] // extracted from Python, owned either way
     fn remove_allowed_ips(&self, peer: u32, prefixes: Vec<PackedPrefix>) -> PyResult<()> {
         let list = self::prefixes(&prefixes)?;
-        self.0.remove_allowed_ips(peer, &list).map_err(|error| map_error(&error, "remove_allowed_ips"))
+        self.0
+            .remove_allowed_ips(peer, &list)
+            .map_err(|error| map_error(&error, "remove_allowed_ips"))
     }
 
     fn allowed_ips<'py>(&self, py: Python<'py>, peer: u32) -> PyResult<Bound<'py, PyList>> {
-        let list = self.0.allowed_ips(peer).map_err(|error| map_error(&error, "allowed_ips"))?;
-        PyList::new(py, list.into_iter().map(|(address, length)| (PyBytes::new(py, &octets(address)), length)))
+        let list = self
+            .0
+            .allowed_ips(peer)
+            .map_err(|error| map_error(&error, "allowed_ips"))?;
+        PyList::new(
+            py,
+            list.into_iter()
+                .map(|(address, length)| (PyBytes::new(py, &octets(address)), length)),
+        )
     }
 
     fn flush(&self, peer: u32) -> PyResult<()> {
-        self.0.flush(peer).map_err(|error| map_error(&error, "flush"))
+        self.0
+            .flush(peer)
+            .map_err(|error| map_error(&error, "flush"))
     }
 
     fn reserve_index(&self, peer: u32) -> PyResult<u32> {
-        self.0.reserve_index(peer).map_err(|error| map_error(&error, "reserve_index"))
+        self.0
+            .reserve_index(peer)
+            .map_err(|error| map_error(&error, "reserve_index"))
     }
 
     fn release_index(&self, index: u32) {
@@ -470,11 +562,15 @@ impl Tunnel {
     }
 
     fn send_handshake(&self, peer: u32, message: &[u8]) -> PyResult<()> {
-        self.0.send_handshake(peer, message).map_err(|error| map_error(&error, "send_handshake"))
+        self.0
+            .send_handshake(peer, message)
+            .map_err(|error| map_error(&error, "send_handshake"))
     }
 
     fn handshake_received(&self, peer: u32, source: &Source, size_bytes: u64) -> PyResult<()> {
-        self.0.handshake_received(peer, source.0, size_bytes).map_err(|error| map_error(&error, "handshake_received"))
+        self.0
+            .handshake_received(peer, source.0, size_bytes)
+            .map_err(|error| map_error(&error, "handshake_received"))
     }
 
     fn handshake_outcome(&self, source: &Source, genuine: bool) {
@@ -482,33 +578,55 @@ impl Tunnel {
     }
 
     fn attempt_over(&self, peer: u32, purge: bool) -> PyResult<()> {
-        self.0.attempt_over(peer, purge).map_err(|error| map_error(&error, "attempt_over"))
+        self.0
+            .attempt_over(peer, purge)
+            .map_err(|error| map_error(&error, "attempt_over"))
     }
 
     fn clear_source(&self, peer: u32) -> PyResult<()> {
-        self.0.clear_source(peer).map_err(|error| map_error(&error, "clear_source"))
+        self.0
+            .clear_source(peer)
+            .map_err(|error| map_error(&error, "clear_source"))
     }
 
     fn stop_keepalive_timer(&self, peer: u32) -> PyResult<()> {
-        self.0.stop_keepalive_timer(peer).map_err(|error| map_error(&error, "stop_keepalive_timer"))
+        self.0
+            .stop_keepalive_timer(peer)
+            .map_err(|error| map_error(&error, "stop_keepalive_timer"))
     }
 
     fn expire_session(&self, peer: u32) -> PyResult<()> {
-        self.0.expire_session(peer).map_err(|error| map_error(&error, "expire_session"))
+        self.0
+            .expire_session(peer)
+            .map_err(|error| map_error(&error, "expire_session"))
     }
 
     fn zero_sessions(&self, peer: u32) -> PyResult<()> {
-        self.0.zero_sessions(peer).map_err(|error| map_error(&error, "zero_sessions"))
+        self.0
+            .zero_sessions(peer)
+            .map_err(|error| map_error(&error, "zero_sessions"))
     }
 
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let list = py.detach(|| self.0.counters());
-        let objects: Vec<PeerCounters> = list.iter().map(|from| PeerCounters::new(py, from)).collect();
-        PyList::new(py, objects.into_iter().map(|counters| counters.into_bound_py_any(py)).collect::<PyResult<Vec<_>>>()?)
+        let objects: Vec<PeerCounters> = list
+            .iter()
+            .map(|from| PeerCounters::new(py, from))
+            .collect();
+        PyList::new(
+            py,
+            objects
+                .into_iter()
+                .map(|counters| counters.into_bound_py_any(py))
+                .collect::<PyResult<Vec<_>>>()?,
+        )
     }
 
     fn peer_counters(&self, py: Python<'_>, peer: u32) -> PyResult<PeerCounters> {
-        let counters = self.0.peer_counters(peer).map_err(|error| map_error(&error, "peer_counters"))?;
+        let counters = self
+            .0
+            .peer_counters(peer)
+            .map_err(|error| map_error(&error, "peer_counters"))?;
         Ok(PeerCounters::new(py, &counters))
     }
 
@@ -538,7 +656,10 @@ fn constants(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         ("REKEY_AFTER_TIME_NS", c::REKEY_AFTER_TIME_NS),
         ("REJECT_AFTER_TIME_NS", c::REJECT_AFTER_TIME_NS),
         ("REKEY_TIMEOUT_NS", c::REKEY_TIMEOUT_NS),
-        ("REKEY_TIMEOUT_JITTER_MAX_NS", c::REKEY_TIMEOUT_JITTER_MAX_NS),
+        (
+            "REKEY_TIMEOUT_JITTER_MAX_NS",
+            c::REKEY_TIMEOUT_JITTER_MAX_NS,
+        ),
         ("REKEY_ATTEMPT_TIME_NS", c::REKEY_ATTEMPT_TIME_NS),
         ("MAX_TIMER_HANDSHAKES", u64::from(c::MAX_TIMER_HANDSHAKES)),
         ("KEEPALIVE_TIMEOUT_NS", c::KEEPALIVE_TIMEOUT_NS),

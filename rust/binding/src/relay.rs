@@ -26,7 +26,9 @@ fn share(name: &str, value: f64) -> PyResult<f64> {
     if (0.0..=1.0).contains(&value) {
         Ok(value)
     } else {
-        Err(PyValueError::new_err(format!("{name}: expected 0 to 1, found {value}")))
+        Err(PyValueError::new_err(format!(
+            "{name}: expected 0 to 1, found {value}"
+        )))
     }
 }
 
@@ -34,7 +36,9 @@ fn milliseconds(name: &str, value: f64) -> PyResult<f64> {
     if (0.0..=10_000.0).contains(&value) {
         Ok(value)
     } else {
-        Err(PyValueError::new_err(format!("{name}: expected 0 to 10000 ms, found {value}")))
+        Err(PyValueError::new_err(format!(
+            "{name}: expected 0 to 10000 ms, found {value}"
+        )))
     }
 }
 
@@ -43,7 +47,8 @@ impl PyRelay {
     #[new]
     #[pyo3(signature = (left, right, *, seed = 1))]
     fn new(left: &str, right: &str, seed: u64) -> PyResult<Self> {
-        let relay = Relay::new(left, right, seed).map_err(|(error, step)| os_error(&error, &step))?;
+        let relay =
+            Relay::new(left, right, seed).map_err(|(error, step)| os_error(&error, &step))?;
         Ok(Self(Mutex::new(relay)))
     }
 
@@ -65,8 +70,11 @@ impl PyRelay {
         let blocked_protocols = blocked_protocols
             .into_iter()
             .map(|number| {
-                u8::try_from(number)
-                    .map_err(|_| PyValueError::new_err(format!("blocked_protocols: expected 0 to 255, found {number}")))
+                u8::try_from(number).map_err(|_| {
+                    PyValueError::new_err(format!(
+                        "blocked_protocols: expected 0 to 255, found {number}"
+                    ))
+                })
             })
             .collect::<PyResult<Vec<u8>>>()?;
         let faults = Faults {
@@ -79,7 +87,8 @@ impl PyRelay {
             blocked_udp_ports,
             mtu,
         };
-        self.with(|relay| relay.configure(faults)).map_err(|error| os_error(&error, "eventfd"))
+        self.with(|relay| relay.configure(faults))
+            .map_err(|error| os_error(&error, "eventfd"))
     }
 
     fn counters(&self) -> HashMap<&'static str, u64> {

@@ -87,7 +87,11 @@ impl Drops {
     }
 
     pub fn read(&self) -> Vec<(&'static str, u64)> {
-        Drop::NAMES.iter().zip(&self.0).map(|(name, count)| (*name, count.load(Ordering::Relaxed))).collect()
+        Drop::NAMES
+            .iter()
+            .zip(&self.0)
+            .map(|(name, count)| (*name, count.load(Ordering::Relaxed)))
+            .collect()
     }
 }
 

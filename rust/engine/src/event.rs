@@ -38,11 +38,30 @@ pub enum Need {
 
 #[derive(Clone, Debug)]
 pub enum Event {
-    Handshake { tunnel: u32, message: [u8; MAX_MESSAGE], len: usize, source: Source },
-    SessionNeeded { tunnel: u32, peer: u32, need: Need },
-    SessionConfirmed { tunnel: u32, peer: u32, index: u32 },
-    EndpointChanged { tunnel: u32, peer: u32 },
-    DeviceGone { tunnel: u32, reason: String },
+    Handshake {
+        tunnel: u32,
+        message: [u8; MAX_MESSAGE],
+        len: usize,
+        source: Source,
+    },
+    SessionNeeded {
+        tunnel: u32,
+        peer: u32,
+        need: Need,
+    },
+    SessionConfirmed {
+        tunnel: u32,
+        peer: u32,
+        index: u32,
+    },
+    EndpointChanged {
+        tunnel: u32,
+        peer: u32,
+    },
+    DeviceGone {
+        tunnel: u32,
+        reason: String,
+    },
 }
 
 /// The queue; shared by all tunnels of an engine.
@@ -54,7 +73,11 @@ pub struct Events {
 
 impl Events {
     pub fn new() -> io::Result<Self> {
-        Ok(Self { queue: Mutex::new(VecDeque::new()), pending: AtomicUsize::new(0), wake: Wake::new()? })
+        Ok(Self {
+            queue: Mutex::new(VecDeque::new()),
+            pending: AtomicUsize::new(0),
+            wake: Wake::new()?,
+        })
     }
 
     /// Handshake messages that wait.
@@ -84,7 +107,10 @@ impl Events {
             self.wake.clear();
         }
         drop(queue);
-        let handshakes = taken.iter().filter(|event| matches!(event, Event::Handshake { .. })).count();
+        let handshakes = taken
+            .iter()
+            .filter(|event| matches!(event, Event::Handshake { .. }))
+            .count();
         self.pending.fetch_sub(handshakes, Ordering::Relaxed);
         taken
     }

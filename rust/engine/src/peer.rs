@@ -27,7 +27,6 @@ pub struct Counters {
 
 pub struct Peer {
     pub id: u32,
-    pub public_key: [u8; 32],
     pub counters: Counters,
     /// An `EndpointChanged` waits in the queue.
     pub endpoint_announced: AtomicBool,
@@ -56,10 +55,9 @@ pub struct State {
 }
 
 impl Peer {
-    pub fn new(id: u32, public_key: [u8; 32]) -> Self {
+    pub fn new(id: u32) -> Self {
         Self {
             id,
-            public_key,
             counters: Counters::default(),
             endpoint_announced: AtomicBool::new(false),
             state: Mutex::new(State::default()),
@@ -87,7 +85,9 @@ impl State {
 
     /// The session that may seal now.
     pub fn sendable(&self, now_ns: u64) -> Option<&Arc<Session>> {
-        self.current.as_ref().filter(|session| session.may_send(now_ns))
+        self.current
+            .as_ref()
+            .filter(|session| session.may_send(now_ns))
     }
 
     /// A new session after a handshake (kernel `add_new_keypair`); returns those that leave.
@@ -101,7 +101,10 @@ impl State {
                 leaving.extend(self.previous.replace(next));
                 leaving.extend(self.current.replace(session));
             } else {
-                leaving.extend(std::mem::replace(&mut self.previous, self.current.replace(session)));
+                leaving.extend(std::mem::replace(
+                    &mut self.previous,
+                    self.current.replace(session),
+                ));
             }
         } else {
             leaving.extend(self.next.replace(session));
@@ -111,20 +114,25 @@ impl State {
         leaving
     }
 
-    /// The first authenticated packet under `next` makes it current (kernel `received_with_keypair`); returns what leaves, or `None`
-    /// when *session* was not next.
-    pub fn confirm(&mut self, session: &Arc<Session>) -> Option<Option<Arc<Session>>> {
-        if !self.next.as_ref().is_some_and(|next| Arc::ptr_eq(next, session)) {
-            return None;
-        }
+    /// Whether *session* waits for its first packet.
+    pub fn awaits(&self, session: &Arc<Session>) -> bool {
+        self.next
+            .as_ref()
+            .is_some_and(|next| Arc::ptr_eq(next, session))
+    }
+
+    /// The first authenticated packet under `next` makes it current (kernel `received_with_keypair`); returns what leaves.
+    pub fn confirm(&mut self) -> Option<Arc<Session>> {
         let leaving = std::mem::replace(&mut self.previous, self.current.take());
         self.current = self.next.take();
         self.asked = None;
-        Some(leaving)
+        leaving
     }
 
     pub fn take_sessions(&mut self) -> impl Iterator<Item = Arc<Session>> {
-        [self.previous.take(), self.current.take(), self.next.take()].into_iter().flatten()
+        [self.previous.take(), self.current.take(), self.next.take()]
+            .into_iter()
+            .flatten()
     }
 }
 
@@ -136,11 +144,19 @@ mod tests {
 
     fn session(index: u32, initiator: bool) -> Arc<Session> {
         let key = || Secret::random().unwrap();
-        Arc::new(Session::new(index, index + 100, &key(), &key(), initiator, 0))
+        Arc::new(Session::new(
+            index,
+            index + 100,
+            &key(),
+            &key(),
+            initiator,
+            0,
+        ))
     }
 
     fn indices(state: &State) -> [Option<u32>; 3] {
-        [&state.previous, &state.current, &state.next].map(|slot| slot.as_ref().map(|session| session.local_index))
+        [&state.previous, &state.current, &state.next]
+            .map(|slot| slot.as_ref().map(|session| session.local_index))
     }
 
     fn left(leaving: &[Arc<Session>]) -> Vec<u32> {
@@ -172,13 +188,17 @@ mod tests {
         let mut state = State::default();
         let (first, second) = (session(1, false), session(2, false));
         state.install(first.clone());
-        assert!(state.sendable(0).is_none(), "never send on an unconfirmed session");
-        assert!(state.confirm(&first).unwrap().is_none());
+        assert!(
+            state.sendable(0).is_none(),
+            "never send on an unconfirmed session"
+        );
+        assert!(state.awaits(&first));
+        assert!(state.confirm().is_none());
         assert_eq!(indices(&state), [None, Some(1), None]);
-        assert!(state.confirm(&first).is_none());
+        assert!(!state.awaits(&first));
         state.install(second.clone());
         assert_eq!(left(&state.install(session(3, false))), [2]);
-        assert!(state.confirm(&second).is_none(), "a replaced next never comes back");
+        assert!(!state.awaits(&second), "a replaced next never comes back");
         assert_eq!(indices(&state), [None, Some(1), Some(3)]);
     }
 
@@ -192,6 +212,10 @@ mod tests {
         assert_eq!(state.staged.len(), MAX_STAGED_PACKETS);
         assert_eq!(state.staged.front().unwrap()[0], 1);
         state.stage_keepalive();
-        assert_eq!(state.staged.len(), MAX_STAGED_PACKETS, "no keepalive while data waits");
+        assert_eq!(
+            state.staged.len(),
+            MAX_STAGED_PACKETS,
+            "no keepalive while data waits"
+        );
     }
 }

@@ -29,6 +29,7 @@ use crate::peer::Peer;
 use crate::session::Session;
 use crate::sys::clock::boottime_ns;
 use crate::sys::poll::{Poll, Ready};
+use crate::sys::tun::Tun;
 use crate::sys::udp::{Outgoing, Pair, ReceiveScratch, Received, SendScratch, Udp};
 use crate::transmit::HEADER;
 use crate::tunnel::{is_device_gone, Shared};
@@ -50,6 +51,7 @@ struct Run {
 
 struct Receiver {
     shared: Arc<Shared>,
+    device: Arc<Tun>,
     scratch: ReceiveScratch,
     received: Vec<Received>,
     runs: Vec<Run>,
@@ -63,9 +65,14 @@ struct Receiver {
 }
 
 pub(crate) fn run(shared: &Arc<Shared>) -> io::Result<()> {
-    let limits = Limits { tcp: shared.device.tcp_offload.is_ok(), udp: shared.device.udp_offload.is_ok() };
+    let device = shared.device()?;
+    let limits = Limits {
+        tcp: device.tcp_offload.is_ok(),
+        udp: device.udp_offload.is_ok(),
+    };
     let mut receiver = Receiver {
         shared: shared.clone(),
+        device,
         scratch: ReceiveScratch::new(),
         received: Vec::new(),
         runs: Vec::new(),
@@ -91,20 +98,29 @@ impl Receiver {
         let shared = self.shared.clone();
         let poll = Poll::new()?;
         poll.add(shared.receive_wake.as_raw_fd(), TAG_WAKE)?;
-        let sockets: Vec<(u64, &Udp)> =
-            pair.into_iter().flat_map(Pair::each).map(|udp| (if udp.is_v6() { TAG_V6 } else { TAG_V4 }, udp)).collect();
+        let sockets: Vec<(u64, &Udp)> = pair
+            .into_iter()
+            .flat_map(Pair::each)
+            .map(|udp| (if udp.is_v6() { TAG_V6 } else { TAG_V4 }, udp))
+            .collect();
         for (tag, socket) in &sockets {
             poll.add(socket.as_raw_fd(), *tag)?;
         }
         let mut ready = Poll::no_ready();
-        let current = || shared.sockets_generation.load(Ordering::Acquire) == generation && !shared.stop.load(Ordering::Acquire);
+        let current = || {
+            shared.sockets_generation.load(Ordering::Acquire) == generation
+                && !shared.stop.load(Ordering::Acquire)
+        };
         while current() {
             let count = poll.wait(None, &mut ready)?;
             for Ready { tag, .. } in &ready[..count] {
                 if *tag == TAG_WAKE {
                     shared.receive_wake.clear();
                 }
-                let Some((_, socket)) = sockets.iter().find(|(socket_tag, _)| socket_tag == tag) else { continue };
+                let Some((_, socket)) = sockets.iter().find(|(socket_tag, _)| socket_tag == tag)
+                else {
+                    continue;
+                };
                 while current() {
                     match socket.receive_many(&mut self.scratch, &mut self.received) {
                         Ok(()) => {}
@@ -135,7 +151,9 @@ impl Receiver {
         }
         self.received = received;
         if self.scratch.overflow != 0 {
-            self.shared.drops.set(Drop::SocketOverflow, u64::from(self.scratch.overflow));
+            self.shared
+                .drops
+                .set(Drop::SocketOverflow, u64::from(self.scratch.overflow));
         }
         let runs = std::mem::take(&mut self.runs);
         for run in &runs {
@@ -154,7 +172,10 @@ impl Receiver {
             self.shared.drops.count(Drop::Truncated, 1);
             return;
         }
-        let source = Source { from: message.from, to: message.to };
+        let source = Source {
+            from: message.from,
+            to: message.to,
+        };
         let segment = message.segment.max(1);
         let mut start = message.start;
         let end = message.start + message.len;
@@ -195,7 +216,11 @@ impl Receiver {
         }
         let index = u32_at(slab, start + 4);
         let counter = u64_at(slab, start + 8);
-        let job = Job { counter, start: start + HEADER, len: len - HEADER };
+        let job = Job {
+            counter,
+            start: start + HEADER,
+            len: len - HEADER,
+        };
         let at = self.jobs.len();
         if let Some(run) = self.runs.last_mut() {
             if run.session.local_index == index && run.source == source && run.tos == tos {
@@ -205,7 +230,10 @@ impl Receiver {
             }
         }
         let found = match read(&self.shared.indices).get(&index) {
-            Some(entry) => entry.session.as_ref().map(|session| (entry.peer.clone(), session.clone())),
+            Some(entry) => entry
+                .session
+                .as_ref()
+                .map(|session| (entry.peer.clone(), session.clone())),
             None => None,
         };
         let Some((peer, session)) = found else {
@@ -213,7 +241,13 @@ impl Receiver {
             return;
         };
         self.jobs.push(job);
-        self.runs.push(Run { peer, session, source, tos, jobs: at..at + 1 });
+        self.runs.push(Run {
+            peer,
+            session,
+            source,
+            tos,
+            jobs: at..at + 1,
+        });
     }
 
     /// Opens a run and does what its authenticated packets ask for.
@@ -247,17 +281,24 @@ impl Receiver {
         if authenticated == 0 {
             return;
         }
-        let any_data = jobs.iter().zip(&self.ok).any(|(job, ok)| *ok && job.len > TAG_SIZE);
+        let any_data = jobs
+            .iter()
+            .zip(&self.ok)
+            .any(|(job, ok)| *ok && job.len > TAG_SIZE);
         {
             let mut state = lock(&run.peer.state);
             if state.removed {
                 return;
             }
             shared.roam(&run.peer, &mut state, run.source);
-            if let Some(leaving) = state.confirm(&run.session) {
-                shared.forget_indices(leaving);
+            if state.awaits(&run.session) {
+                shared.forget_indices(state.confirm());
                 let (tunnel, peer, index) = (shared.id, run.peer.id, run.session.local_index);
-                shared.events.push(Event::SessionConfirmed { tunnel, peer, index });
+                shared.events.push(Event::SessionConfirmed {
+                    tunnel,
+                    peer,
+                    index,
+                });
                 if !state.staged.is_empty() {
                     shared.mark_dirty(run.peer.id);
                 }
@@ -289,7 +330,8 @@ impl Receiver {
                 };
                 let source = ip::source(packet);
                 if source.is_none() || source != last_source {
-                    if source.and_then(|source| tables.allowed.lookup(source)) != Some(run.peer.id) {
+                    if source.and_then(|source| tables.allowed.lookup(source)) != Some(run.peer.id)
+                    {
                         shared.drops.count(Drop::SourceNotAllowed, 1);
                         last_source = None;
                         continue;
@@ -309,21 +351,29 @@ impl Receiver {
     }
 
     fn write_device(&mut self) {
-        let shared = self.shared.clone();
+        let (shared, device) = (&self.shared, &self.device);
         let failed = &mut self.device_failed;
-        self.coalescer.flush(self.scratch.slab(), &mut |header, slab, ranges| {
-            if let Err(error) = write_packet(&shared, header, slab, ranges) {
-                if is_device_gone(&error) {
-                    *failed = Some(error);
-                } else {
-                    shared.drops.count(Drop::DeviceWrite, 1);
+        self.coalescer
+            .flush(self.scratch.slab(), &mut |header, slab, ranges| {
+                if let Err(error) = write_packet(shared, device, header, slab, ranges) {
+                    if is_device_gone(&error) {
+                        *failed = Some(error);
+                    } else {
+                        shared.drops.count(Drop::DeviceWrite, 1);
+                    }
                 }
-            }
-        });
+            });
     }
 
     /// Type 1 to 3: lengths and MAC1 and load at the gate, the index here.
-    fn handshake(&mut self, kind: u32, message: &[u8; MAX_MESSAGE], len: usize, source: Source, now_ns: u64) {
+    fn handshake(
+        &mut self,
+        kind: u32,
+        message: &[u8; MAX_MESSAGE],
+        len: usize,
+        source: Source,
+        now_ns: u64,
+    ) {
         let shared = &self.shared;
         if !shared.has_private_key.load(Ordering::Relaxed) {
             shared.drops.count(Drop::NoPrivateKey, 1);
@@ -347,7 +397,12 @@ impl Receiver {
         let verdict = lock(&shared.gate).check(&message[..len], &source.from, pending, now_ns);
         match verdict {
             Verdict::Accept if pending < MAX_QUEUED_HANDSHAKES => {
-                shared.events.push(Event::Handshake { tunnel: shared.id, message: *message, len, source });
+                shared.events.push(Event::Handshake {
+                    tunnel: shared.id,
+                    message: *message,
+                    len,
+                    source,
+                });
             }
             Verdict::Accept => shared.drops.count(Drop::Overload, 1),
             Verdict::Cookie(reply) => {
@@ -355,7 +410,7 @@ impl Receiver {
                 self.cookies.extend_from_slice(&reply);
                 self.cookies_to.push(source);
             }
-            Verdict::Drop(reason) => shared.drops.count(drop_of(&reason), 1),
+            Verdict::Drop(reason) => shared.drops.count(drop_of(reason), 1),
         }
     }
 
@@ -364,8 +419,9 @@ impl Receiver {
         if self.cookies_to.is_empty() {
             return;
         }
-        let pieces: Vec<Range<usize>> =
-            (0..self.cookies_to.len()).map(|at| at * COOKIE_REPLY..(at + 1) * COOKIE_REPLY).collect();
+        let pieces: Vec<Range<usize>> = (0..self.cookies_to.len())
+            .map(|at| at * COOKIE_REPLY..(at + 1) * COOKIE_REPLY)
+            .collect();
         let messages: Vec<Outgoing> = self
             .cookies_to
             .iter()
@@ -382,7 +438,9 @@ impl Receiver {
         let mut rest = &messages[..];
         while !rest.is_empty() {
             // One that cannot be sent (its sender is unreachable) is skipped; the others go.
-            let sent = socket.send_many(&self.cookies, &pieces, rest, &mut self.send_scratch).unwrap_or(1);
+            let sent = socket
+                .send_many(&self.cookies, &pieces, rest, &mut self.send_scratch)
+                .unwrap_or(1);
             rest = &rest[sent.clamp(1, rest.len())..];
         }
         self.cookies.clear();
@@ -390,7 +448,7 @@ impl Receiver {
     }
 }
 
-fn drop_of(reason: &Reason) -> Drop {
+fn drop_of(reason: Reason) -> Drop {
     match reason {
         Reason::BadLength => Drop::BadLength,
         Reason::BadMac1 => Drop::BadMac1,
@@ -401,9 +459,15 @@ fn drop_of(reason: &Reason) -> Drop {
 }
 
 /// One packet to the device; coalesced packets that the kernel refuses (6.6.44 did) are cut again and written singly from then on.
-fn write_packet(shared: &Shared, header: &VirtioNetHdr, slab: &[u8], ranges: &[Range<usize>]) -> io::Result<()> {
+fn write_packet(
+    shared: &Shared,
+    device: &Tun,
+    header: &VirtioNetHdr,
+    slab: &[u8],
+    ranges: &[Range<usize>],
+) -> io::Result<()> {
     let vnet = header.to_bytes();
-    let vnet = if shared.device.vnet_hdr { &vnet[..] } else { &[] };
+    let vnet = if device.vnet_hdr { &vnet[..] } else { &[] };
     let coalesced = header.gso_type != GSO_NONE;
     let refused = coalesced && shared.coalesce_refused.load(Ordering::Relaxed);
     if !refused {
@@ -412,19 +476,26 @@ fn write_packet(shared: &Shared, header: &VirtioNetHdr, slab: &[u8], ranges: &[R
         for (slice, range) in slices[1..].iter_mut().zip(ranges) {
             *slice = io::IoSlice::new(&slab[range.clone()]);
         }
-        match shared.device.write(&slices[..=ranges.len()]) {
+        match device.write(&slices[..=ranges.len()]) {
             Err(error) if coalesced && error.raw_os_error() == Some(libc::EINVAL) => {
                 shared.coalesce_refused.store(true, Ordering::Relaxed);
             }
             result => return result.map(|_| ()),
         }
     }
-    let whole: Vec<u8> = ranges.iter().flat_map(|range| &slab[range.clone()]).copied().collect();
+    let whole: Vec<u8> = ranges
+        .iter()
+        .flat_map(|range| &slab[range.clone()])
+        .copied()
+        .collect();
     let mut pieces = Singles(Vec::new());
     split(header, &whole, &mut pieces).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     let plain = VirtioNetHdr::default().to_bytes();
     for piece in &pieces.0 {
-        shared.device.write(&[io::IoSlice::new(&plain[..vnet.len()]), io::IoSlice::new(piece)])?;
+        device.write(&[
+            io::IoSlice::new(&plain[..vnet.len()]),
+            io::IoSlice::new(piece),
+        ])?;
     }
     Ok(())
 }
@@ -450,4 +521,3 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     word.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(word)
 }
-

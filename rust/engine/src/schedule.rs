@@ -18,7 +18,10 @@ pub struct Schedule {
 
 impl Schedule {
     pub fn new() -> Self {
-        Self { heap: Mutex::new(BinaryHeap::new()), next_ns: AtomicU64::new(u64::MAX) }
+        Self {
+            heap: Mutex::new(BinaryHeap::new()),
+            next_ns: AtomicU64::new(u64::MAX),
+        }
     }
 
     /// Adds an entry; true when it is now the earliest, so that a sleeping thread must be woken.

@@ -1,6 +1,6 @@
 //! One session: the keys that two successful handshake messages gave, and what has been used of them.
 //!
-//! A counter is handed out once (`reserve` is an atomic add; there is no other way to a nonce) and refused from REJECT_AFTER_MESSAGES on.
+//! A counter is handed out once (`reserve` is an atomic add; there is no other way to a nonce) and refused from `REJECT_AFTER_MESSAGES` on.
 //! Keys are zeroed when the last holder lets go.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,7 +8,9 @@ use std::sync::Mutex;
 
 use ginnel_crypto::{PacketKey, Secret};
 use ginnel_wireguard::constants::{REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME_NS};
-use ginnel_wireguard::constants::{REKEY_AFTER_MESSAGES, REKEY_AFTER_TIME_NS, REKEY_ON_RECEIVE_TIME_NS};
+use ginnel_wireguard::constants::{
+    REKEY_AFTER_MESSAGES, REKEY_AFTER_TIME_NS, REKEY_ON_RECEIVE_TIME_NS,
+};
 use ginnel_wireguard::replay::Window;
 
 pub struct Session {
@@ -26,7 +28,14 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(local_index: u32, remote_index: u32, send: &Secret, receive: &Secret, initiator: bool, now_ns: u64) -> Self {
+    pub fn new(
+        local_index: u32,
+        remote_index: u32,
+        send: &Secret,
+        receive: &Secret,
+        initiator: bool,
+        now_ns: u64,
+    ) -> Self {
         Self {
             local_index,
             remote_index,
@@ -60,7 +69,8 @@ impl Session {
     pub fn reserve(&self, count: u64) -> Option<u64> {
         self.next_counter
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
-                next.checked_add(count).filter(|after| *after <= REJECT_AFTER_MESSAGES)
+                next.checked_add(count)
+                    .filter(|after| *after <= REJECT_AFTER_MESSAGES)
             })
             .ok()
     }
@@ -97,10 +107,17 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn session(initiator: bool) -> Session {
-        Session::new(1, 2, &Secret::random().unwrap(), &Secret::random().unwrap(), initiator, 1000 * SECOND)
+        Session::new(
+            1,
+            2,
+            &Secret::random().unwrap(),
+            &Secret::random().unwrap(),
+            initiator,
+            1000 * SECOND,
+        )
     }
 
-    /// R3: the last counters before REJECT_AFTER_MESSAGES are usable, none after it, and none twice.
+    /// R3: the last counters before `REJECT_AFTER_MESSAGES` are usable, none after it, and none twice.
     #[test]
     fn counters_end_at_reject_after_messages() {
         let session = session(true);
@@ -129,10 +146,16 @@ mod tests {
         let start = 1000 * SECOND;
         assert!(!ours.is_ageing_on_send(start + 120 * SECOND - 1));
         assert!(ours.is_ageing_on_send(start + 120 * SECOND));
-        assert!(!theirs.is_ageing_on_send(start + 179 * SECOND), "only the initiator rekeys");
+        assert!(
+            !theirs.is_ageing_on_send(start + 179 * SECOND),
+            "only the initiator rekeys"
+        );
         assert!(!ours.is_ageing_on_receive(start + 165 * SECOND - 1));
         assert!(ours.is_ageing_on_receive(start + 165 * SECOND));
-        assert!(!ours.is_ageing_on_receive(start + 170 * SECOND), "once a session");
+        assert!(
+            !ours.is_ageing_on_receive(start + 170 * SECOND),
+            "once a session"
+        );
         assert!(!theirs.is_ageing_on_receive(start + 170 * SECOND));
         assert!(ours.may_send(start + 180 * SECOND - 1));
         assert!(!ours.may_send(start + 180 * SECOND));

@@ -29,7 +29,10 @@ use crate::peer::Peer;
 use crate::session::Session;
 use crate::sys::clock::boottime_ns;
 use crate::sys::poll::{Poll, Ready};
-use crate::sys::udp::{Outgoing, Pair, SendScratch, Udp, MAX_PIECES, MAX_SEGMENTS, MAX_UDP_PAYLOAD};
+use crate::sys::tun::Tun;
+use crate::sys::udp::{
+    Outgoing, Pair, SendScratch, Udp, MAX_PIECES, MAX_SEGMENTS, MAX_UDP_PAYLOAD,
+};
 use crate::tunnel::{is_source_error, Shared};
 use crate::{lock, read};
 
@@ -78,6 +81,7 @@ struct Owner {
 
 struct Transmitter {
     shared: Arc<Shared>,
+    device: Arc<Tun>,
     read_buffer: Vec<u8>,
     slab: Vec<u8>,
     used: usize,
@@ -126,7 +130,12 @@ impl SegmentSink for Placer<'_> {
             return None;
         }
         self.slab[start + len..start + padded].fill(0);
-        self.placed.push(Placed { start, len: padded, inner_len: len, ecn: self.ecn });
+        self.placed.push(Placed {
+            start,
+            len: padded,
+            inner_len: len,
+            ecn: self.ecn,
+        });
         *self.used = end;
         Some(&mut self.slab[start..start + len])
     }
@@ -137,6 +146,7 @@ pub(crate) fn run(shared: &Arc<Shared>) -> io::Result<()> {
     ginnel_crypto::entropy(&mut seed).map_err(io::Error::from)?;
     let mut transmitter = Transmitter {
         shared: shared.clone(),
+        device: shared.device()?,
         read_buffer: vec![0; READ_BUFFER],
         slab: vec![0; SLAB],
         used: 0,
@@ -154,7 +164,7 @@ pub(crate) fn run(shared: &Arc<Shared>) -> io::Result<()> {
         icmp_refilled_ns: 0,
     };
     let poll = Poll::new()?;
-    poll.add(shared.device.as_raw_fd(), TAG_DEVICE)?;
+    poll.add(transmitter.device.as_raw_fd(), TAG_DEVICE)?;
     poll.add(shared.transmit_wake.as_raw_fd(), TAG_WAKE)?;
     transmitter.run(&poll)
 }
@@ -198,20 +208,27 @@ impl Transmitter {
     /// Reads from the device into the slab, grouped by peer; false when nothing waited.
     fn collect(&mut self, now_ns: u64) -> io::Result<bool> {
         let shared = self.shared.clone();
-        let header_size = if shared.device.vnet_hdr { VirtioNetHdr::SIZE } else { 0 };
+        let device = self.device.clone();
+        let header_size = if device.vnet_hdr {
+            VirtioNetHdr::SIZE
+        } else {
+            0
+        };
         let mtu = shared.mtu.load(Ordering::Relaxed);
         self.begin();
         let mut any = false;
         let tables = read(&shared.tables);
         while SLAB - self.used >= SLAB_RESERVE && self.placed.len() < TURN_PACKETS {
-            let length = match shared.device.read(&mut self.read_buffer) {
+            let length = match device.read(&mut self.read_buffer) {
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
             any = true;
-            let header = if header_size == 0 { VirtioNetHdr::default() } else {
+            let header = if header_size == 0 {
+                VirtioNetHdr::default()
+            } else {
                 VirtioNetHdr::parse(&self.read_buffer).unwrap_or_default()
             };
             let packet = &self.read_buffer[header_size.min(length)..length];
@@ -219,7 +236,11 @@ impl Transmitter {
                 shared.drops.count(Drop::NotIp, 1);
                 continue;
             };
-            let Some(peer) = tables.allowed.lookup(destination).and_then(|id| tables.peers.get(&id)) else {
+            let Some(peer) = tables
+                .allowed
+                .lookup(destination)
+                .and_then(|id| tables.peers.get(&id))
+            else {
                 shared.drops.count(Drop::NoPeer, 1);
                 let packet = packet.to_vec();
                 self.answer_unreachable(&packet, now_ns);
@@ -280,7 +301,9 @@ impl Transmitter {
             }
             let Some(to) = state.endpoint else {
                 drop(state);
-                shared.drops.count(Drop::NoEndpoint, group.packets.len() as u64);
+                shared
+                    .drops
+                    .count(Drop::NoEndpoint, group.packets.len() as u64);
                 for &index in &group.packets {
                     let placed = self.placed[index];
                     let packet = self.slab[placed.start..placed.start + placed.inner_len].to_vec();
@@ -314,7 +337,11 @@ impl Transmitter {
             let source = state.source;
             state.timers.any_authenticated_sent(now_ns);
             state.timers.any_traversal(now_ns);
-            if group.packets.iter().any(|&index| self.placed[index].inner_len > 0) {
+            if group
+                .packets
+                .iter()
+                .any(|&index| self.placed[index].inner_len > 0)
+            {
                 let jitter_ns = self.jitter.next_ns();
                 state.timers.data_sent(now_ns, jitter_ns);
             }
@@ -331,19 +358,31 @@ impl Transmitter {
             header[..4].copy_from_slice(&MESSAGE_DATA.to_le_bytes());
             header[4..8].copy_from_slice(&session.remote_index.to_le_bytes());
             header[8..].copy_from_slice(&counter.to_le_bytes());
-            self.jobs.push(Job { counter, start, len });
+            self.jobs.push(Job {
+                counter,
+                start,
+                len,
+            });
         }
         session.sending.seal_many(&mut self.slab, &self.jobs);
         peer.counters.last_send_ns.store(now_ns, Ordering::Relaxed);
         if let Some(socket) = pair.and_then(|pair| pair.of(&to)) {
             self.queue(group, socket, to, source);
         } else {
-            shared.drops.count(Drop::SendFailed, group.packets.len() as u64);
+            shared
+                .drops
+                .count(Drop::SendFailed, group.packets.len() as u64);
         }
     }
 
     /// Cuts one peer's sealed packets into messages: runs of one size and one ECN, a shorter packet ends its run.
-    fn queue(&mut self, group: &Group, socket: &Udp, to: std::net::SocketAddr, source: Option<std::net::IpAddr>) {
+    fn queue(
+        &mut self,
+        group: &Group,
+        socket: &Udp,
+        to: std::net::SocketAddr,
+        source: Option<std::net::IpAddr>,
+    ) {
         let family = usize::from(socket.is_v6());
         let mut at = 0;
         while at < group.packets.len() {
@@ -353,7 +392,9 @@ impl Transmitter {
             let first_piece = self.pieces.len();
             let (mut bytes, mut packets) = (0, 0);
             while let Some(&index) = group.packets.get(at) {
-                let Placed { start, len, ecn, .. } = self.placed[index];
+                let Placed {
+                    start, len, ecn, ..
+                } = self.placed[index];
                 let (from, size) = (start - HEADER, HEADER + len + TAG_SIZE);
                 let joins = packets == 0
                     || (may_segment
@@ -385,7 +426,10 @@ impl Transmitter {
                 bytes,
                 pieces: first_piece..self.pieces.len(),
             });
-            self.owners[family].push(Owner { peer: group.peer.clone(), packets: packets as u64 });
+            self.owners[family].push(Owner {
+                peer: group.peer.clone(),
+                packets: packets as u64,
+            });
         }
     }
 
@@ -398,9 +442,19 @@ impl Transmitter {
                 let waiting = &self.outgoing[family][at..];
                 match socket.send_many(&self.slab, &self.pieces, waiting, &mut self.scratch) {
                     Ok(sent) => {
-                        for (message, owner) in waiting.iter().zip(&self.owners[family][at..]).take(sent) {
-                            owner.peer.counters.tx_bytes.fetch_add(message.bytes as u64, Ordering::Relaxed);
-                            owner.peer.counters.tx_packets.fetch_add(owner.packets, Ordering::Relaxed);
+                        for (message, owner) in
+                            waiting.iter().zip(&self.owners[family][at..]).take(sent)
+                        {
+                            owner
+                                .peer
+                                .counters
+                                .tx_bytes
+                                .fetch_add(message.bytes as u64, Ordering::Relaxed);
+                            owner
+                                .peer
+                                .counters
+                                .tx_packets
+                                .fetch_add(owner.packets, Ordering::Relaxed);
                         }
                         at += sent.max(1);
                     }
@@ -422,20 +476,37 @@ impl Transmitter {
         if source.is_some() && is_source_error(error) {
             source = None;
             lock(&peer.state).source = None;
-        } else if message.segment != 0 && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE)) {
+        } else if message.segment != 0
+            && matches!(
+                error.raw_os_error(),
+                Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE)
+            )
+        {
             socket.refuse_segments(message.segment, error);
         } else {
-            self.shared.drops.count(Drop::SendFailed, self.owners[family][at].packets);
+            self.shared
+                .drops
+                .count(Drop::SendFailed, self.owners[family][at].packets);
             return;
         }
-        let size = if message.segment == 0 { message.bytes } else { message.segment };
+        let size = if message.segment == 0 {
+            message.bytes
+        } else {
+            message.segment
+        };
         let mut singles = Vec::new();
         let mut datagrams = Vec::new();
         for piece in &self.pieces[message.pieces.clone()] {
             for from in piece.clone().step_by(size) {
                 let datagram = from..(from + size).min(piece.end);
                 let pieces = datagrams.len()..datagrams.len() + 1;
-                singles.push(Outgoing { source, segment: 0, bytes: datagram.len(), pieces, ..message.clone() });
+                singles.push(Outgoing {
+                    source,
+                    segment: 0,
+                    bytes: datagram.len(),
+                    pieces,
+                    ..message.clone()
+                });
                 datagrams.push(datagram);
             }
         }
@@ -444,8 +515,12 @@ impl Transmitter {
             match socket.send_many(&self.slab, &datagrams, rest, &mut self.scratch) {
                 Ok(sent) => {
                     let bytes: usize = rest[..sent].iter().map(|single| single.bytes).sum();
-                    peer.counters.tx_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-                    peer.counters.tx_packets.fetch_add(sent as u64, Ordering::Relaxed);
+                    peer.counters
+                        .tx_bytes
+                        .fetch_add(bytes as u64, Ordering::Relaxed);
+                    peer.counters
+                        .tx_packets
+                        .fetch_add(sent as u64, Ordering::Relaxed);
                     rest = &rest[sent.max(1)..];
                 }
                 Err(again) if again.kind() == io::ErrorKind::Interrupted => {}
@@ -468,16 +543,30 @@ impl Transmitter {
             self.begin();
             {
                 let mut state = lock(&peer.state);
-                let Some(front) = state.staged.front() else { return };
+                let Some(front) = state.staged.front() else {
+                    return;
+                };
                 if pair.is_none() || state.endpoint.is_none() {
-                    let packets = state.staged.iter().filter(|packet| !packet.is_empty()).count();
+                    let packets = state
+                        .staged
+                        .iter()
+                        .filter(|packet| !packet.is_empty())
+                        .count();
                     state.staged.clear();
-                    let reason = if pair.is_none() { Drop::Down } else { Drop::NoEndpoint };
+                    let reason = if pair.is_none() {
+                        Drop::Down
+                    } else {
+                        Drop::NoEndpoint
+                    };
                     shared.drops.count(reason, packets as u64);
                     return;
                 }
                 if state.sendable(now_ns).is_none() {
-                    let need = if front.is_empty() { Need::Keepalive } else { Need::Packets };
+                    let need = if front.is_empty() {
+                        Need::Keepalive
+                    } else {
+                        Need::Packets
+                    };
                     shared.ask(&peer, &mut state, need);
                     return;
                 }
@@ -489,12 +578,17 @@ impl Transmitter {
                         mtu,
                         ecn: ecn::outer_ecn(packet),
                     };
-                    let Some(place) = placer.place(packet.len()) else { break };
+                    let Some(place) = placer.place(packet.len()) else {
+                        break;
+                    };
                     place.copy_from_slice(packet);
                     state.staged.pop_front();
                 }
             }
-            let group = Group { peer: peer.clone(), packets: (0..self.placed.len()).collect() };
+            let group = Group {
+                peer: peer.clone(),
+                packets: (0..self.placed.len()).collect(),
+            };
             self.seal_group(&group, pair.as_deref(), now_ns, true);
             self.send(pair.as_deref());
         }
@@ -533,19 +627,32 @@ impl Transmitter {
     fn answer_unreachable(&mut self, packet: &[u8], now_ns: u64) {
         let refill = now_ns.saturating_sub(self.icmp_refilled_ns) / ICMP_INTERVAL_NS;
         if refill > 0 {
-            self.icmp_tokens = ICMP_BURST.min(self.icmp_tokens.saturating_add(u32::try_from(refill).unwrap_or(u32::MAX)));
+            self.icmp_tokens = ICMP_BURST.min(
+                self.icmp_tokens
+                    .saturating_add(u32::try_from(refill).unwrap_or(u32::MAX)),
+            );
             self.icmp_refilled_ns = now_ns;
         }
         if self.icmp_tokens == 0 {
             return;
         }
         let mut answer = [0; 1280];
-        let Some(length) = unreachable(packet, Unreachable::HostUnreachable, None, &mut answer) else { return };
+        let Some(length) = unreachable(packet, Unreachable::HostUnreachable, None, &mut answer)
+        else {
+            return;
+        };
         self.icmp_tokens -= 1;
         let header = VirtioNetHdr::default().to_bytes();
-        let header = if self.shared.device.vnet_hdr { &header[..] } else { &[] };
-        let slices = [io::IoSlice::new(header), io::IoSlice::new(&answer[..length])];
-        if self.shared.device.write(&slices).is_err() {
+        let header = if self.device.vnet_hdr {
+            &header[..]
+        } else {
+            &[]
+        };
+        let slices = [
+            io::IoSlice::new(header),
+            io::IoSlice::new(&answer[..length]),
+        ];
+        if self.device.write(&slices).is_err() {
             self.shared.drops.count(Drop::DeviceWrite, 1);
         }
     }
@@ -553,10 +660,15 @@ impl Transmitter {
 
 /// The group of *peer* in this turn; most often the last one. Vectors of former turns are reused.
 fn group_of<'a>(groups: &'a mut Vec<Group>, count: &mut usize, peer: &Arc<Peer>) -> &'a mut Group {
-    let found = groups[..*count].iter().rposition(|group| Arc::ptr_eq(&group.peer, peer));
+    let found = groups[..*count]
+        .iter()
+        .rposition(|group| Arc::ptr_eq(&group.peer, peer));
     let at = found.unwrap_or_else(|| {
         if *count == groups.len() {
-            groups.push(Group { peer: peer.clone(), packets: Vec::new() });
+            groups.push(Group {
+                peer: peer.clone(),
+                packets: Vec::new(),
+            });
         } else {
             groups[*count].peer = peer.clone();
             groups[*count].packets.clear();

@@ -111,7 +111,9 @@ pub(crate) struct IndexEntry {
 /// What the control plane and the two threads share.
 pub(crate) struct Shared {
     pub id: u32,
-    pub device: Tun,
+    pub name: String,
+    /// Each thread holds the device while it runs; `close` lets go of ours, and with the last holder the device is deleted.
+    device: Mutex<Option<Arc<Tun>>>,
     pub mtu: AtomicUsize,
     pub tables: RwLock<Tables>,
     pub indices: RwLock<IdMap<IndexEntry>>,
@@ -135,7 +137,11 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub fn peer(&self, peer: u32) -> Result<Arc<Peer>, Error> {
-        read(&self.tables).peers.get(&peer).cloned().ok_or(Error::NoPeer(peer))
+        read(&self.tables)
+            .peers
+            .get(&peer)
+            .cloned()
+            .ok_or(Error::NoPeer(peer))
     }
 
     /// Puts the peer's next deadline into the schedule when it comes before the entry the peer has.
@@ -153,7 +159,11 @@ impl Shared {
     pub fn ask(&self, peer: &Peer, state: &mut State, need: Need) {
         if state.asked.is_none() && !state.removed {
             state.asked = Some(need);
-            self.events.push(Event::SessionNeeded { tunnel: self.id, peer: peer.id, need });
+            self.events.push(Event::SessionNeeded {
+                tunnel: self.id,
+                peer: peer.id,
+                need,
+            });
         }
     }
 
@@ -169,7 +179,10 @@ impl Shared {
         if state.endpoint != Some(source.from) {
             state.endpoint = Some(source.from);
             if !peer.endpoint_announced.swap(true, Ordering::Relaxed) {
-                self.events.push(Event::EndpointChanged { tunnel: self.id, peer: peer.id });
+                self.events.push(Event::EndpointChanged {
+                    tunnel: self.id,
+                    peer: peer.id,
+                });
             }
         }
         state.source = source.to;
@@ -178,12 +191,21 @@ impl Shared {
     pub fn forget_indices(&self, sessions: impl IntoIterator<Item = Arc<Session>>) {
         let mut indices = None;
         for session in sessions {
-            indices.get_or_insert_with(|| write(&self.indices)).remove(&session.local_index);
+            indices
+                .get_or_insert_with(|| write(&self.indices))
+                .remove(&session.local_index);
         }
     }
 
     pub fn sockets(&self) -> Option<Arc<Pair>> {
         read(&self.sockets).clone()
+    }
+
+    /// EBADFD once the tunnel is closed, as from a device that was deleted.
+    pub fn device(&self) -> io::Result<Arc<Tun>> {
+        lock(&self.device)
+            .clone()
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EBADFD))
     }
 }
 
@@ -213,12 +235,18 @@ impl Tunnel {
             None => Tun::open(&options.name, options.mtu, options.tun_offload)?,
         };
         let mut seed = [0; 32];
-        ginnel_crypto::entropy(&mut seed).map_err(io::Error::from).map_err(failed("getrandom"))?;
+        ginnel_crypto::entropy(&mut seed)
+            .map_err(io::Error::from)
+            .map_err(failed("getrandom"))?;
         let shared = Arc::new(Shared {
             id,
-            device,
+            name: device.name().to_owned(),
+            device: Mutex::new(Some(Arc::new(device))),
             mtu: AtomicUsize::new(usize::from(options.mtu)),
-            tables: RwLock::new(Tables { peers: IdMap::default(), allowed: Table::new() }),
+            tables: RwLock::new(Tables {
+                peers: IdMap::default(),
+                allowed: Table::new(),
+            }),
             indices: RwLock::new(IdMap::default()),
             sockets: RwLock::new(None),
             sockets_generation: AtomicU64::new(0),
@@ -236,11 +264,21 @@ impl Tunnel {
         });
         let tunnel = Self {
             shared,
-            settings: Mutex::new(Settings { port: 0, fwmark: 0, udp_offload: options.udp_offload }),
+            settings: Mutex::new(Settings {
+                port: 0,
+                fwmark: 0,
+                udp_offload: options.udp_offload,
+            }),
             next_peer: AtomicU32::new(1),
             threads: Mutex::new(Vec::new()),
         };
-        for (name, body) in [("ginnel-tx", transmit::run as fn(&Arc<Shared>) -> io::Result<()>), ("ginnel-rx", receive::run)] {
+        for (name, body) in [
+            (
+                "ginnel-tx",
+                transmit::run as fn(&Arc<Shared>) -> io::Result<()>,
+            ),
+            ("ginnel-rx", receive::run),
+        ] {
             let shared = tunnel.shared.clone();
             let thread = std::thread::Builder::new()
                 .name(name.to_owned())
@@ -256,14 +294,14 @@ impl Tunnel {
     }
 
     pub fn name(&self) -> &str {
-        self.shared.device.name()
+        &self.shared.name
     }
 
-    pub fn tun_fd(&self) -> RawFd {
-        self.shared.device.as_raw_fd()
+    pub fn tun_fd(&self) -> io::Result<RawFd> {
+        Ok(self.shared.device()?.as_raw_fd())
     }
 
-    /// Stops both threads, zeroes all sessions and closes the sockets; the device goes with the last holder of the tunnel.
+    /// Stops both threads, zeroes all sessions, closes the sockets and the device, which deletes it; idempotent.
     pub fn close(&self) {
         self.shared.stop.store(true, Ordering::Release);
         self.shared.transmit_wake.signal();
@@ -273,6 +311,7 @@ impl Tunnel {
             let _ = thread.join();
         }
         self.down();
+        lock(&self.shared.device).take();
     }
 
     pub fn up(&self) -> io::Result<()> {
@@ -288,7 +327,8 @@ impl Tunnel {
         for peer in peers {
             let mut state = lock(&peer.state);
             let interval_s = state.keepalive_s;
-            if state.timers.set_persistent(interval_s, now_ns, true) || interval_s != 0 {
+            state.timers.set_persistent(interval_s, now_ns, true);
+            if interval_s != 0 {
                 state.stage_keepalive();
             }
             self.shared.arm(&peer, &mut state);
@@ -321,7 +361,9 @@ impl Tunnel {
     /// Puts *pair* in place and waits until both threads have let go of the old sockets, so that their port is free.
     fn replace_sockets(&self, pair: Option<Pair>) {
         let old = std::mem::replace(&mut *write(&self.shared.sockets), pair.map(Arc::new));
-        self.shared.sockets_generation.fetch_add(1, Ordering::Release);
+        self.shared
+            .sockets_generation
+            .fetch_add(1, Ordering::Release);
         self.shared.transmit_wake.signal();
         self.shared.receive_wake.signal();
         let Some(old) = old else { return };
@@ -335,7 +377,9 @@ impl Tunnel {
     pub fn set_private_key(&self, key: Option<&Secret>) {
         let public = key.map(ginnel_crypto::x25519::public_key);
         lock(&self.shared.gate).set_public_key(public.as_ref());
-        self.shared.has_private_key.store(public.is_some(), Ordering::Relaxed);
+        self.shared
+            .has_private_key
+            .store(public.is_some(), Ordering::Relaxed);
     }
 
     /// Rebinds when up; sessions stay. On an error the old sockets stay too.
@@ -357,7 +401,9 @@ impl Tunnel {
     }
 
     pub fn listen_port(&self) -> u16 {
-        self.shared.sockets().map_or_else(|| lock(&self.settings).port, |pair| pair.port)
+        self.shared
+            .sockets()
+            .map_or_else(|| lock(&self.settings).port, |pair| pair.port)
     }
 
     pub fn set_fwmark(&self, fwmark: u32) -> io::Result<()> {
@@ -383,15 +429,18 @@ impl Tunnel {
             lock(&peer.state).source = None;
         }
         if let Some(pair) = self.shared.sockets() {
-            pair.each().for_each(crate::sys::udp::Udp::forget_refused_sizes);
+            pair.each()
+                .for_each(crate::sys::udp::Udp::forget_refused_sizes);
         }
     }
 
     // ---- peers
 
-    pub fn add_peer(&self, public_key: [u8; 32]) -> u32 {
+    pub fn add_peer(&self) -> u32 {
         let id = self.next_peer.fetch_add(1, Ordering::Relaxed);
-        write(&self.shared.tables).peers.insert(id, Arc::new(Peer::new(id, public_key)));
+        write(&self.shared.tables)
+            .peers
+            .insert(id, Arc::new(Peer::new(id)));
         id
     }
 
@@ -435,7 +484,12 @@ impl Tunnel {
         Ok(())
     }
 
-    pub fn set_allowed_ips(&self, peer: u32, prefixes: &[(IpAddr, u8)], replace: bool) -> Result<(), Error> {
+    pub fn set_allowed_ips(
+        &self,
+        peer: u32,
+        prefixes: &[(IpAddr, u8)],
+        replace: bool,
+    ) -> Result<(), Error> {
         let mut tables = write(&self.shared.tables);
         if !tables.peers.contains_key(&peer) {
             return Err(Error::NoPeer(peer));
@@ -479,7 +533,11 @@ impl Tunnel {
     }
 
     fn purge(&self, state: &mut State) {
-        let packets = state.staged.iter().filter(|packet| !packet.is_empty()).count();
+        let packets = state
+            .staged
+            .iter()
+            .filter(|packet| !packet.is_empty())
+            .count();
         state.staged.clear();
         self.shared.drops.count(Drop::StagedPurged, packets as u64);
     }
@@ -499,7 +557,10 @@ impl Tunnel {
             ginnel_crypto::entropy(&mut bytes).map_err(io::Error::from)?;
             let index = u32::from_ne_bytes(bytes);
             if let std::collections::hash_map::Entry::Vacant(slot) = indices.entry(index) {
-                slot.insert(IndexEntry { peer: peer.clone(), session: None });
+                slot.insert(IndexEntry {
+                    peer: peer.clone(),
+                    session: None,
+                });
                 state.reserved.push(index);
                 return Ok(index);
             }
@@ -509,13 +570,19 @@ impl Tunnel {
     /// Idempotent; an index that has become a session is left alone.
     pub fn release_index(&self, index: u32) {
         let holder = match read(&self.shared.indices).get(&index) {
-            Some(IndexEntry { peer, session: None }) => peer.clone(),
+            Some(IndexEntry {
+                peer,
+                session: None,
+            }) => peer.clone(),
             _ => return,
         };
         let mut state = lock(&holder.state);
         state.reserved.retain(|reserved| *reserved != index);
         let mut indices = write(&self.shared.indices);
-        if indices.get(&index).is_some_and(|entry| entry.session.is_none()) {
+        if indices
+            .get(&index)
+            .is_some_and(|entry| entry.session.is_none())
+        {
             indices.remove(&index);
         }
     }
@@ -532,9 +599,20 @@ impl Tunnel {
     ) -> Result<(), Error> {
         let peer = self.shared.peer(peer)?;
         let now_ns = boottime_ns();
-        let session = Arc::new(Session::new(local_index, remote_index, send, receive, initiator, now_ns));
+        let session = Arc::new(Session::new(
+            local_index,
+            remote_index,
+            send,
+            receive,
+            initiator,
+            now_ns,
+        ));
         let mut state = lock(&peer.state);
-        let Some(at) = state.reserved.iter().position(|reserved| *reserved == local_index) else {
+        let Some(at) = state
+            .reserved
+            .iter()
+            .position(|reserved| *reserved == local_index)
+        else {
             return Err(Error::NoIndex(local_index));
         };
         state.reserved.swap_remove(at);
@@ -544,7 +622,13 @@ impl Tunnel {
             for old in leaving {
                 indices.remove(&old.local_index);
             }
-            indices.insert(local_index, IndexEntry { peer: peer.clone(), session: Some(session) });
+            indices.insert(
+                local_index,
+                IndexEntry {
+                    peer: peer.clone(),
+                    session: Some(session),
+                },
+            );
         }
         if initiator {
             // Key confirmation: the responder may not send before it has heard from us under the new session.
@@ -572,26 +656,57 @@ impl Tunnel {
             }
             result => result?,
         }
-        peer.counters.tx_bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
+        peer.counters
+            .tx_bytes
+            .fetch_add(message.len() as u64, Ordering::Relaxed);
         peer.counters.last_send_ns.store(now_ns, Ordering::Relaxed);
         Ok(())
     }
 
-    fn send_control(&self, to: SocketAddr, source: Option<IpAddr>, tos: u8, message: &[u8]) -> io::Result<()> {
-        let pair = self.shared.sockets().ok_or_else(|| io::Error::from_raw_os_error(libc::ENETDOWN))?;
-        let socket = pair.of(&to).ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))?;
-        let outgoing = Outgoing { to, source, tos, segment: 0, bytes: message.len(), pieces: 0..1 };
+    fn send_control(
+        &self,
+        to: SocketAddr,
+        source: Option<IpAddr>,
+        tos: u8,
+        message: &[u8],
+    ) -> io::Result<()> {
+        let pair = self
+            .shared
+            .sockets()
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENETDOWN))?;
+        let socket = pair
+            .of(&to)
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))?;
+        let outgoing = Outgoing {
+            to,
+            source,
+            tos,
+            segment: 0,
+            bytes: message.len(),
+            pieces: 0..1,
+        };
         // One whole-message piece; the slice is of ranges, hence not `[0..n]` as an array of numbers.
         let pieces = std::slice::from_ref(&(0..message.len())).to_vec();
-        socket.send_many(message, &pieces, &[outgoing], &mut SendScratch::default()).map(|_| ())
+        socket
+            .send_many(message, &pieces, &[outgoing], &mut SendScratch::default())
+            .map(|_| ())
     }
 
     /// A handshake message was authenticated by the control plane.
-    pub fn handshake_received(&self, peer: u32, source: Source, size_bytes: u64) -> Result<(), Error> {
+    pub fn handshake_received(
+        &self,
+        peer: u32,
+        source: Source,
+        size_bytes: u64,
+    ) -> Result<(), Error> {
         let peer = self.shared.peer(peer)?;
         let now_ns = boottime_ns();
-        peer.counters.rx_bytes.fetch_add(size_bytes, Ordering::Relaxed);
-        peer.counters.last_receive_ns.store(now_ns, Ordering::Relaxed);
+        peer.counters
+            .rx_bytes
+            .fetch_add(size_bytes, Ordering::Relaxed);
+        peer.counters
+            .last_receive_ns
+            .store(now_ns, Ordering::Relaxed);
         let mut state = lock(&peer.state);
         self.shared.roam(&peer, &mut state, source);
         state.timers.any_authenticated_received(now_ns);
@@ -665,20 +780,26 @@ impl Tunnel {
     }
 
     pub fn offloads(&self) -> Vec<(&'static str, String)> {
-        let device = &self.shared.device;
-        let state = |offload: &Result<(), String>| offload.clone().err().unwrap_or_else(|| "on".to_owned());
-        let tcp = if self.shared.coalesce_refused.load(Ordering::Relaxed) {
-            "on for reading; the kernel refused coalesced packets".to_owned()
-        } else {
-            state(&device.tcp_offload)
+        let state =
+            |offload: &Result<(), String>| offload.clone().err().unwrap_or_else(|| "on".to_owned());
+        let (mut tcp, udp) = match self.shared.device() {
+            Ok(device) => (state(&device.tcp_offload), state(&device.udp_offload)),
+            Err(_) => ("closed".to_owned(), "closed".to_owned()),
         };
-        let (gso, gro) = match self.shared.sockets().and_then(|pair| pair.each().next().map(|s| (s.gso_state(), s.gro_state()))) {
+        if self.shared.coalesce_refused.load(Ordering::Relaxed) {
+            "on for reading; the kernel refused coalesced packets".clone_into(&mut tcp);
+        }
+        let (gso, gro) = match self
+            .shared
+            .sockets()
+            .and_then(|pair| pair.each().next().map(|s| (s.gso_state(), s.gro_state())))
+        {
             Some(states) => states,
             None => ("down".to_owned(), "down".to_owned()),
         };
         vec![
             ("tun_tcp", tcp),
-            ("tun_udp", state(&device.udp_offload)),
+            ("tun_udp", udp),
             ("udp_gso", gso),
             ("udp_gro", gro),
             ("aead", aead_backend().to_owned()),
@@ -694,7 +815,10 @@ impl std::ops::Drop for Tunnel {
 
 /// The kernel says so when the sticky source is not (or no longer) an address of this host.
 pub(crate) fn is_source_error(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENODEV | libc::ENETUNREACH))
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENODEV | libc::ENETUNREACH)
+    )
 }
 
 fn bind(settings: &Settings, port: u16) -> io::Result<Pair> {
@@ -729,17 +853,28 @@ fn supervise(shared: &Arc<Shared>, name: &str, body: fn(&Arc<Shared>) -> io::Res
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| body(shared)));
     let reason = match outcome {
         Ok(Ok(())) => return,
-        Ok(Err(error)) if is_device_gone(&error) => format!("the device {} was deleted", shared.device.name()),
-        Ok(Err(error)) => format!("{name} of {}: {error}", shared.device.name()),
-        Err(_) => format!("{name} of {} panicked: a bug, please report it", shared.device.name()),
+        Ok(Err(error)) if is_device_gone(&error) => {
+            format!("the device {} was deleted", shared.name)
+        }
+        Ok(Err(error)) => format!("{name} of {}: {error}", shared.name),
+        Err(_) => format!(
+            "{name} of {} panicked: a bug, please report it",
+            shared.name
+        ),
     };
     if !shared.stop.swap(true, Ordering::AcqRel) {
         shared.transmit_wake.signal();
         shared.receive_wake.signal();
-        shared.events.push(Event::DeviceGone { tunnel: shared.id, reason });
+        shared.events.push(Event::DeviceGone {
+            tunnel: shared.id,
+            reason,
+        });
     }
 }
 
 pub(crate) fn is_device_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EBADFD | libc::ENODEV | libc::ENXIO))
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EBADFD | libc::ENODEV | libc::ENXIO)
+    )
 }

@@ -1,9 +1,12 @@
-//! The clock that ages are measured by: CLOCK_BOOTTIME counts suspend and is never set back.
+//! The clock that ages are measured by: `CLOCK_BOOTTIME` counts suspend and is never set back.
 
 /// Nanoseconds since boot.
 pub fn boottime_ns() -> u64 {
-    let mut at = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut at = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `at` is a valid timespec for the kernel to fill; CLOCK_BOOTTIME exists on every Linux we support (2.6.39).
-    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut at) };
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut at) };
     at.tv_sec.unsigned_abs() * 1_000_000_000 + at.tv_nsec.unsigned_abs()
 }

@@ -52,18 +52,31 @@ const MAX_READY: usize = 4;
 impl Poll {
     pub fn new() -> io::Result<Self> {
         // SAFETY: no pointers; a non-negative result is a descriptor that nobody else owns.
-        unsafe { Ok(Self(OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?))) }
+        unsafe {
+            Ok(Self(OwnedFd::from_raw_fd(check(libc::epoll_create1(
+                libc::EPOLL_CLOEXEC,
+            ))?)))
+        }
     }
 
     pub fn add(&self, fd: RawFd, tag: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: tag };
+        let mut event = libc::epoll_event {
+            events: libc::EPOLLIN as u32,
+            u64: tag,
+        };
         // SAFETY: `event` outlives the call; a stale fd is an errno, not memory.
-        check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) })?;
+        check(unsafe {
+            libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event)
+        })?;
         Ok(())
     }
 
-    /// Waits until something is readable, *timeout_ns* has passed (`None`: for ever) or a signal came; returns how many in `ready`.
-    pub fn wait(&self, timeout_ns: Option<u64>, ready: &mut [Ready; MAX_READY]) -> io::Result<usize> {
+    /// Waits until something is readable, *`timeout_ns`* has passed (`None`: for ever) or a signal came; returns how many in `ready`.
+    pub fn wait(
+        &self,
+        timeout_ns: Option<u64>,
+        ready: &mut [Ready; MAX_READY],
+    ) -> io::Result<usize> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; MAX_READY];
         // Rounded up: waking a fraction of a millisecond early would spin until the deadline.
         let timeout_ms = match timeout_ns {
@@ -71,9 +84,16 @@ impl Poll {
             Some(ns) => i32::try_from(ns.div_ceil(1_000_000)).unwrap_or(i32::MAX),
         };
         // SAFETY: `events` has room for MAX_READY entries and outlives the call.
-        let result = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), MAX_READY as i32, timeout_ms) };
+        let result = unsafe {
+            libc::epoll_wait(
+                self.0.as_raw_fd(),
+                events.as_mut_ptr(),
+                MAX_READY as i32,
+                timeout_ms,
+            )
+        };
         let count = match check(result) {
-            Ok(count) => count as usize,
+            Ok(count) => count.unsigned_abs() as usize,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             Err(error) => return Err(error),
         };
@@ -86,7 +106,10 @@ impl Poll {
     }
 
     pub fn no_ready() -> [Ready; MAX_READY] {
-        [Ready { tag: 0, broken: false }; MAX_READY]
+        [Ready {
+            tag: 0,
+            broken: false,
+        }; MAX_READY]
     }
 }
 

@@ -29,7 +29,10 @@ struct IfReq {
 
 impl IfReq {
     fn named(name: &str) -> io::Result<Self> {
-        let mut request = Self { name: [0; libc::IFNAMSIZ], value: [0; 24] };
+        let mut request = Self {
+            name: [0; libc::IFNAMSIZ],
+            value: [0; 24],
+        };
         let bytes = name.as_bytes();
         // The kernel wants a terminating zero inside the 16 bytes.
         if bytes.is_empty() || bytes.len() >= libc::IFNAMSIZ || bytes.contains(&0) {
@@ -67,13 +70,17 @@ impl Tun {
         let path: &CStr = c"/dev/net/tun";
         // SAFETY: the path is a C string; a non-negative result is a descriptor that nobody else owns.
         let fd = unsafe {
-            let fd = libc::open(path.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC | libc::O_NONBLOCK);
+            let fd = libc::open(
+                path.as_ptr(),
+                libc::O_RDWR | libc::O_CLOEXEC | libc::O_NONBLOCK,
+            );
             OwnedFd::from_raw_fd(check(fd).map_err(failed("/dev/net/tun"))?)
         };
         let mut request = IfReq::named(name).map_err(failed("TUNSETIFF"))?;
         request.value[..2].copy_from_slice(&(IFF_TUN | IFF_NO_PI | IFF_VNET_HDR).to_ne_bytes());
         // SAFETY: TUNSETIFF reads and writes one ifreq, which `request` is.
-        check(unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETIFF, &mut request) }).map_err(failed("TUNSETIFF"))?;
+        check(unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETIFF, &mut request) })
+            .map_err(failed("TUNSETIFF"))?;
         let mut tun = Self {
             fd,
             name: name.to_owned(),
@@ -88,16 +95,32 @@ impl Tun {
 
     /// Takes over a descriptor that somebody else opened (`WG_TUN_FD`); its device keeps its name and MTU.
     pub fn adopt(fd: OwnedFd, offload: bool) -> Result<Self, OpenError> {
-        let mut request = IfReq { name: [0; libc::IFNAMSIZ], value: [0; 24] };
+        let mut request = IfReq {
+            name: [0; libc::IFNAMSIZ],
+            value: [0; 24],
+        };
         // SAFETY: TUNGETIFF writes one ifreq, which `request` is; O_NONBLOCK is set without touching other flags.
         let flags = unsafe {
             check(libc::ioctl(fd.as_raw_fd(), TUNGETIFF, &mut request))
                 .and_then(|_| check(libc::fcntl(fd.as_raw_fd(), libc::F_GETFL)))
-                .and_then(|flags| check(libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK)))
-                .map_err(|source| OpenError { step: "TUNGETIFF".to_owned(), source })?;
+                .and_then(|flags| {
+                    check(libc::fcntl(
+                        fd.as_raw_fd(),
+                        libc::F_SETFL,
+                        flags | libc::O_NONBLOCK,
+                    ))
+                })
+                .map_err(|source| OpenError {
+                    step: "TUNGETIFF".to_owned(),
+                    source,
+                })?;
             i16::from_ne_bytes([request.value[0], request.value[1]])
         };
-        let name = request.name.split(|byte| *byte == 0).next().unwrap_or_default();
+        let name = request
+            .name
+            .split(|byte| *byte == 0)
+            .next()
+            .unwrap_or_default();
         let mut tun = Self {
             fd,
             name: String::from_utf8_lossy(name).into_owned(),
@@ -107,7 +130,10 @@ impl Tun {
         };
         if flags & IFF_TUN == 0 || flags & IFF_NO_PI == 0 {
             let source = io::Error::from_raw_os_error(libc::EINVAL);
-            return Err(OpenError { step: "adopt: expected IFF_TUN with IFF_NO_PI".to_owned(), source });
+            return Err(OpenError {
+                step: "adopt: expected IFF_TUN with IFF_NO_PI".to_owned(),
+                source,
+            });
         }
         tun.set_offloads(offload);
         Ok(tun)
@@ -124,12 +150,19 @@ impl Tun {
         }
         let ask = |flags: libc::c_uint| {
             // SAFETY: TUNSETOFFLOAD takes its argument by value.
-            let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), TUNSETOFFLOAD, libc::c_ulong::from(flags)) };
+            let result = unsafe {
+                libc::ioctl(
+                    self.fd.as_raw_fd(),
+                    TUNSETOFFLOAD,
+                    libc::c_ulong::from(flags),
+                )
+            };
             check(result).map(|_| ()).map_err(|error| error.to_string())
         };
         let tcp = ask(TUN_F_CSUM | TUN_F_TSO);
         let udp = match &tcp {
-            Ok(()) => ask(TUN_F_CSUM | TUN_F_TSO | TUN_F_USO).map_err(|error| format!("{error} (USO needs Linux 6.2)")),
+            Ok(()) => ask(TUN_F_CSUM | TUN_F_TSO | TUN_F_USO)
+                .map_err(|error| format!("{error} (USO needs Linux 6.2)")),
             Err(_) => Err("needs TCP offload first".to_owned()),
         };
         self.tcp_offload = tcp;
@@ -149,7 +182,11 @@ impl Tun {
     pub fn write(&self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
         // SAFETY: IoSlice is guaranteed ABI-compatible with iovec; the count is the slice's, bounded by UIO_MAXIOV by the caller.
         check_len(unsafe {
-            libc::writev(self.fd.as_raw_fd(), slices.as_ptr().cast(), slices.len() as libc::c_int)
+            libc::writev(
+                self.fd.as_raw_fd(),
+                slices.as_ptr().cast(),
+                slices.len() as libc::c_int,
+            )
         })
     }
 }
@@ -165,7 +202,11 @@ fn set_mtu(name: &str, mtu: u16) -> io::Result<()> {
     request.value[..4].copy_from_slice(&i32::from(mtu).to_ne_bytes());
     // SAFETY: a plain socket, closed on drop; SIOCSIFMTU reads one ifreq, which `request` is.
     unsafe {
-        let socket = check(libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0))?;
+        let socket = check(libc::socket(
+            libc::AF_INET,
+            libc::SOCK_DGRAM | libc::SOCK_CLOEXEC,
+            0,
+        ))?;
         let socket = OwnedFd::from_raw_fd(socket);
         check(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFMTU, &request))?;
     }

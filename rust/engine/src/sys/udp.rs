@@ -1,8 +1,8 @@
-//! UDP sockets in batches: sendmmsg with UDP_SEGMENT, recvmmsg with UDP_GRO, and the control messages that carry
+//! UDP sockets in batches: sendmmsg with `UDP_SEGMENT`, recvmmsg with `UDP_GRO`, and the control messages that carry
 //! source address, ECN and segment size.
 //!
-//! Rules the kernel sets for one UDP_SEGMENT send: at most 64 segments, at most 65,507 bytes, all segments equal but for a shorter
-//! last one. Outer packets may be fragmented (IP_PMTUDISC_DONT): a tunnel that meets a small link must not go silent.
+//! Rules the kernel sets for one `UDP_SEGMENT` send: at most 64 segments, at most 65,507 bytes, all segments equal but for a shorter
+//! last one. Outer packets may be fragmented (`IP_PMTUDISC_DONT)`: a tunnel that meets a small link must not go silent.
 //! A control buffer is zeroed before use, since the kernel reads all of it.
 
 use std::io;
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::check;
 
-/// Most segments in one UDP_SEGMENT send that every kernel since 4.18 takes.
+/// Most segments in one `UDP_SEGMENT` send that every kernel since 4.18 takes.
 pub const MAX_SEGMENTS: usize = 64;
 /// Most payload in one UDP send over IPv4 (the smaller of the two families).
 pub const MAX_UDP_PAYLOAD: usize = 65_507;
@@ -25,7 +25,7 @@ pub const RECEIVE_MESSAGES: usize = 64;
 /// ... and when GRO makes them large: the batch must stay in the cache.
 const RECEIVE_LARGE_MESSAGES: usize = 4;
 const LARGE_MESSAGE: usize = 4096;
-/// Pieces that one message may gather (UIO_MAXIOV is 1024; a piece is at least one segment).
+/// Pieces that one message may gather (`UIO_MAXIOV` is 1024; a piece is at least one segment).
 pub const MAX_PIECES: usize = MAX_SEGMENTS;
 /// 10 Gb/s for 3 ms: room for a burst while the worker is busy, small enough not to add latency.
 const SOCKET_BUFFER_BYTES: libc::c_int = 4 << 20;
@@ -103,7 +103,11 @@ impl Udp {
         let family = if v6 { libc::AF_INET6 } else { libc::AF_INET };
         // SAFETY: no pointers; a non-negative result is a descriptor that nobody else owns.
         let fd = unsafe {
-            OwnedFd::from_raw_fd(check(libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0))?)
+            OwnedFd::from_raw_fd(check(libc::socket(
+                family,
+                libc::SOCK_DGRAM | libc::SOCK_CLOEXEC,
+                0,
+            ))?)
         };
         let mut udp = Self {
             fd,
@@ -116,26 +120,46 @@ impl Udp {
             udp.option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
             udp.option(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
             udp.option(libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
-            udp.option(libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT)?;
+            udp.option(
+                libc::IPPROTO_IPV6,
+                libc::IPV6_MTU_DISCOVER,
+                libc::IPV6_PMTUDISC_DONT,
+            )?;
         } else {
             udp.option(libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
             udp.option(libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
-            udp.option(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
+            udp.option(
+                libc::IPPROTO_IP,
+                libc::IP_MTU_DISCOVER,
+                libc::IP_PMTUDISC_DONT,
+            )?;
         }
         udp.option(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
-        for (force, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
+        for (force, plain) in [
+            (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
+            (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
+        ] {
             // Beyond rmem_max only with CAP_NET_ADMIN; without it the kernel's own cap applies and that is good enough.
-            if udp.option(libc::SOL_SOCKET, force, SOCKET_BUFFER_BYTES).is_err() {
+            if udp
+                .option(libc::SOL_SOCKET, force, SOCKET_BUFFER_BYTES)
+                .is_err()
+            {
                 udp.option(libc::SOL_SOCKET, plain, SOCKET_BUFFER_BYTES)?;
             }
         }
         if offload {
-            udp.gro = udp.option(libc::SOL_UDP, UDP_GRO, 1).map_err(|error| error.to_string());
+            udp.gro = udp
+                .option(libc::SOL_UDP, UDP_GRO, 1)
+                .map_err(|error| error.to_string());
         }
         if fwmark != 0 {
             udp.set_fwmark(fwmark)?;
         }
-        let any = if v6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+        let any = if v6 {
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+        } else {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        };
         let (name, length) = sockaddr(&SocketAddr::new(any, port));
         // SAFETY: `name` is a sockaddr of `length` bytes.
         check(unsafe { libc::bind(udp.fd.as_raw_fd(), (&raw const name).cast(), length) })?;
@@ -145,7 +169,15 @@ impl Udp {
     fn option(&self, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
         let length = size_of::<libc::c_int>() as libc::socklen_t;
         // SAFETY: the option value is one int that outlives the call.
-        check(unsafe { libc::setsockopt(self.fd.as_raw_fd(), level, name, (&raw const value).cast(), length) })?;
+        check(unsafe {
+            libc::setsockopt(
+                self.fd.as_raw_fd(),
+                level,
+                name,
+                (&raw const value).cast(),
+                length,
+            )
+        })?;
         Ok(())
     }
 
@@ -155,14 +187,25 @@ impl Udp {
 
     /// Attaches a classic BPF program (code, jump if true, jump if false, operand): what it refuses dies in the kernel.
     pub fn attach_filter(&self, program: &[(u16, u8, u8, u32)]) -> io::Result<()> {
-        let mut code: Vec<libc::sock_filter> =
-            program.iter().map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
-        let filter = libc::sock_fprog { len: code.len() as u16, filter: code.as_mut_ptr() };
+        let mut code: Vec<libc::sock_filter> = program
+            .iter()
+            .map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k })
+            .collect();
+        let filter = libc::sock_fprog {
+            len: code.len() as u16,
+            filter: code.as_mut_ptr(),
+        };
         let length = size_of::<libc::sock_fprog>() as libc::socklen_t;
         // SAFETY: `filter` points at `code`, which has `len` entries and outlives the call; the kernel copies both.
         check(unsafe {
             let value = (&raw const filter).cast();
-            libc::setsockopt(self.fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, value, length)
+            libc::setsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                value,
+                length,
+            )
         })?;
         Ok(())
     }
@@ -173,7 +216,11 @@ impl Udp {
         unsafe {
             let mut name: libc::sockaddr_storage = zeroed();
             let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-            check(libc::getsockname(self.fd.as_raw_fd(), (&raw mut name).cast(), &mut length))?;
+            check(libc::getsockname(
+                self.fd.as_raw_fd(),
+                (&raw mut name).cast(),
+                &raw mut length,
+            ))?;
             Ok(address(&name).map_or(0, |at| at.port()))
         }
     }
@@ -223,14 +270,19 @@ impl Udp {
         scratch.names.clear();
         scratch.controls.clear();
         // Reserved first: the headers point into these three, which must not move afterwards.
-        scratch.vectors.reserve(messages.iter().map(|message| message.pieces.len()).sum());
+        scratch
+            .vectors
+            .reserve(messages.iter().map(|message| message.pieces.len()).sum());
         scratch.names.reserve(messages.len());
         scratch.controls.reserve(messages.len());
         for message in messages {
             let first = scratch.vectors.len();
             for piece in &pieces[message.pieces.clone()] {
                 let bytes = &slab[piece.clone()];
-                scratch.vectors.push(libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() });
+                scratch.vectors.push(libc::iovec {
+                    iov_base: bytes.as_ptr().cast_mut().cast(),
+                    iov_len: bytes.len(),
+                });
             }
             let (name, name_length) = sockaddr(&message.to);
             scratch.names.push(name);
@@ -241,12 +293,20 @@ impl Udp {
             // before the system call below, and each length is that of what is pointed at. sendmmsg writes none of it.
             unsafe {
                 let mut header: libc::mmsghdr = zeroed();
-                header.msg_hdr.msg_name = scratch.names.as_mut_ptr().add(scratch.names.len() - 1).cast();
+                header.msg_hdr.msg_name = scratch
+                    .names
+                    .as_mut_ptr()
+                    .add(scratch.names.len() - 1)
+                    .cast();
                 header.msg_hdr.msg_namelen = name_length;
                 header.msg_hdr.msg_iov = scratch.vectors.as_mut_ptr().add(first);
                 header.msg_hdr.msg_iovlen = message.pieces.len() as _;
                 if control_length > 0 {
-                    header.msg_hdr.msg_control = scratch.controls.as_mut_ptr().add(scratch.controls.len() - 1).cast();
+                    header.msg_hdr.msg_control = scratch
+                        .controls
+                        .as_mut_ptr()
+                        .add(scratch.controls.len() - 1)
+                        .cast();
                     header.msg_hdr.msg_controllen = control_length as _;
                 }
                 scratch.headers.push(header);
@@ -254,13 +314,22 @@ impl Udp {
         }
         // SAFETY: `headers` has that many entries, each built above; all that they point at is alive.
         let sent = check(unsafe {
-            libc::sendmmsg(self.fd.as_raw_fd(), scratch.headers.as_mut_ptr(), scratch.headers.len() as u32, 0)
+            libc::sendmmsg(
+                self.fd.as_raw_fd(),
+                scratch.headers.as_mut_ptr(),
+                scratch.headers.len() as u32,
+                0,
+            )
         })?;
-        Ok(sent as usize)
+        Ok(sent.unsigned_abs() as usize)
     }
 
     /// Receives what is there, without waiting; the datagrams lie in `scratch.slab()`. `WouldBlock` when there is nothing.
-    pub fn receive_many(&self, scratch: &mut ReceiveScratch, received: &mut Vec<Received>) -> io::Result<()> {
+    pub fn receive_many(
+        &self,
+        scratch: &mut ReceiveScratch,
+        received: &mut Vec<Received>,
+    ) -> io::Result<()> {
         received.clear();
         let count = scratch.messages;
         for index in 0..count {
@@ -285,12 +354,21 @@ impl Udp {
         // SAFETY: `count` headers were built above and everything they point at is alive and large enough.
         let filled = check(unsafe {
             let headers = scratch.headers.as_mut_ptr();
-            libc::recvmmsg(self.fd.as_raw_fd(), headers, count as u32, libc::MSG_DONTWAIT, std::ptr::null_mut())
-        })? as usize;
+            libc::recvmmsg(
+                self.fd.as_raw_fd(),
+                headers,
+                count as u32,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        })?
+        .unsigned_abs() as usize;
         let mut longest = 0;
         for index in 0..filled {
             let header = &scratch.headers[index];
-            let Some(from) = address(&scratch.names[index]) else { continue };
+            let Some(from) = address(&scratch.names[index]) else {
+                continue;
+            };
             let length = (header.msg_len as usize).min(RECEIVE_BUFFER);
             longest = longest.max(length);
             let mut message = Received {
@@ -305,7 +383,11 @@ impl Udp {
             read_control(&header.msg_hdr, &mut message, &mut scratch.overflow);
             received.push(message);
         }
-        scratch.messages = if longest > LARGE_MESSAGE { RECEIVE_LARGE_MESSAGES } else { RECEIVE_MESSAGES };
+        scratch.messages = if longest > LARGE_MESSAGE {
+            RECEIVE_LARGE_MESSAGES
+        } else {
+            RECEIVE_MESSAGES
+        };
         Ok(())
     }
 }
@@ -319,8 +401,16 @@ impl AsRawFd for Udp {
 impl ReceiveScratch {
     pub fn new() -> Self {
         // SAFETY: all-zero is a valid value of these C structures.
-        let (header, name) = unsafe { (zeroed::<libc::mmsghdr>(), zeroed::<libc::sockaddr_storage>()) };
-        let vector = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        let (header, name) = unsafe {
+            (
+                zeroed::<libc::mmsghdr>(),
+                zeroed::<libc::sockaddr_storage>(),
+            )
+        };
+        let vector = libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        };
         Self {
             // Zeroed pages cost nothing until touched: small datagrams touch one page of each buffer.
             slab: vec![0; RECEIVE_MESSAGES * RECEIVE_BUFFER],
@@ -345,7 +435,13 @@ impl Default for ReceiveScratch {
 }
 
 /// Appends one control message; returns the offset behind it.
-fn put<T: Copy>(control: &mut Control, offset: usize, level: libc::c_int, kind: libc::c_int, value: T) -> usize {
+fn put<T: Copy>(
+    control: &mut Control,
+    offset: usize,
+    level: libc::c_int,
+    kind: libc::c_int,
+    value: T,
+) -> usize {
     // SAFETY: CMSG_LEN and CMSG_SPACE only compute. The largest set we write (IPv6 pktinfo 40, traffic class 24, segment 24) is 88
     // bytes of 128, `offset` is a sum of CMSG_SPACEs and therefore aligned for cmsghdr, and the buffer is u64-aligned.
     unsafe {
@@ -363,12 +459,23 @@ fn write_control(control: &mut Control, message: &Outgoing) -> usize {
     let mut used = 0;
     match message.source {
         Some(IpAddr::V4(source)) => {
-            let spec = libc::in_addr { s_addr: u32::from_ne_bytes(source.octets()) };
-            let info = libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: spec, ipi_addr: libc::in_addr { s_addr: 0 } };
+            let spec = libc::in_addr {
+                s_addr: u32::from_ne_bytes(source.octets()),
+            };
+            let info = libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: spec,
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            };
             used = put(control, used, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
         }
         Some(IpAddr::V6(source)) => {
-            let info = libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: source.octets() }, ipi6_ifindex: 0 };
+            let info = libc::in6_pktinfo {
+                ipi6_addr: libc::in6_addr {
+                    s6_addr: source.octets(),
+                },
+                ipi6_ifindex: 0,
+            };
             used = put(control, used, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
         }
         None => {}
@@ -381,7 +488,13 @@ fn write_control(control: &mut Control, message: &Outgoing) -> usize {
         };
     }
     if message.segment != 0 {
-        used = put(control, used, libc::SOL_UDP, UDP_SEGMENT, message.segment as u16);
+        used = put(
+            control,
+            used,
+            libc::SOL_UDP,
+            UDP_SEGMENT,
+            message.segment as u16,
+        );
     }
     used
 }
@@ -396,7 +509,9 @@ fn read_control(header: &libc::msghdr, message: &mut Received, overflow: &mut u3
             match ((*at).cmsg_level, (*at).cmsg_type) {
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                     let info = data.cast::<libc::in_pktinfo>().read_unaligned();
-                    message.to = Some(IpAddr::V4(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes())));
+                    message.to = Some(IpAddr::V4(Ipv4Addr::from(
+                        info.ipi_addr.s_addr.to_ne_bytes(),
+                    )));
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                     let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
@@ -404,7 +519,7 @@ fn read_control(header: &libc::msghdr, message: &mut Received, overflow: &mut u3
                 }
                 (libc::IPPROTO_IP, libc::IP_TOS) => message.tos = data.read(),
                 (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
-                    message.tos = data.cast::<libc::c_int>().read_unaligned() as u8;
+                    message.tos = data.cast::<u32>().read_unaligned() as u8;
                 }
                 (libc::SOL_UDP, UDP_GRO) => {
                     let size = data.cast::<libc::c_int>().read_unaligned();
@@ -412,7 +527,9 @@ fn read_control(header: &libc::msghdr, message: &mut Received, overflow: &mut u3
                         message.segment = size.unsigned_abs() as usize;
                     }
                 }
-                (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => *overflow = data.cast::<u32>().read_unaligned(),
+                (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
+                    *overflow = data.cast::<u32>().read_unaligned();
+                }
                 _ => {}
             }
             at = libc::CMSG_NXTHDR(header, at);
@@ -451,13 +568,21 @@ fn address(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
             // SAFETY: the family says that the kernel wrote a sockaddr_in; the storage is aligned and large enough.
             let name = unsafe { &*(&raw const *storage).cast::<libc::sockaddr_in>() };
             let ip = Ipv4Addr::from(name.sin_addr.s_addr.to_ne_bytes());
-            Some(SocketAddr::V4(SocketAddrV4::new(ip, u16::from_be(name.sin_port))))
+            Some(SocketAddr::V4(SocketAddrV4::new(
+                ip,
+                u16::from_be(name.sin_port),
+            )))
         }
         libc::AF_INET6 => {
             // SAFETY: as above, sockaddr_in6.
             let name = unsafe { &*(&raw const *storage).cast::<libc::sockaddr_in6>() };
             let ip = Ipv6Addr::from(name.sin6_addr.s6_addr);
-            Some(SocketAddr::V6(SocketAddrV6::new(ip, u16::from_be(name.sin6_port), 0, name.sin6_scope_id)))
+            Some(SocketAddr::V6(SocketAddrV6::new(
+                ip,
+                u16::from_be(name.sin6_port),
+                0,
+                name.sin6_scope_id,
+            )))
         }
         _ => None,
     }
@@ -490,7 +615,11 @@ impl Pair {
                     if v4.is_none() && v6.is_none() {
                         return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
                     }
-                    return Ok(Self { v4, v6, port: bound });
+                    return Ok(Self {
+                        v4,
+                        v6,
+                        port: bound,
+                    });
                 }
                 Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => last = error,
                 Err(error) => return Err(error),
@@ -500,7 +629,11 @@ impl Pair {
     }
 
     pub fn of(&self, to: &SocketAddr) -> Option<&Udp> {
-        if to.is_ipv6() { self.v6.as_ref() } else { self.v4.as_ref() }
+        if to.is_ipv6() {
+            self.v6.as_ref()
+        } else {
+            self.v4.as_ref()
+        }
     }
 
     pub fn each(&self) -> impl Iterator<Item = &Udp> {
