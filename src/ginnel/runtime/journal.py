@@ -60,7 +60,22 @@ def to_stderr(fd: int = 2) -> Callable[[Level, str], None]:
     return write
 
 
-def to_syslog(tag: str, path: str = "/dev/log") -> Callable[[Level, str], None] | None:
+class Syslog:
+    """A writer to the host's log."""
+
+    def __init__(self, tag: str, sender: socket.socket) -> None:
+        self._prefix, self._sender = f"{tag}[{os.getpid()}]", sender
+
+    def __call__(self, level: Level, line: str) -> None:
+        """One datagram, as RFC 3164 has them."""
+        self._sender.send(f"<{3 << 3 | _SEVERITY[level]}>{self._prefix}: {line}".encode())
+
+    def close(self) -> None:
+        """Write no more."""
+        self._sender.close()
+
+
+def to_syslog(tag: str, path: str = "/dev/log") -> Syslog | None:
     """A writer to the host's log, or None where there is none."""
     sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
@@ -68,12 +83,7 @@ def to_syslog(tag: str, path: str = "/dev/log") -> Callable[[Level, str], None] 
     except OSError:
         sender.close()
         return None
-    pid = os.getpid()
-
-    def write(level: Level, line: str) -> None:
-        sender.send(f"<{3 << 3 | _SEVERITY[level]}>{tag}[{pid}]: {line}".encode())
-
-    return write
+    return Syslog(tag, sender)
 
 
 def nowhere(level: Level, line: str) -> None:

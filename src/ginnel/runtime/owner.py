@@ -296,8 +296,11 @@ class Owner:
 
     def configure_peer(self, change: machine.PeerChange) -> bool:
         """Add, change or remove one peer; whether there is one afterwards. OSError when the engine cannot."""
+        before = self.interface.peer(change.public_key) if self.journal.debugging else None
         peer = self.interface.configure_peer(change, self._clocks())
         failure = self._apply()
+        if self.journal.debugging and (before is None) != (peer is None):
+            self.journal("peer_added" if before is None else "peer_removed", peer=self.names.label(change.public_key))
         if failure is not None:
             raise failure
         return peer is not None

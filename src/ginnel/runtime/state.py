@@ -79,15 +79,18 @@ def read(path: str) -> dict[PublicKey, Remembered]:
         ValueError: it cannot be trusted or understood; says why.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise ValueError(f"cannot be opened: {os.strerror(error.errno or 0)}") from None
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise ValueError("expected a regular file")
     with open(fd, encoding="utf-8") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
-            raise ValueError("expected a regular file of root's that only root can write")
+        if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
+            raise ValueError("expected a file of root's that only root can write")
         if status.st_size > FILE_LIMIT_BYTES:
             raise ValueError(f"expected at most {FILE_LIMIT_BYTES} bytes, found {status.st_size}")
         return decode(file.read())

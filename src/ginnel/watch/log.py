@@ -63,7 +63,6 @@ EVENTS: Mapping[str, tuple[Level, str]] = {
     "uapi_refused": (Level.WARN, "an operation on the UAPI socket failed"),
     "control_refused": (Level.WARN, "a connection or a request on the control socket was refused"),
     "socket_removed": (Level.INFO, "the UAPI socket file was removed: the process ends"),
-    "engine_failed": (Level.ERROR, "the engine refused a request that it should have served"),
 }
 
 

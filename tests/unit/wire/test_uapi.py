@@ -161,7 +161,7 @@ def test_order_within_a_peer_is_kept_by_giving_pieces() -> None:
     assert isinstance(first, uapi.PeerChange)
     assert isinstance(second, uapi.PeerChange)
     assert isinstance(third, uapi.PeerChange)
-    assert (first.first, first.last, second.first, second.last, third.first, third.last) == (True, False, False, False, False, True)
+    assert [(part.first, part.last) for part in (first, second, third)] == [(True, False), (False, False), (False, True)]
     assert (first.replace_allowed_ips, second.replace_allowed_ips) == (False, True)
     assert [str(prefix) for prefix in second.add + second.take + third.add] == ["10.1.0.0/16", "10.1.0.0/16", "10.2.0.0/16"]
 
