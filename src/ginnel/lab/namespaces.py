@@ -47,7 +47,7 @@ read -r pid _ < /proc/self/stat
 mount -t proc proc /proc
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/lock
-echo "$2" > /proc/sys/kernel/hostname
+hostname "$2"
 ip link set lo up
 if [ -e /proc/sys/net/ipv6 ]; then
   for scope in all default; do echo 0 > /proc/sys/net/ipv6/conf/$scope/accept_dad; done
