@@ -12,6 +12,7 @@ Bounds: `CONNECTIONS` at once (a further one waits in the kernel's backlog), `RE
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import socket
 import stat
@@ -167,11 +168,14 @@ def bind(path: str, *, what: str) -> socket.socket:
             os.makedirs(directory, exist_ok=True)
             os.chmod(directory, 0o755)  # noqa: S103 - whatever the umask is; `wg` of others lists it
         _check_directory(directory)
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         old_umask = os.umask(0o077)
         try:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of two that find a stale file at once, one must not remove the other's new one
             return _bound(path, what)
         finally:
             os.umask(old_umask)
+            os.close(lock)
     except OSError as error:
         raise KernelError(f"bind {path}", error.errno or 0, "is another user or a read-only file system in the way?") from None
 
