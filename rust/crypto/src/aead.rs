@@ -10,6 +10,7 @@ use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::XChaCha20Poly1305;
 use zeroize::Zeroizing;
 
+use crate::secret::wipe_stack;
 use crate::Secret;
 
 pub const TAG_SIZE: usize = 16;
@@ -71,10 +72,9 @@ pub fn seal_nonce(key: &[u8; 32], nonce: [u8; 12], plaintext: &[u8], ad: &[u8]) 
     let mut out = Vec::with_capacity(plaintext.len() + TAG_SIZE);
     out.extend_from_slice(plaintext);
     let nonce = Nonce::assume_unique_for_key(nonce);
-    match library_key(key).seal_in_place_separate_tag(nonce, Aad::from(ad), &mut out) {
-        Ok(tag) => out.extend_from_slice(tag.as_ref()),
-        Err(_) => return Err(TooLong),
-    }
+    let tag = library_key(key).seal_in_place_separate_tag(nonce, Aad::from(ad), &mut out);
+    wipe_stack();
+    out.extend_from_slice(tag.map_err(|_| TooLong)?.as_ref());
     Ok(out)
 }
 
@@ -90,9 +90,9 @@ pub fn open_nonce(
 ) -> Result<Vec<u8>, AuthenticationFailed> {
     let mut buffer = Zeroizing::new(ciphertext.to_vec());
     let nonce = Nonce::assume_unique_for_key(nonce);
-    let plaintext =
-        library_key(key).open_in_place(nonce, Aad::from(ad), &mut buffer).map_err(|_| AuthenticationFailed)?;
-    Ok(plaintext.to_vec())
+    let opened = library_key(key).open_in_place(nonce, Aad::from(ad), &mut buffer).map(|plaintext| plaintext.to_vec());
+    wipe_stack();
+    opened.map_err(|_| AuthenticationFailed)
 }
 
 /// XChaCha20-Poly1305: ciphertext and tag.

@@ -13,6 +13,7 @@ use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce};
 use zeroize::Zeroizing;
 
 use crate::aead::{library_key, nonce};
+use crate::secret::wipe_stack;
 use crate::Secret;
 
 /// Bytes that sealing adds to a packet.
@@ -197,6 +198,7 @@ impl PacketKey {
         for job in jobs {
             self.library.seal(slab, job);
         }
+        wipe_stack();
     }
 
     /// Open each job in place; `ok[i]` tells whether job i is genuine. The bytes of one that is not are unspecified.
@@ -218,5 +220,6 @@ impl PacketKey {
         for (job, ok) in jobs.iter().zip(ok) {
             *ok = self.library.open(slab, job);
         }
+        wipe_stack();
     }
 }

@@ -5,6 +5,7 @@
 
 use core::fmt;
 
+use crate::secret::wipe_stack;
 use crate::{sys, Secret};
 
 pub const PUBLIC_KEY_SIZE: usize = 32;
@@ -26,10 +27,14 @@ impl std::error::Error for ZeroSecret {}
 /// # Errors
 /// [`ZeroSecret`] for a public key of low order.
 pub fn dh(private: &Secret, public: &[u8; PUBLIC_KEY_SIZE]) -> Result<Secret, ZeroSecret> {
-    Secret::try_fill(|out| if sys::x25519(out, private.expose(), public) { Ok(()) } else { Err(ZeroSecret) })
+    let shared = Secret::try_fill(|out| sys::x25519(out, private.expose(), public).then_some(()).ok_or(ZeroSecret));
+    wipe_stack();
+    shared
 }
 
 /// The public key of `private`.
 pub fn public_key(private: &Secret) -> [u8; PUBLIC_KEY_SIZE] {
-    sys::x25519_public(private.expose())
+    let public = sys::x25519_public(private.expose());
+    wipe_stack();
+    public
 }
