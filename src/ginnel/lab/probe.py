@@ -252,7 +252,7 @@ def tcp(held: Held, target: str, port: int, canary: bytes, deadline_s: float, so
             return False, (error.strerror or str(error)).lower()
         if back != canary:
             return False, f"{len(back)} of {len(canary)} bytes came back"
-        return True, f"connected and echoed in {(time.monotonic() - began) * 1000:.0f} ms"
+        return True, f"echoed in {(time.monotonic() - began) * 1000:.0f} ms"
 
 
 # ---------------------------------------------------------------- DNS

@@ -350,7 +350,7 @@ class Rehearsal:
                 wrong.append(f"{near} listens on {live.listen_port}, planned {description.listen_port}")
         if wrong:
             return Finding(False, "; ".join(wrong))
-        return Finding(True, f"keys, endpoints and {prefixes} prefixes as planned")
+        return Finding(True, f"as planned, {prefixes} prefixes")
 
     def _alive(self, between: tuple[str, str], ends: dict[str, nodes.LiveInterface | None]) -> Finding:
         now = time.time()
@@ -362,7 +362,7 @@ class Rehearsal:
                 return Finding(False, f"{near} has never shaken hands with {far}")
             ages.append(now - peer.handshake_unix_s)
         oldest = max(ages)
-        return Finding(oldest < REJECT_AFTER_S, f"handshake {max(0.0, oldest):.0f} s ago at both ends")
+        return Finding(oldest < REJECT_AFTER_S, f"handshake {max(0.0, oldest):.0f} s ago")
 
     def _reachability(self) -> tuple[ReachReport, ...]:
         def from_place(source: _Place) -> list[ReachReport]:
@@ -419,9 +419,11 @@ class Rehearsal:
         assert node is not None  # the file was checked
         results = [self._try(expect, space, source) for space, source in self._sources(expect, node)]
         ok = all(found == expect.reaches for found, _ in results)
-        said = "; ".join(dict.fromkeys(said for found, said in results if ok or found != expect.reaches))
+        # The node and its LANs may differ: what went wrong is said of each, what went right only once.
+        telling = [said for found, said in results if found != expect.reaches] or [results[-1][1]]
         _, way = predict(self.network, self.paths, node, expect)
-        return ExpectReport(expect.source, expect.target.text, expect.reaches, Finding(ok, f"{said} ({way})"))
+        evidence = f"{'; '.join(dict.fromkeys(telling))} ({way})"
+        return ExpectReport(expect.source, expect.target.text, expect.reaches, Finding(ok, evidence))
 
     def _sources(self, expect: Expect, node: Node) -> list[tuple[str, str | None]]:
         """Where an expectation is tried from: that very address, or the node itself and every host of its LANs."""
@@ -471,7 +473,7 @@ class Rehearsal:
             over = pinger.ping(target, PROBE_DEADLINE_S if self.faulty else 2.0, mtu + 1)
         refused = not over.ok and over.said != "no answer"
         if fits.ok and refused:
-            finding = Finding(True, f"{mtu} bytes pass unfragmented, {mtu + 1} are refused: {over.said}")
+            finding = Finding(True, f"{mtu} bytes pass whole, {mtu + 1} are refused ({over.said})")
         elif not fits.ok:
             finding = Finding(False, f"{mtu} bytes do not pass: {fits.said}")
         else:
@@ -576,7 +578,7 @@ def _carrying(pings: Sequence[tuple[int, probe.Pong]], best: float) -> Finding:
     if silent:
         return Finding(False, "; ".join(silent))
     lost = sum(pong.tries - 1 for _, pong in pings)
-    return Finding(True, f"{len(pings)} pings both ways, {best:.1f} ms" + (f", {lost} lost" if lost else ""))
+    return Finding(True, f"{len(pings)} pings, {best:.1f} ms" + (f", {lost} lost" if lost else ""))
 
 
 def _iperf3(source: Held, target: Held, address: str, seconds: float) -> tuple[Finding, float]:

@@ -11,7 +11,14 @@ from ginnel.errors import UsageError
 from ginnel.network import Network
 
 #: Program and the Debian package that has it.
-_ALWAYS = {"unshare": "util-linux", "nsenter": "util-linux", "ip": "iproute2", "mount": "mount", "hostname": "hostname", "sh": "dash"}
+_ALWAYS = {
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
+    "ip": "iproute2",
+    "mount": "mount",
+    "hostname": "hostname",
+    "sh": "dash",
+}
 
 
 def require(network: Network, throughput: bool) -> None:

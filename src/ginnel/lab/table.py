@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ginnel.lab.report import Finding, LabReport, ReachReport
+from ginnel.lab.report import Finding, LabReport, MtuReport, ReachReport
 
 #: Beyond this many places a matrix is wider than a screen: then only what is not as the file says is listed.
 MAX_MATRIX = 8
@@ -63,11 +63,7 @@ def tables(report: LabReport) -> Iterator[Table]:
             ),
         )
     if report.mtu:
-        yield Table(
-            "MTU",
-            ("link", "arithmetic", "proven"),
-            tuple((" — ".join(item.between), item.arithmetic, _said(item.proven)) for item in report.mtu),
-        )
+        yield from _mtus(report.mtu)
     rest: list[tuple[str, ...]] = [(f"names on {item.node}", _said(item.finding)) for item in report.dns]
     if report.throughput is not None:
         item = report.throughput
@@ -77,6 +73,13 @@ def tables(report: LabReport) -> Iterator[Table]:
         rest.append(("underlay", _said(report.capture.clean)))
     if rest:
         yield Table("besides", ("what", "found"), tuple(rest))
+
+
+def _mtus(found: Sequence[MtuReport]) -> Iterator[Table]:
+    """One table for each different derivation: nearly always one."""
+    for arithmetic in dict.fromkeys(item.arithmetic for item in found):
+        rows = tuple((" — ".join(item.between), _said(item.proven)) for item in found if item.arithmetic == arithmetic)
+        yield Table(f"MTU: {arithmetic}", ("link", "proven"), rows)
 
 
 def _said(finding: Finding) -> str:
@@ -153,11 +156,12 @@ def draw(report: LabReport) -> None:
 
     console = Console(highlight=False)
     for table in tables(report):
-        drawn = Drawn(title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+        drawn = Drawn(box=box.SIMPLE_HEAD, pad_edge=False)
         for head in table.heads:
             drawn.add_column(head, overflow="fold")
         for row in table.rows:
             drawn.add_row(*(Text(cell, style="red" if _bad(cell) else "") for cell in row))
+        console.print(Text(table.title, style="bold"))
         console.print(drawn)
     style = "green" if report.ok else "red"
     for number, line in enumerate(verdict(report)):
