@@ -259,7 +259,7 @@ class Tunnel:
     def drops(self) -> dict[str, int]:
         """Dropped packets by reason: every reason of the closed list, zeros included."""
     def offloads(self) -> dict[str, str]:
-        """For tun_tcp, tun_udp, udp_gso, udp_gro, aead: "on", or why not."""
+        """For tun_tcp, tun_udp, udp_gso, udp_gro, socket_filter, aead: "on", or why not; for aead, which."""
 
 # ---------------------------------------------------------------- lab
 

@@ -560,3 +560,13 @@ def test_a_fork_is_refused(one: Rig) -> None:
             os._exit(0)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_junk_dies_in_the_kernel_and_is_counted(one: Rig) -> None:
+    confirmed(one)
+    for junk in (b"", b"\x04", b"\x05\0\0\0" + bytes(60), b"\x04\0\0\1" + bytes(60), b"\x01\0\0\0" + bytes(100), b"\x04\0\0\0" + bytes(20)):
+        one.send(junk)
+    one.send(one.seal(b""))
+    one.wait_drop("at_socket", 6)
+    assert one.tunnel.offloads()["socket_filter"] == "on"
+    assert not one.drops("unknown_type") + one.drops("bad_length")

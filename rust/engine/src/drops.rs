@@ -65,8 +65,8 @@ reasons! {
     SourceNotAllowed = "source_not_allowed",
     /// The device refused the packet (it is down, or being deleted).
     DeviceWrite = "device_write",
-    /// The kernel's socket buffer was full before we read (SO_RXQ_OVFL).
-    SocketOverflow = "socket_overflow",
+    /// The kernel dropped it at the socket: what the filter refuses (no WireGuard message, a flooding address), or a full buffer.
+    AtSocket = "at_socket",
 }
 
 /// The counters of one tunnel.
@@ -79,11 +79,6 @@ impl Drops {
 
     pub fn count(&self, reason: Drop, packets: u64) {
         self.0[reason as usize].fetch_add(packets, Ordering::Relaxed);
-    }
-
-    /// An absolute value, for the counter that the kernel keeps.
-    pub fn set(&self, reason: Drop, packets: u64) {
-        self.0[reason as usize].store(packets, Ordering::Relaxed);
     }
 
     pub fn read(&self) -> Vec<(&'static str, u64)> {

@@ -39,6 +39,8 @@ const TAG_V4: u64 = 1;
 const TAG_V6: u64 = 2;
 const TAG_WAKE: u64 = 3;
 const COOKIE_REPLY: usize = 64;
+/// How often the list of flooding addresses is looked at.
+const FILTER_PERIOD_NS: u64 = 250_000_000;
 
 /// Consecutive data messages of one session from one place.
 struct Run {
@@ -62,6 +64,9 @@ struct Receiver {
     cookies_to: Vec<Source>,
     send_scratch: SendScratch,
     device_failed: Option<io::Error>,
+    /// Addresses whose floods the sockets' filter stops now, and when to look again.
+    listed: Vec<IpAddr>,
+    look_again_ns: u64,
 }
 
 pub(crate) fn run(shared: &Arc<Shared>) -> io::Result<()> {
@@ -83,6 +88,8 @@ pub(crate) fn run(shared: &Arc<Shared>) -> io::Result<()> {
         cookies_to: Vec::new(),
         send_scratch: SendScratch::default(),
         device_failed: None,
+        listed: Vec::new(),
+        look_again_ns: 0,
     };
     while !shared.stop.load(Ordering::Acquire) {
         let generation = shared.sockets_generation.load(Ordering::Acquire);
@@ -105,6 +112,7 @@ impl Receiver {
             .collect();
         for (tag, socket) in &sockets {
             poll.add(socket.as_raw_fd(), *tag)?;
+            socket.keep_only_messages(&self.listed);
         }
         let mut ready = Poll::no_ready();
         let current = || {
@@ -112,7 +120,10 @@ impl Receiver {
                 && !shared.stop.load(Ordering::Acquire)
         };
         while current() {
-            let count = poll.wait(None, &mut ready)?;
+            // With addresses listed the filter may hide that their flood has ended: look without being woken.
+            let timeout_ns = (!self.listed.is_empty()).then_some(FILTER_PERIOD_NS);
+            let count = poll.wait(timeout_ns, &mut ready)?;
+            self.keep_filter(pair, boottime_ns());
             for Ready { tag, .. } in &ready[..count] {
                 if *tag == TAG_WAKE {
                     shared.receive_wake.clear();
@@ -128,7 +139,9 @@ impl Receiver {
                         // An ICMP error of an earlier send (ECONNREFUSED and the like): taken off the socket, not ours to act on.
                         Err(_) => break,
                     }
-                    self.turn(socket, boottime_ns());
+                    let now_ns = boottime_ns();
+                    self.turn(socket, now_ns);
+                    self.keep_filter(pair, now_ns);
                     if let Some(error) = self.device_failed.take() {
                         return Err(error);
                     }
@@ -142,6 +155,21 @@ impl Receiver {
         Ok(())
     }
 
+    /// Has the kernel drop the initiations of the addresses that flood now, and of those alone.
+    fn keep_filter(&mut self, pair: Option<&Pair>, now_ns: u64) {
+        if now_ns < self.look_again_ns {
+            return;
+        }
+        self.look_again_ns = now_ns + FILTER_PERIOD_NS;
+        let listed = lock(&self.shared.gate).heavy_hitters(now_ns);
+        if listed != self.listed {
+            for socket in pair.into_iter().flat_map(Pair::each) {
+                socket.keep_only_messages(&listed);
+            }
+            self.listed = listed;
+        }
+    }
+
     fn turn(&mut self, socket: &Udp, now_ns: u64) {
         self.runs.clear();
         self.jobs.clear();
@@ -150,11 +178,8 @@ impl Receiver {
             self.walk(message, now_ns);
         }
         self.received = received;
-        if self.scratch.overflow != 0 {
-            self.shared
-                .drops
-                .set(Drop::SocketOverflow, u64::from(self.scratch.overflow));
-        }
+        let lost = socket.newly_lost(&mut self.scratch);
+        self.shared.drops.count(Drop::AtSocket, u64::from(lost));
         let runs = std::mem::take(&mut self.runs);
         for run in &runs {
             self.open(run, now_ns);

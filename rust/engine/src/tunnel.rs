@@ -789,19 +789,26 @@ impl Tunnel {
         if self.shared.coalesce_refused.load(Ordering::Relaxed) {
             "on for reading; the kernel refused coalesced packets".clone_into(&mut tcp);
         }
-        let (gso, gro) = match self
+        let down = || "down".to_owned();
+        let (gso, gro, filter) = match self
             .shared
             .sockets()
-            .and_then(|pair| pair.each().next().map(|s| (s.gso_state(), s.gro_state())))
+            .as_deref()
+            .and_then(|pair| pair.each().next())
         {
-            Some(states) => states,
-            None => ("down".to_owned(), "down".to_owned()),
+            Some(socket) => (
+                socket.gso_state(),
+                socket.gro_state(),
+                socket.filter_state(),
+            ),
+            None => (down(), down(), down()),
         };
         vec![
             ("tun_tcp", tcp),
             ("tun_udp", udp),
             ("udp_gso", gso),
             ("udp_gro", gro),
+            ("socket_filter", filter),
             ("aead", aead_backend().to_owned()),
         ]
     }

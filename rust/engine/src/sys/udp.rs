@@ -10,7 +10,9 @@ use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+use ginnel_wireguard::filter::{socket_filter_program, Instruction};
 
 use super::check;
 
@@ -45,6 +47,9 @@ pub struct Udp {
     /// Segments of this size or more are refused by the path's device (it would have to fragment them).
     gso_refused_size: AtomicUsize,
     gro: Result<(), String>,
+    filtered: AtomicBool,
+    /// What SO_RXQ_OVFL last said.
+    lost: AtomicU32,
 }
 
 /// One message to send: `pieces` of the slab, in order, cut by the kernel into datagrams of `segment` bytes (0: one datagram).
@@ -88,7 +93,7 @@ pub struct ReceiveScratch {
     names: Vec<libc::sockaddr_storage>,
     controls: Vec<Control>,
     messages: usize,
-    pub overflow: u32,
+    overflow: u32,
 }
 
 // SAFETY: the raw pointers inside are written anew before each system call and point into this same value or its caller's slab;
@@ -115,6 +120,8 @@ impl Udp {
             gso: AtomicBool::new(offload),
             gso_refused_size: AtomicUsize::new(usize::MAX),
             gro: Err("switched off".to_owned()),
+            filtered: AtomicBool::new(false),
+            lost: AtomicU32::new(0),
         };
         if v6 {
             udp.option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
@@ -185,8 +192,14 @@ impl Udp {
         self.option(libc::SOL_SOCKET, libc::SO_MARK, mark.cast_signed())
     }
 
-    /// Attaches a classic BPF program (code, jump if true, jump if false, operand): what it refuses dies in the kernel.
-    pub fn attach_filter(&self, program: &[(u16, u8, u8, u32)]) -> io::Result<()> {
+    /// Has the kernel drop what can be no WireGuard message, and most initiations of the *listed* addresses. A kernel that takes no filter
+    /// leaves that to us: nothing depends on it but the cost of floods.
+    pub fn keep_only_messages(&self, listed: &[IpAddr]) {
+        let attached = self.attach_filter(&socket_filter_program(self.gro.is_ok(), listed));
+        self.filtered.store(attached.is_ok(), Ordering::Relaxed);
+    }
+
+    fn attach_filter(&self, program: &[Instruction]) -> io::Result<()> {
         let mut code: Vec<libc::sock_filter> = program
             .iter()
             .map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k })
@@ -198,16 +211,24 @@ impl Udp {
         let length = size_of::<libc::sock_fprog>() as libc::socklen_t;
         // SAFETY: `filter` points at `code`, which has `len` entries and outlives the call; the kernel copies both.
         check(unsafe {
-            let value = (&raw const filter).cast();
             libc::setsockopt(
                 self.fd.as_raw_fd(),
                 libc::SOL_SOCKET,
                 libc::SO_ATTACH_FILTER,
-                value,
+                (&raw const filter).cast(),
                 length,
             )
         })?;
         Ok(())
+    }
+
+    pub fn filter_state(&self) -> String {
+        if self.filtered.load(Ordering::Relaxed) {
+            "on"
+        } else {
+            "off (refused by the kernel)"
+        }
+        .to_owned()
     }
 
     /// The port it is bound to.
@@ -322,6 +343,14 @@ impl Udp {
             )
         })?;
         Ok(sent.unsigned_abs() as usize)
+    }
+
+    /// Datagrams that the kernel dropped before we read them, as far as told by what was received since the last call.
+    pub fn newly_lost(&self, scratch: &mut ReceiveScratch) -> u32 {
+        match std::mem::take(&mut scratch.overflow) {
+            0 => 0,
+            total => total.wrapping_sub(self.lost.swap(total, Ordering::Relaxed)),
+        }
     }
 
     /// Receives what is there, without waiting; the datagrams lie in `scratch.slab()`. `WouldBlock` when there is nothing.
