@@ -12,7 +12,10 @@ Expected differences, each asserted where it shows:
 
 from __future__ import annotations
 
+import json
+import random
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,6 +26,10 @@ import pytest
 
 from ginnel.config import wgquick
 from ginnel.crypto import Secret
+from ginnel.errors import ConfigError
+from ginnel.linux.device_lines import device_lines
+from ginnel.linux.endpoints import resolve
+from ginnel.units import Prefix
 from namespaces import Net
 from quick_world import World
 
@@ -199,3 +206,146 @@ def test_strip_prints_what_wg_quick_strip_prints(name: str, tmp_path: Path) -> N
     path.chmod(0o600)
     done = subprocess.run(["wg-quick", "strip", str(path)], capture_output=True, check=True)
     assert wgquick.strip(CASES[name]).encode() == done.stdout
+
+
+# ---------------------------------------------------------------- `wg` itself as the oracle of the parser
+
+#: Runs in mount namespace of its own: a listener in the place of a device, and `wg setconf` for each text on stdin.
+CAPTURE = r"""
+import json, os, socket, subprocess, sys, threading
+os.makedirs("/run/wireguard", exist_ok=True)
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("/run/wireguard/capture.sock")
+listener.listen()
+seen = []
+
+def serve():
+    while True:
+        connection, _ = listener.accept()
+        data = b""
+        while not data.endswith(b"\n\n"):
+            piece = connection.recv(65536)
+            if not piece:
+                break
+            data += piece
+        if data:
+            seen.append(data.decode())
+            connection.sendall(b"errno=0\n\n")
+        connection.close()
+
+threading.Thread(target=serve, daemon=True).start()
+answers = []
+for text in json.load(sys.stdin):
+    seen.clear()
+    with open("/run/capture.conf", "wb") as file:
+        file.write(text.encode("utf-8", "surrogateescape"))
+    done = subprocess.run(["wg", "setconf", "capture", "/run/capture.conf"], capture_output=True, text=True)
+    answers.append({"code": done.returncode, "said": done.stderr, "sent": "".join(seen)})
+json.dump(answers, sys.stdout)
+"""
+
+
+def ask_wg(texts: list[str]) -> list[dict[str, Any]]:
+    """What `wg setconf` makes of each text: its exit code, and the UAPI lines it sent."""
+    script = "mount -t tmpfs tmpfs /run && exec " + shlex.join([sys.executable, "-c", CAPTURE])
+    done = subprocess.run(
+        ["unshare", "--mount", "bash", "-c", script],
+        input=json.dumps(texts),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    answers: list[dict[str, Any]] = json.loads(done.stdout)
+    return answers
+
+
+def meaning(lines: str) -> dict[str, Any]:
+    """UAPI lines as a value in which order of peers and prefixes, and what is default, do not count."""
+    device: dict[str, Any] = {"private_key": "0" * 64, "listen_port": "0", "fwmark": "0", "peers": {}}
+    peer: dict[str, Any] | None = None
+    for line in lines.splitlines():
+        key, _, value = line.partition("=")
+        if key in {"set", "replace_peers", "replace_allowed_ips", "protocol_version", ""}:
+            continue
+        if key == "public_key":
+            peer = device["peers"][value] = {"allowed_ips": set(), "persistent_keepalive_interval": "0"}
+        elif key == "allowed_ip" and peer is not None:
+            peer["allowed_ips"].add(Prefix.parse(value))  # `wg` leaves masking to the device
+        elif peer is None:
+            device[key] = value
+        else:
+            peer[key] = value
+    return device
+
+
+def random_line(chance: random.Random) -> str:
+    """A line that `wg` may or may not take; most values are right. Not here: ports beyond 65535, which `wg` takes modulo 65536."""
+    odd = chance.random() < 0.08
+    key, values, wrong = chance.choice(
+        [
+            ("PrivateKey", [PRIVATE], [PRIVATE[:-1], PRIVATE + "=", "x", "", PRIVATE.replace("=", "A")]),
+            ("ListenPort", ["51820", "0", "65535", "007"], ["-1", "", "5 1x", "0x10"]),
+            ("FwMark", ["off", "OFF", "0", "0xca6c", "010", "4294967295", "0xA"], ["0XA", "4294967296", "0x", "-1", "ten", ""]),
+            ("PublicKey", [PEER_A, PEER_B], [PEER_A[1:], "", "="]),
+            ("PresharedKey", [PSK], [PSK + "A", "none"]),
+            ("PersistentKeepalive", ["off", "0", "25", "65535", "0025"], ["65536", "-1", "1.5", "on", ""]),
+            ("AllowedIPs", ["10.0.0.0/8", "10.9.8.7/9, fd00::/8", "::/0,0.0.0.0/0", "1.2.3.4", "fd00::1", "1.2.3.4/032"],
+             ["10.0.0/8", "1.2.3.4/33", "fd00::/129", "1.2.3.4/", ",", "1.2.3.4,", "1.2.3.4/-1", "1.2.3.4/+1", "x/8", ""]),
+            ("Endpoint", ["192.0.2.1:51820", "[2001:db8::1]:1", "2001:db8::1:5", "192.0.2.1:domain"],
+             ["192.0.2.1", "[2001:db8::1]", "[2001:db8::1]1", ":1", "192.0.2.1:", "[192.0.2.1:1"]),
+        ]
+    )  # fmt: skip
+    value = chance.choice(wrong if odd else values)
+    if chance.random() < 0.2:
+        key = chance.choice([key.upper(), key.lower(), key[:3] + " " + key[3:], "\t" + key])
+    if chance.random() < 0.15 and value:
+        place = chance.randrange(len(value))
+        value = value[:place] + chance.choice([" ", "\t"]) + value[place:]
+    if chance.random() < 0.02:
+        key += "x"
+    if chance.random() < 0.1:
+        value += chance.choice(["# comment", " #", " \r"])
+    return f"{key}{chance.choice(['=', ' = ', ' ='])}{value}"
+
+
+SECTION_OF = {"privatekey": 0, "listenport": 0, "fwmark": 0}
+
+
+def random_file(chance: random.Random) -> str:
+    """Sections in the usual order, most lines where they belong."""
+    sections: list[list[str]] = [[], []]
+    for _ in range(chance.randrange(1, 7)):
+        line = random_line(chance)
+        key = "".join(line.partition("=")[0].split()).lower()
+        place = SECTION_OF.get(key, 1)
+        sections[1 - place if chance.random() < 0.02 else place].append(line)
+    peers = "\n".join(sections[1])
+    key = f"PublicKey = {PEER_A}\n" if "publickey" not in "".join(peers.split()).lower() and chance.random() < 0.9 else ""
+    heads = chance.choice([("[Interface]", "[Peer]"), ("[interface]", "[PEER]"), (" [Inter face]", "[Peer] # x")])
+    return f"{heads[0]}\n" + "\n".join(sections[0]) + (f"\n\n{heads[1]}\n{key}{peers}" if sections[1] or key else "") + "\n"
+
+
+def parsed_or_why(text: str) -> wgquick.WgQuickFile | str:
+    """The file, or why it is refused."""
+    try:
+        return wgquick.parse(text)
+    except ConfigError as error:
+        return str(error)
+
+
+def test_the_parser_takes_and_means_what_wg_takes_and_means() -> None:
+    chance = random.Random(20261121)
+    texts = [random_file(chance) for _ in range(600)]
+    agreed = {True: 0, False: 0}
+    for text, theirs in zip(texts, ask_wg(texts), strict=True):
+        ours = parsed_or_why(text)
+        if isinstance(ours, str):
+            assert theirs["code"] != 0, f"wg takes what we refuse:\n{text}\n{ours}"
+            agreed[False] += 1
+            continue
+        assert theirs["code"] == 0, f"we take what wg refuses ({theirs['said']}):\n{text}"
+        endpoints = {peer.public_key: resolve(peer.endpoint, print) for peer in ours.peers if peer.endpoint is not None}
+        assert meaning(device_lines(ours, endpoints)) == meaning(theirs["sent"]), text
+        agreed[True] += 1
+    assert min(agreed.values()) > 100, f"the comparison is one-sided: {agreed}"

@@ -548,8 +548,7 @@ class _Reader:
         )
 
     def _allowed_ips(self) -> None:
-        if not self.value:
-            return
+        self._squeezed()  # empty is a mistake, as for `wg`: a peer without prefixes has no such line
         peer = self.peers[-1]
         offset = 0
         for piece in self.value.split(","):
@@ -751,7 +750,7 @@ def parse_endpoint(text: str) -> HostPort:
 
 
 def parse_fwmark(text: str) -> int:
-    """`off`, decimal, `0x…` or octal, as `wg` reads it; ValueError otherwise."""
+    """`off`, decimal or `0x…`, as `wg` reads it; ValueError otherwise."""
     return 0 if text.lower() == "off" else _number(text, 0, _U32_MAX, base=0, also="off")
 
 
@@ -770,12 +769,12 @@ def masked_host_part(item: str) -> bool:
 
 
 def _number(text: str, low: int, high: int, *, base: int = 10, also: str = "", unit: str = "") -> int:
-    """A number in range. Base 0 is C's: 0x…, 0… (octal), decimal."""
+    """A number in range. Base 0: hexadecimal after 0x, else decimal."""
     number = -1
     if text.isascii() and text[:1].isdigit() and len(text) <= 12:
         radix = base
         if base == 0:
-            radix = 16 if text[:2] in {"0x", "0X"} else 8 if text[0] == "0" else 10
+            radix = 16 if text.startswith("0x") else 10
         try:
             number = int(text, radix) if "_" not in text else -1
         except ValueError:
