@@ -294,6 +294,50 @@ fn what_is_not_plain_data_passes_alone_and_ends_the_item() {
     }
 }
 
+/// Datagrams whose checksums verify as they stand, but that an item could not give back.
+#[test]
+fn lies_that_a_checksum_does_not_show_pass_alone() {
+    let (good, at) = (udp(0), 26);
+    // "No checksum" where the right one would be zero, sent as 0xffff: both verify.
+    let mut zero = segment(1);
+    let sum = be16(&zero.udp(), at);
+    zero.payload.extend(sum.to_be_bytes());
+    let grown = be16(&zero.udp(), at);
+    let last = zero.payload.len() - 2;
+    // Two bytes longer changed both lengths; what is still missing goes into the last word.
+    let word = reference::ones_sum(&[&sum.to_be_bytes(), &grown.to_be_bytes()]);
+    set16(&mut zero.payload, last, word);
+    let mut none = zero.udp();
+    assert_eq!(be16(&none, at), 0xffff);
+    let like = |n| {
+        Build {
+            payload: noise(102, n),
+            ..segment(n)
+        }
+        .udp()
+    };
+    assert_eq!(items(&[like(0), none.clone(), like(2)]), [vec![0, 1, 2]]);
+    set16(&mut none, at, 0);
+    assert_eq!(
+        items(&[like(0), none, like(2)]),
+        [vec![0], vec![1], vec![2]]
+    );
+    // A UDP length one short of the packet, made up for in the checksum.
+    let mut short = udp(1);
+    let (length, sum) = (be16(&short, 24), be16(&short, at));
+    set16(&mut short, 24, length - 1);
+    set16(&mut short, at, sum + 1);
+    assert!(reference::intact(&short));
+    assert_eq!(items(&[good.clone(), short]), [vec![0], vec![1]]);
+    // An IP packet with bytes behind it: not what `push` asks for, and never joined.
+    let mut untrimmed = udp(1);
+    let total = be16(&untrimmed, 2);
+    set16(&mut untrimmed, 2, total - 4);
+    let sum = be16(&untrimmed, 10);
+    set16(&mut untrimmed, 10, sum + 4);
+    assert_eq!(items(&[good, untrimmed]), [vec![0], vec![1]]);
+}
+
 #[test]
 fn fragments_and_odd_headers_end_every_item_between_their_addresses() {
     let other = |n| {
