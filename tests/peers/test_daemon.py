@@ -307,6 +307,20 @@ def test_up_and_down_open_and_close_the_sockets(start: Start, net: Net) -> None:
     assert show(running.interface)["state"] == "down"
 
 
+def test_a_port_that_the_system_chose_is_kept_across_down_and_up(start: Start, net: Net) -> None:
+    running = start(net.namespace("d"))
+    running.space.ip("link", "set", running.interface, "up")
+    port = wait_until(lambda: show(running.interface)["listen_port"], 5, "a port")
+    running.space.ip("link", "set", running.interface, "down")
+    wait_until(lambda: show(running.interface)["state"] == "down", 5, "down")
+    assert show(running.interface)["listen_port"] == port
+    running.space.ip("link", "set", running.interface, "up")
+    wait_until(lambda: show(running.interface)["state"] == "up", 5, "up")
+    assert show(running.interface)["listen_port"] == port
+    assert uapi(running.interface, "set=1\nlisten_port=0\n\n") == "errno=0\n\n"
+    assert show(running.interface)["listen_port"] not in (0, port), "asked for another one, it chooses another one"
+
+
 def test_a_changed_mtu_is_followed(start: Start, net: Net) -> None:
     running = start(net.namespace("d"))
     assert show(running.interface)["mtu"] == 1420

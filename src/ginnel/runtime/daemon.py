@@ -118,7 +118,7 @@ class Daemon:
                 mtu=options.mtu,
             )
             undo.callback(self._owner.close)
-            self._watch = FileWatch(self._loop, self.uapi_path, self._socket_removed)
+            self._watch = FileWatch(self._loop, self.uapi_path, self._uapi_file, self._socket_removed)
             undo.callback(self._watch.close)
             self._owner.start()
             listeners = [
@@ -149,7 +149,8 @@ class Daemon:
                 self.uapi_path = str(sock.getsockname())
             except OSError as error:
                 raise UsageError(f"WG_UAPI_FD={adopted}: expected a listening unix socket: {error.strerror}") from None
-        undo.callback(stream.remove, self.uapi_path, stream.identity(self.uapi_path))
+        self._uapi_file = stream.identity(self.uapi_path)
+        undo.callback(stream.remove, self.uapi_path, self._uapi_file)
         undo.callback(sock.close)
         return sock
 

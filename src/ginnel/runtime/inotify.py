@@ -17,23 +17,29 @@ from ginnel.runtime.stream import identity
 
 
 class FileWatch:
-    """Calls *gone* once when *path* no longer names the file that it named when the watch began."""
+    """Calls *gone* once when *path* no longer names our file, even if that happened before the watch began."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, path: str, gone: Callable[[], None]) -> None:
-        self._loop, self._path, self._gone = loop, path, gone
-        self._identity = identity(path)
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, path: str, ours: tuple[int, int] | None, gone: Callable[[], None]
+    ) -> None:
+        """
+        Args:
+            ours: the file's `stream.identity` when it was made.
+            gone: called from the loop.
+        """
+        self._loop, self._path, self._ours, self._gone = loop, path, ours, gone
         self._fd = libc.inotify_open()
         try:
             libc.inotify_watch(self._fd, path, libc.IN_ATTRIB | libc.IN_DELETE_SELF | libc.IN_MOVE_SELF)
-        except OSError:
-            os.close(self._fd)
-            raise
+        except FileNotFoundError:
+            pass  # told in a moment
         loop.add_reader(self._fd, self._readable)
+        loop.call_soon(self._look)
 
     @property
     def intact(self) -> bool:
         """The path still names our file."""
-        return self._identity is not None and identity(self._path) == self._identity
+        return self._ours is not None and identity(self._path) == self._ours
 
     def close(self) -> None:
         """Stop watching; idempotent."""
@@ -47,6 +53,9 @@ class FileWatch:
             os.read(self._fd, 4096)
         except BlockingIOError:
             return
-        if not self.intact:
+        self._look()
+
+    def _look(self) -> None:
+        if self._fd >= 0 and not self.intact:
             self.close()
             self._gone()

@@ -279,6 +279,7 @@ class Owner:
         if failure is not None:
             self.interface.listen_port = old
             raise failure
+        self._keep_port()
 
     def set_fwmark(self, mark: int) -> None:
         """Mark what the sockets send. OSError leaves the old mark."""
@@ -349,8 +350,14 @@ class Owner:
             return failure
         for text in [text for text in self._warnings if text.startswith(_NO_SOCKETS)]:
             del self._warnings[text]
+        self._keep_port()
         self.journal("link_up", interface=self.tunnel.name, port=self.tunnel.listen_port)
         return None
+
+    def _keep_port(self) -> None:
+        """A port that the system chose is kept across down and up, as the kernel's WireGuard does: peers know it."""
+        if self.interface.is_up and self.interface.listen_port == 0:
+            self.tunnel.set_listen_port(self.tunnel.listen_port)
 
     def _no_sockets(self, error: OSError) -> str:
         port = self.interface.listen_port

@@ -181,7 +181,11 @@ def bind(path: str, *, what: str) -> socket.socket:
 
 
 def identity(path: str) -> tuple[int, int] | None:
-    """Which file *path* names now (device and inode), None for none."""
+    """
+    Which file *path* names now (device and inode), None for none.
+
+    While its socket is bound the inode lives, so nobody else's file has this number.
+    """
     try:
         status = os.lstat(path)
     except OSError:
