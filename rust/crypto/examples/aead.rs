@@ -2,7 +2,12 @@
 //!
 //! For each implementation, packet size and batch: nanoseconds per packet and GB/s, sealing and opening, as the best of
 //! 21 runs of a few milliseconds that take turns: a machine that does other work too can only make a run slower.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss, clippy::cast_sign_loss)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss
+)]
 
 use std::time::Instant;
 
@@ -24,7 +29,13 @@ impl Scene {
     fn new(backend: &str, size: usize, batch: usize) -> Self {
         // As packets lie in the engine's slab: a header before each, equal distances.
         let stride = 16 + size + TAG_SIZE;
-        let job = |len: usize| move |at: usize| Job { counter: at as u64, start: 16 + at * stride, len };
+        let job = |len: usize| {
+            move |at: usize| Job {
+                counter: at as u64,
+                start: 16 + at * stride,
+                len,
+            }
+        };
         Self {
             key: PacketKey::with_backend(backend, &Secret::from_slice(&[7; 32])).unwrap(),
             slab: vec![0; batch * stride],
@@ -48,7 +59,8 @@ impl Scene {
             sealing += start.elapsed().as_secs_f64();
             assert_eq!(self.slab, sealed);
             let start = Instant::now();
-            self.key.open_many(&mut self.slab, &self.sealed, &mut self.ok);
+            self.key
+                .open_many(&mut self.slab, &self.sealed, &mut self.ok);
             opening += start.elapsed().as_secs_f64();
             assert!(self.ok.iter().all(|ok| *ok));
         }
@@ -62,9 +74,18 @@ impl Scene {
 fn main() {
     println!("| size | batch | implementation | seal ns/packet | GB/s | open ns/packet | GB/s |");
     println!("| --- | --- | --- | --- | --- | --- | --- |");
-    for (size, batch) in [(1420, 32), (1420, 8), (1420, 1), (512, 32), (64, 32), (64, 1)] {
-        let mut scenes: Vec<_> =
-            ["aws-lc", "avx512"].map(|backend| (backend, Scene::new(backend, size, batch))).into_iter().collect();
+    for (size, batch) in [
+        (1420, 32),
+        (1420, 8),
+        (1420, 1),
+        (512, 32),
+        (64, 32),
+        (64, 1),
+    ] {
+        let mut scenes: Vec<_> = ["aws-lc", "avx512"]
+            .map(|backend| (backend, Scene::new(backend, size, batch)))
+            .into_iter()
+            .collect();
         let batches = (RUN_NS / ((size as f64 + 200.0) * batch as f64)).max(1.0) as usize;
         for _ in 0..ROUNDS {
             for (_, scene) in &mut scenes {

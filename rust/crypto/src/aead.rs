@@ -60,7 +60,12 @@ pub fn seal(key: &Secret, counter: u64, plaintext: &[u8], ad: &[u8]) -> Result<V
 ///
 /// # Errors
 /// [`AuthenticationFailed`].
-pub fn open(key: &Secret, counter: u64, ciphertext: &[u8], ad: &[u8]) -> Result<Vec<u8>, AuthenticationFailed> {
+pub fn open(
+    key: &Secret,
+    counter: u64,
+    ciphertext: &[u8],
+    ad: &[u8],
+) -> Result<Vec<u8>, AuthenticationFailed> {
     open_nonce(key.expose(), nonce(counter), ciphertext, ad)
 }
 
@@ -68,7 +73,12 @@ pub fn open(key: &Secret, counter: u64, ciphertext: &[u8], ad: &[u8]) -> Result<
 ///
 /// # Errors
 /// [`TooLong`].
-pub fn seal_nonce(key: &[u8; 32], nonce: [u8; 12], plaintext: &[u8], ad: &[u8]) -> Result<Vec<u8>, TooLong> {
+pub fn seal_nonce(
+    key: &[u8; 32],
+    nonce: [u8; 12],
+    plaintext: &[u8],
+    ad: &[u8],
+) -> Result<Vec<u8>, TooLong> {
     let mut out = Vec::with_capacity(plaintext.len() + TAG_SIZE);
     out.extend_from_slice(plaintext);
     let nonce = Nonce::assume_unique_for_key(nonce);
@@ -90,7 +100,9 @@ pub fn open_nonce(
 ) -> Result<Vec<u8>, AuthenticationFailed> {
     let mut buffer = Zeroizing::new(ciphertext.to_vec());
     let nonce = Nonce::assume_unique_for_key(nonce);
-    let opened = library_key(key).open_in_place(nonce, Aad::from(ad), &mut buffer).map(|plaintext| plaintext.to_vec());
+    let opened = library_key(key)
+        .open_in_place(nonce, Aad::from(ad), &mut buffer)
+        .map(|plaintext| plaintext.to_vec());
     wipe_stack();
     opened.map_err(|_| AuthenticationFailed)
 }
@@ -99,10 +111,17 @@ pub fn open_nonce(
 ///
 /// # Errors
 /// [`TooLong`].
-pub fn xseal(key: &[u8; 32], nonce: &[u8; XNONCE_SIZE], plaintext: &[u8], ad: &[u8]) -> Result<Vec<u8>, TooLong> {
+pub fn xseal(
+    key: &[u8; 32],
+    nonce: &[u8; XNONCE_SIZE],
+    plaintext: &[u8],
+    ad: &[u8],
+) -> Result<Vec<u8>, TooLong> {
     let mut out = Vec::with_capacity(plaintext.len() + TAG_SIZE);
     out.extend_from_slice(plaintext);
-    XChaCha20Poly1305::new(key.into()).encrypt_in_place(nonce.into(), ad, &mut out).map_err(|_| TooLong)?;
+    XChaCha20Poly1305::new(key.into())
+        .encrypt_in_place(nonce.into(), ad, &mut out)
+        .map_err(|_| TooLong)?;
     Ok(out)
 }
 

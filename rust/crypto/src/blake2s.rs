@@ -40,7 +40,8 @@ pub fn mac(key: &[u8], parts: &[&[u8]]) -> Result<[u8; MAC_SIZE], BadKeyLength> 
         // An empty key would silently be the unkeyed hash, which anybody can compute.
         return Err(BadKeyLength);
     }
-    let mut state = Blake2sMac::<blake2::digest::consts::U16>::new_from_slice(key).map_err(|_| BadKeyLength)?;
+    let mut state =
+        Blake2sMac::<blake2::digest::consts::U16>::new_from_slice(key).map_err(|_| BadKeyLength)?;
     for part in parts {
         Update::update(&mut state, part);
     }

@@ -35,8 +35,14 @@ impl Job {
     /// Unless the job, and `extra` bytes behind it, lie within a slab of `size` bytes. Memory safety of the vector code
     /// rests on this check, so it does not rest on overflow checks of the build.
     pub(crate) fn assert_within(&self, extra: usize, size: usize) {
-        let end = self.start.checked_add(self.len).and_then(|end| end.checked_add(extra));
-        assert!(end.is_some_and(|end| end <= size), "a job lies outside the slab of {size} bytes: {self:?}");
+        let end = self
+            .start
+            .checked_add(self.len)
+            .and_then(|end| end.checked_add(extra));
+        assert!(
+            end.is_some_and(|end| end <= size),
+            "a job lies outside the slab of {size} bytes: {self:?}"
+        );
     }
 }
 
@@ -60,8 +66,12 @@ impl Backend {
     fn by_name(name: &str) -> Result<Self, String> {
         match name {
             "aws-lc" => Ok(Self::AwsLc),
-            "avx512" => vector().ok_or_else(|| format!("{ENVIRONMENT}=avx512: this CPU lacks AVX-512 F, BW or IFMA")),
-            _ => Err(format!("{ENVIRONMENT}: expected aws-lc or avx512, found {name:?}")),
+            "avx512" => vector().ok_or_else(|| {
+                format!("{ENVIRONMENT}=avx512: this CPU lacks AVX-512 F, BW or IFMA")
+            }),
+            _ => Err(format!(
+                "{ENVIRONMENT}: expected aws-lc or avx512, found {name:?}"
+            )),
         }
     }
 }
@@ -85,7 +95,11 @@ fn chosen() -> Result<Backend, &'static str> {
         Err(std::env::VarError::NotPresent) => Ok(vector().unwrap_or(Backend::AwsLc)),
         Err(error) => Err(format!("{ENVIRONMENT}: {error}")),
     };
-    CHOSEN.get_or_init(choose).as_ref().copied().map_err(String::as_str)
+    CHOSEN
+        .get_or_init(choose)
+        .as_ref()
+        .copied()
+        .map_err(String::as_str)
 }
 
 /// The implementation that is live, for `status`.
@@ -167,17 +181,25 @@ impl PacketKey {
             Backend::Avx512(cpu) => {
                 let mut words = Box::new(Zeroizing::new([0; 8]));
                 for (word, bytes) in words.iter_mut().zip(key.expose().chunks_exact(4)) {
-                    *word = bytes.iter().rev().fold(0, |word, byte| (word << 8) | u32::from(*byte));
+                    *word = bytes
+                        .iter()
+                        .rev()
+                        .fold(0, |word, byte| (word << 8) | u32::from(*byte));
                 }
                 Some(Vector { cpu, words })
             }
         };
-        Self { library: Library(library_key(key.expose())), vector }
+        Self {
+            library: Library(library_key(key.expose())),
+            vector,
+        }
     }
 
     #[cfg(not(target_arch = "x86_64"))]
     fn with(Backend::AwsLc: Backend, key: &Secret) -> Self {
-        Self { library: Library(library_key(key.expose())) }
+        Self {
+            library: Library(library_key(key.expose())),
+        }
     }
 
     /// Seal each job in place; the tag goes to `slab[start + len..start + len + 16]`.

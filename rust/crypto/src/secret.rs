@@ -121,7 +121,10 @@ mod tests {
 
     #[test]
     fn debug_shows_nothing() {
-        assert_eq!(format!("{:?}", Secret::from_slice(&[0x41; 32])), "Secret(..)");
+        assert_eq!(
+            format!("{:?}", Secret::from_slice(&[0x41; 32])),
+            "Secret(..)"
+        );
     }
 
     #[test]

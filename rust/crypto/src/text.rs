@@ -37,7 +37,8 @@ fn within(value: u8, low: u8, high: u8) -> i32 {
 fn base64_character(value: u8) -> u8 {
     let v = i32::from(value);
     let crossed = |boundary: i32| (boundary - 1 - v) >> 31;
-    let c = v + i32::from(b'A') + (crossed(26) & 6) - (crossed(52) & 75) - (crossed(62) & 15) + (crossed(63) & 3);
+    let c = v + i32::from(b'A') + (crossed(26) & 6) - (crossed(52) & 75) - (crossed(62) & 15)
+        + (crossed(63) & 3);
     c as u8
 }
 
@@ -53,7 +54,9 @@ fn base64_value(c: u8) -> i32 {
 
 fn hex_value(c: u8) -> i32 {
     let v = i32::from(c);
-    -1 + (within(c, b'0', b'9') & (v - 47)) + (within(c, b'a', b'f') & (v - 86)) + (within(c, b'A', b'F') & (v - 54))
+    -1 + (within(c, b'0', b'9') & (v - 47))
+        + (within(c, b'a', b'f') & (v - 86))
+        + (within(c, b'A', b'F') & (v - 54))
 }
 
 impl Secret {
@@ -77,12 +80,19 @@ impl Secret {
                     word = (word << 6) | (value & 63);
                 }
                 word <<= 6 * pad;
-                bytes.iter_mut().zip([16, 8, 0]).for_each(|(byte, shift)| *byte = (word >> shift) as u8);
+                bytes
+                    .iter_mut()
+                    .zip([16, 8, 0])
+                    .for_each(|(byte, shift)| *byte = (word >> shift) as u8);
                 if pad == 1 {
                     bad |= -(word & 0xff);
                 }
             }
-            if bad < 0 { Err(NotAKey) } else { Ok(()) }
+            if bad < 0 {
+                Err(NotAKey)
+            } else {
+                Ok(())
+            }
         })
     }
 
@@ -101,7 +111,11 @@ impl Secret {
                 bad |= high | low;
                 *byte = ((high << 4) | (low & 15)) as u8;
             }
-            if bad < 0 { Err(NotAKey) } else { Ok(()) }
+            if bad < 0 {
+                Err(NotAKey)
+            } else {
+                Ok(())
+            }
         })
     }
 
@@ -109,7 +123,12 @@ impl Secret {
     pub fn base64(&self) -> Zeroizing<[u8; BASE64_SIZE]> {
         let mut text = Zeroizing::new([b'='; BASE64_SIZE]);
         for (bytes, characters) in self.expose().chunks(3).zip(text.chunks_exact_mut(4)) {
-            let word = bytes.iter().zip([16, 8, 0]).fold(0_u32, |word, (&byte, shift)| word | (u32::from(byte) << shift));
+            let word = bytes
+                .iter()
+                .zip([16, 8, 0])
+                .fold(0_u32, |word, (&byte, shift)| {
+                    word | (u32::from(byte) << shift)
+                });
             let count = bytes.len() + 1;
             characters[..count]
                 .iter_mut()
@@ -144,9 +163,14 @@ mod tests {
             assert_eq!(base64_character(value), ALPHABET[usize::from(value)]);
         }
         for c in 0..=255_u8 {
-            let expected = ALPHABET.iter().position(|&a| a == c).map_or(-1, |at| i32::try_from(at).unwrap());
+            let expected = ALPHABET
+                .iter()
+                .position(|&a| a == c)
+                .map_or(-1, |at| i32::try_from(at).unwrap());
             assert_eq!(base64_value(c), expected, "character {c}");
-            let expected = (c as char).to_digit(16).map_or(-1, |digit| i32::try_from(digit).unwrap());
+            let expected = (c as char)
+                .to_digit(16)
+                .map_or(-1, |digit| i32::try_from(digit).unwrap());
             assert_eq!(hex_value(c), expected, "character {c}");
         }
     }
@@ -154,17 +178,29 @@ mod tests {
     #[test]
     fn known_texts() {
         let counting = Secret::fill(|raw| raw.iter_mut().zip(0..).for_each(|(byte, i)| *byte = i));
-        assert_eq!(counting.base64().as_slice(), b"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
-        assert_eq!(counting.hex().as_slice(), b"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f");
+        assert_eq!(
+            counting.base64().as_slice(),
+            b"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+        );
+        assert_eq!(
+            counting.hex().as_slice(),
+            b"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+        );
     }
 
     #[test]
     fn there_and_back() {
         for _ in 0..1000 {
             let secret = Secret::random().unwrap();
-            assert_eq!(Secret::from_base64(secret.base64().as_slice()).unwrap(), secret);
+            assert_eq!(
+                Secret::from_base64(secret.base64().as_slice()).unwrap(),
+                secret
+            );
             assert_eq!(Secret::from_hex(secret.hex().as_slice()).unwrap(), secret);
-            assert_eq!(Secret::from_hex(&secret.hex().to_ascii_uppercase()).unwrap(), secret);
+            assert_eq!(
+                Secret::from_hex(&secret.hex().to_ascii_uppercase()).unwrap(),
+                secret
+            );
         }
     }
 
@@ -174,12 +210,20 @@ mod tests {
         for at in 0..BASE64_SIZE {
             let mut text = *good.base64();
             text[at] = b'*';
-            assert_eq!(Secret::from_base64(&text), Err(NotAKey), "base64 position {at}");
+            assert_eq!(
+                Secret::from_base64(&text),
+                Err(NotAKey),
+                "base64 position {at}"
+            );
         }
         for at in 0..HEX_SIZE {
             let mut text = *good.hex();
             text[at] = b'g';
-            assert_eq!(Secret::from_hex(&text), Err(NotAKey), "hexadecimal position {at}");
+            assert_eq!(
+                Secret::from_hex(&text),
+                Err(NotAKey),
+                "hexadecimal position {at}"
+            );
         }
     }
 

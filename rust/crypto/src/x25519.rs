@@ -27,7 +27,11 @@ impl std::error::Error for ZeroSecret {}
 /// # Errors
 /// [`ZeroSecret`] for a public key of low order.
 pub fn dh(private: &Secret, public: &[u8; PUBLIC_KEY_SIZE]) -> Result<Secret, ZeroSecret> {
-    let shared = Secret::try_fill(|out| sys::x25519(out, private.expose(), public).then_some(()).ok_or(ZeroSecret));
+    let shared = Secret::try_fill(|out| {
+        sys::x25519(out, private.expose(), public)
+            .then_some(())
+            .ok_or(ZeroSecret)
+    });
     wipe_stack();
     shared
 }

@@ -21,10 +21,20 @@ struct Needle {
 /// The key itself, its halves, and each word of it repeated as in a vector register.
 fn needles(secret: &Secret) -> Vec<Needle> {
     let key: Vec<u8> = secret.expose().iter().map(|byte| !byte).collect();
-    let needle = |what: &str, complement: &[u8]| Needle { what: what.to_owned(), complement: complement.to_vec() };
-    let mut needles = vec![needle("key", &key), needle("first half", &key[..16]), needle("second half", &key[16..])];
+    let needle = |what: &str, complement: &[u8]| Needle {
+        what: what.to_owned(),
+        complement: complement.to_vec(),
+    };
+    let mut needles = vec![
+        needle("key", &key),
+        needle("first half", &key[..16]),
+        needle("second half", &key[16..]),
+    ];
     for (at, word) in key.chunks(4).enumerate() {
-        needles.push(Needle { what: format!("word {at} in a register"), complement: word.repeat(4) });
+        needles.push(Needle {
+            what: format!("word {at} in a register"),
+            complement: word.repeat(4),
+        });
     }
     needles
 }
@@ -33,7 +43,10 @@ fn needles(secret: &Secret) -> Vec<Needle> {
 fn search(needles: &[Needle], buffer: &mut [u8]) -> Vec<(String, usize)> {
     let memory = File::open("/proc/self/mem").unwrap();
     let own = buffer.as_ptr() as usize..buffer.as_ptr() as usize + buffer.len();
-    let mut found: Vec<_> = needles.iter().map(|needle| (needle.what.clone(), 0)).collect();
+    let mut found: Vec<_> = needles
+        .iter()
+        .map(|needle| (needle.what.clone(), 0))
+        .collect();
     for line in read_to_string("/proc/self/maps").unwrap().lines() {
         let mut fields = line.split(' ');
         let (span, rights) = (fields.next().unwrap(), fields.next().unwrap());
@@ -41,7 +54,10 @@ fn search(needles: &[Needle], buffer: &mut [u8]) -> Vec<(String, usize)> {
             continue;
         }
         let (low, high) = span.split_once('-').unwrap();
-        let (low, high) = (usize::from_str_radix(low, 16).unwrap(), usize::from_str_radix(high, 16).unwrap());
+        let (low, high) = (
+            usize::from_str_radix(low, 16).unwrap(),
+            usize::from_str_radix(high, 16).unwrap(),
+        );
         // All but the buffer itself.
         for (mut at, end) in [(low, high.min(own.start)), (low.max(own.end), high)] {
             while at < end {
@@ -49,7 +65,9 @@ fn search(needles: &[Needle], buffer: &mut [u8]) -> Vec<(String, usize)> {
                 let read = memory.read_at(&mut buffer[..size], at as u64).unwrap_or(0);
                 for (needle, (_, hits)) in needles.iter().zip(&mut found) {
                     let windows = buffer[..read].windows(needle.complement.len());
-                    *hits += windows.filter(|window| equal(window, &needle.complement)).count();
+                    *hits += windows
+                        .filter(|window| equal(window, &needle.complement))
+                        .count();
                 }
                 buffer.fill(0);
                 // Pieces overlap by less than a needle, so that none is missed at an edge.
@@ -61,16 +79,29 @@ fn search(needles: &[Needle], buffer: &mut [u8]) -> Vec<(String, usize)> {
 }
 
 fn equal(window: &[u8], complement: &[u8]) -> bool {
-    window.iter().zip(complement).all(|(byte, complement)| *byte == !complement)
+    window
+        .iter()
+        .zip(complement)
+        .all(|(byte, complement)| *byte == !complement)
 }
 
 fn use_packet_key(backend: &str, key: &Secret, batch: usize) -> PacketKey {
     let packet_key = PacketKey::with_backend(backend, key).unwrap();
     let mut slab = vec![0; batch * (1420 + TAG_SIZE)];
-    let job = |len: usize| move |at: usize| Job { counter: at as u64, start: at * (1420 + TAG_SIZE), len };
+    let job = |len: usize| {
+        move |at: usize| Job {
+            counter: at as u64,
+            start: at * (1420 + TAG_SIZE),
+            len,
+        }
+    };
     packet_key.seal_many(&mut slab, &(0..batch).map(job(1420)).collect::<Vec<_>>());
     let mut ok = vec![false; batch];
-    packet_key.open_many(&mut slab, &(0..batch).map(job(1420 + TAG_SIZE)).collect::<Vec<_>>(), &mut ok);
+    packet_key.open_many(
+        &mut slab,
+        &(0..batch).map(job(1420 + TAG_SIZE)).collect::<Vec<_>>(),
+        &mut ok,
+    );
     assert!(ok.iter().all(|ok| *ok));
     packet_key
 }
@@ -82,7 +113,10 @@ fn no_key_outlives_its_drop() {
     // The control: what is kept is found, so an empty search means something.
     let kept = Secret::random().unwrap();
     let hits = search(&needles(&kept), &mut buffer);
-    assert!(hits[..3].iter().all(|(_, hits)| *hits >= 1), "a living secret is not found: {hits:?}");
+    assert!(
+        hits[..3].iter().all(|(_, hits)| *hits >= 1),
+        "a living secret is not found: {hits:?}"
+    );
 
     for backend in ["aws-lc", "avx512"] {
         for batch in [1, 32] {
@@ -90,7 +124,10 @@ fn no_key_outlives_its_drop() {
             let needles = needles(&key);
             let packet_key = use_packet_key(backend, &key, batch);
             drop(key);
-            assert!(search(&needles, &mut buffer)[0].1 >= 1, "{backend}: the packet key does not hold its key");
+            assert!(
+                search(&needles, &mut buffer)[0].1 >= 1,
+                "{backend}: the packet key does not hold its key"
+            );
             drop(packet_key);
             for (what, hits) in search(&needles, &mut buffer) {
                 assert_eq!(hits, 0, "{backend}, batch of {batch}: {what} is left");
@@ -103,8 +140,16 @@ fn no_key_outlives_its_drop() {
     let (chain, key) = kdf::kdf2(&shared, private.expose());
     let sealed = aead::seal(&key, 0, b"plaintext", b"ad").unwrap();
     assert_eq!(aead::open(&key, 0, &sealed, b"ad").unwrap(), b"plaintext");
-    let secrets = [("private key", private), ("shared secret", shared), ("chaining key", chain), ("message key", key)];
-    let searches: Vec<_> = secrets.iter().map(|(name, secret)| (*name, needles(secret))).collect();
+    let secrets = [
+        ("private key", private),
+        ("shared secret", shared),
+        ("chaining key", chain),
+        ("message key", key),
+    ];
+    let searches: Vec<_> = secrets
+        .iter()
+        .map(|(name, secret)| (*name, needles(secret)))
+        .collect();
     drop(secrets);
     for (name, needles) in searches {
         for (what, hits) in search(&needles, &mut buffer) {

@@ -22,7 +22,10 @@ impl Random {
     }
 
     fn bytes(&mut self, size: usize) -> Vec<u8> {
-        (0..size.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).take(size).collect()
+        (0..size.div_ceil(8))
+            .flat_map(|_| self.next().to_le_bytes())
+            .take(size)
+            .collect()
     }
 
     fn secret(&mut self) -> Secret {
@@ -41,7 +44,11 @@ fn lay_out(sizes: &[usize], random: &mut Random) -> (Vec<u8>, Vec<Job>) {
     let mut jobs = Vec::new();
     for &len in sizes {
         let start = end + random.below(40);
-        jobs.push(Job { counter: random.next(), start, len });
+        jobs.push(Job {
+            counter: random.next(),
+            start,
+            len,
+        });
         end = start + len + TAG_SIZE;
     }
     let slab_size = end + random.below(40);
@@ -49,7 +56,12 @@ fn lay_out(sizes: &[usize], random: &mut Random) -> (Vec<u8>, Vec<Job>) {
 }
 
 fn sealed(jobs: &[Job]) -> Vec<Job> {
-    jobs.iter().map(|job| Job { len: job.len + TAG_SIZE, ..*job }).collect()
+    jobs.iter()
+        .map(|job| Job {
+            len: job.len + TAG_SIZE,
+            ..*job
+        })
+        .collect()
 }
 
 /// Seal with each, compare whole slabs (gaps included), open with each, compare with the plaintext.
@@ -66,10 +78,16 @@ fn agree(sizes: &[usize], random: &mut Random) {
         let mut slab = slabs[0].clone();
         let mut ok = vec![false; jobs.len()];
         key.open_many(&mut slab, &sealed(&jobs), &mut ok);
-        assert!(ok.iter().all(|ok| *ok), "a genuine packet was refused for sizes {sizes:?}");
+        assert!(
+            ok.iter().all(|ok| *ok),
+            "a genuine packet was refused for sizes {sizes:?}"
+        );
         for job in &jobs {
             let range = job.start..job.start + job.len;
-            assert!(slab[range.clone()] == plain[range], "opening differs for sizes {sizes:?}");
+            assert!(
+                slab[range.clone()] == plain[range],
+                "opening differs for sizes {sizes:?}"
+            );
         }
     }
 }
@@ -121,7 +139,21 @@ fn counters_at_their_limits() {
     for counter in [0, 1, u64::from(u32::MAX), 1 << 32, u64::MAX - 1, u64::MAX] {
         let slabs = keys(&secret).map(|key| {
             let mut slab = vec![0; 200];
-            key.seal_many(&mut slab, &[Job { counter, start: 0, len: 80 }, Job { counter, start: 100, len: 84 }]);
+            key.seal_many(
+                &mut slab,
+                &[
+                    Job {
+                        counter,
+                        start: 0,
+                        len: 80,
+                    },
+                    Job {
+                        counter,
+                        start: 100,
+                        len: 84,
+                    },
+                ],
+            );
             slab
         });
         assert_eq!(slabs[0], slabs[1], "counter {counter}");
@@ -131,7 +163,9 @@ fn counters_at_their_limits() {
 /// One batch; every byte of one packet's tag and text, and each bit of its counter, is changed in turn.
 #[test]
 fn every_forgery_is_refused_and_nothing_else() {
-    let sizes = [100, 0, 64, 333, 1, 48, 1420, 16, 15, 17, 100, 65, 128, 5, 90, 31, 200, 63, 7];
+    let sizes = [
+        100, 0, 64, 333, 1, 48, 1420, 16, 15, 17, 100, 65, 128, 5, 90, 31, 200, 63, 7,
+    ];
     let mut random = Random(5);
     let secret = random.secret();
     let (plain, jobs) = lay_out(&sizes, &mut random);
@@ -143,9 +177,16 @@ fn every_forgery_is_refused_and_nothing_else() {
             let mut ok = vec![true; received.len()];
             key.open_many(&mut slab, received, &mut ok);
             for (at, job) in jobs.iter().enumerate() {
-                assert_eq!(ok[at], at != victim, "{name}: packet {at} after {what} of packet {victim}");
+                assert_eq!(
+                    ok[at],
+                    at != victim,
+                    "{name}: packet {at} after {what} of packet {victim}"
+                );
                 let range = job.start..job.start + job.len;
-                assert!(at == victim || slab[range.clone()] == plain[range], "{name}: plaintext of packet {at}");
+                assert!(
+                    at == victim || slab[range.clone()] == plain[range],
+                    "{name}: plaintext of packet {at}"
+                );
             }
         };
         for (victim, job) in jobs.iter().enumerate() {
@@ -175,10 +216,26 @@ fn shorter_than_a_tag_is_refused() {
     for key in keys(&Random(6).secret()) {
         for len in 0..TAG_SIZE {
             let mut ok = [true];
-            key.open_many(&mut [0; 64], &[Job { counter: 0, start: 3, len }], &mut ok);
+            key.open_many(
+                &mut [0; 64],
+                &[Job {
+                    counter: 0,
+                    start: 3,
+                    len,
+                }],
+                &mut ok,
+            );
             assert!(!ok[0], "{len} bytes alone");
             let mut ok = [true; 2];
-            key.open_many(&mut [0; 64], &[Job { counter: 0, start: 3, len }; 2], &mut ok);
+            key.open_many(
+                &mut [0; 64],
+                &[Job {
+                    counter: 0,
+                    start: 3,
+                    len,
+                }; 2],
+                &mut ok,
+            );
             assert_eq!(ok, [false; 2], "{len} bytes twice");
         }
     }
@@ -188,10 +245,26 @@ fn shorter_than_a_tag_is_refused() {
 fn jobs_outside_the_slab_panic() {
     for backend in ["aws-lc", "avx512"] {
         for job in [
-            Job { counter: 0, start: 0, len: 49 },
-            Job { counter: 0, start: 65, len: 0 },
-            Job { counter: 0, start: usize::MAX, len: 2 },
-            Job { counter: 0, start: 2, len: usize::MAX },
+            Job {
+                counter: 0,
+                start: 0,
+                len: 49,
+            },
+            Job {
+                counter: 0,
+                start: 65,
+                len: 0,
+            },
+            Job {
+                counter: 0,
+                start: usize::MAX,
+                len: 2,
+            },
+            Job {
+                counter: 0,
+                start: 2,
+                len: usize::MAX,
+            },
         ] {
             for count in [1, 2] {
                 let jobs = vec![job; count];
@@ -202,7 +275,13 @@ fn jobs_outside_the_slab_panic() {
                 assert!(refused.is_err(), "{backend}: sealing {jobs:?}");
                 let refused = std::panic::catch_unwind(|| {
                     let key = PacketKey::with_backend(backend, &Secret::zero()).unwrap();
-                    let jobs = vec![Job { len: job.len.saturating_add(TAG_SIZE), ..job }; count];
+                    let jobs = vec![
+                        Job {
+                            len: job.len.saturating_add(TAG_SIZE),
+                            ..job
+                        };
+                        count
+                    ];
                     key.open_many(&mut [0; 64], &jobs, &mut [false; 2]);
                 });
                 assert!(refused.is_err(), "{backend}: opening {jobs:?}");
@@ -213,8 +292,13 @@ fn jobs_outside_the_slab_panic() {
 
 #[test]
 fn an_unknown_implementation_is_named() {
-    let error = PacketKey::with_backend("rot13", &Secret::zero()).err().unwrap();
-    assert_eq!(error, "GINNEL_AEAD: expected aws-lc or avx512, found \"rot13\"");
+    let error = PacketKey::with_backend("rot13", &Secret::zero())
+        .err()
+        .unwrap();
+    assert_eq!(
+        error,
+        "GINNEL_AEAD: expected aws-lc or avx512, found \"rot13\""
+    );
 }
 
 #[test]

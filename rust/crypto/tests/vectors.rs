@@ -5,7 +5,10 @@ use ginnel_crypto::{aead, blake2s, kdf, x25519, AuthenticationFailed, Secret, Ze
 use serde_json::Value;
 
 fn hex(text: &str) -> Vec<u8> {
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
 }
 
 fn array<const N: usize>(text: &str) -> [u8; N] {
@@ -20,12 +23,23 @@ fn secret(text: &str) -> Secret {
 fn cases(text: &str) -> Vec<(Value, Value)> {
     let set: Value = serde_json::from_str(text).unwrap();
     let groups = set["testGroups"].as_array().unwrap();
-    groups.iter().flat_map(|group| group["tests"].as_array().unwrap().iter().map(|case| (group.clone(), case.clone()))).collect()
+    groups
+        .iter()
+        .flat_map(|group| {
+            group["tests"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|case| (group.clone(), case.clone()))
+        })
+        .collect()
 }
 
 #[test]
 fn wycheproof_x25519() {
-    let cases = cases(include_str!("../../../tests/vectors/wycheproof_x25519.json"));
+    let cases = cases(include_str!(
+        "../../../tests/vectors/wycheproof_x25519.json"
+    ));
     assert_eq!(cases.len(), 518);
     for (_, case) in cases {
         let field = |name: &str| case[name].as_str().unwrap();
@@ -42,20 +56,31 @@ fn wycheproof_x25519() {
 
 #[test]
 fn wycheproof_chacha20_poly1305() {
-    let cases = cases(include_str!("../../../tests/vectors/wycheproof_chacha20_poly1305.json"));
+    let cases = cases(include_str!(
+        "../../../tests/vectors/wycheproof_chacha20_poly1305.json"
+    ));
     assert_eq!(cases.len(), 325);
     for (group, case) in cases {
         let field = |name: &str| hex(case[name].as_str().unwrap());
         let Ok(nonce) = <[u8; 12]>::try_from(field("iv")) else {
             // Other sizes are impossible by type; Wycheproof has nine, all to be refused.
-            assert_eq!(case["result"], "invalid", "case {} of nonce size {}", case["tcId"], group["ivSize"]);
+            assert_eq!(
+                case["result"], "invalid",
+                "case {} of nonce size {}",
+                case["tcId"], group["ivSize"]
+            );
             continue;
         };
         let key = field("key").try_into().unwrap();
         let sealed = [field("ct"), field("tag")].concat();
         let opened = aead::open_nonce(&key, nonce, &sealed, &field("aad"));
         if case["result"] == "valid" {
-            assert_eq!(aead::seal_nonce(&key, nonce, &field("msg"), &field("aad")), Ok(sealed), "case {}", case["tcId"]);
+            assert_eq!(
+                aead::seal_nonce(&key, nonce, &field("msg"), &field("aad")),
+                Ok(sealed),
+                "case {}",
+                case["tcId"]
+            );
             assert_eq!(opened, Ok(field("msg")), "case {}", case["tcId"]);
         } else {
             assert_eq!(opened, Err(AuthenticationFailed), "case {}", case["tcId"]);
@@ -65,19 +90,30 @@ fn wycheproof_chacha20_poly1305() {
 
 #[test]
 fn wycheproof_xchacha20_poly1305() {
-    let cases = cases(include_str!("../../../tests/vectors/wycheproof_xchacha20_poly1305.json"));
+    let cases = cases(include_str!(
+        "../../../tests/vectors/wycheproof_xchacha20_poly1305.json"
+    ));
     assert_eq!(cases.len(), 315);
     for (group, case) in cases {
         let field = |name: &str| hex(case[name].as_str().unwrap());
         let Ok(nonce) = <[u8; 24]>::try_from(field("iv")) else {
-            assert_eq!(case["result"], "invalid", "case {} of nonce size {}", case["tcId"], group["ivSize"]);
+            assert_eq!(
+                case["result"], "invalid",
+                "case {} of nonce size {}",
+                case["tcId"], group["ivSize"]
+            );
             continue;
         };
         let key = field("key").try_into().unwrap();
         let sealed = [field("ct"), field("tag")].concat();
         let opened = aead::xopen(&key, &nonce, &sealed, &field("aad"));
         if case["result"] == "valid" {
-            assert_eq!(aead::xseal(&key, &nonce, &field("msg"), &field("aad")), Ok(sealed), "case {}", case["tcId"]);
+            assert_eq!(
+                aead::xseal(&key, &nonce, &field("msg"), &field("aad")),
+                Ok(sealed),
+                "case {}",
+                case["tcId"]
+            );
             assert_eq!(opened, Ok(field("msg")), "case {}", case["tcId"]);
         } else {
             assert_eq!(opened, Err(AuthenticationFailed), "case {}", case["tcId"]);
@@ -91,11 +127,26 @@ fn the_nonce_of_a_counter() {
     let key = secret("808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f");
     let nonce = array("000000000807060504030201");
     let sealed = aead::seal(&key, 0x0102_0304_0506_0708, b"text", b"ad").unwrap();
-    assert_eq!(aead::seal_nonce(key.expose(), nonce, b"text", b"ad").unwrap(), sealed);
-    assert_eq!(aead::open(&key, 0x0102_0304_0506_0708, &sealed, b"ad").unwrap(), b"text");
-    assert_eq!(aead::open(&key, 0x0102_0304_0506_0709, &sealed, b"ad"), Err(AuthenticationFailed));
-    assert_eq!(aead::open(&key, 0x0102_0304_0506_0708, &sealed, b"AD"), Err(AuthenticationFailed));
-    assert_eq!(aead::open(&key, 0, &[0; 15], b""), Err(AuthenticationFailed));
+    assert_eq!(
+        aead::seal_nonce(key.expose(), nonce, b"text", b"ad").unwrap(),
+        sealed
+    );
+    assert_eq!(
+        aead::open(&key, 0x0102_0304_0506_0708, &sealed, b"ad").unwrap(),
+        b"text"
+    );
+    assert_eq!(
+        aead::open(&key, 0x0102_0304_0506_0709, &sealed, b"ad"),
+        Err(AuthenticationFailed)
+    );
+    assert_eq!(
+        aead::open(&key, 0x0102_0304_0506_0708, &sealed, b"AD"),
+        Err(AuthenticationFailed)
+    );
+    assert_eq!(
+        aead::open(&key, 0, &[0; 15], b""),
+        Err(AuthenticationFailed)
+    );
 }
 
 /// RFC 8439, 2.8.2.
@@ -103,9 +154,18 @@ fn the_nonce_of_a_counter() {
 fn rfc8439_aead() {
     let key = array("808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f");
     let text = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, sunscreen would be it.";
-    let sealed = aead::seal_nonce(&key, array("070000004041424344454647"), text, &hex("50515253c0c1c2c3c4c5c6c7")).unwrap();
+    let sealed = aead::seal_nonce(
+        &key,
+        array("070000004041424344454647"),
+        text,
+        &hex("50515253c0c1c2c3c4c5c6c7"),
+    )
+    .unwrap();
     assert_eq!(sealed[..16], hex("d31a8d34648e60db7b86afbc53ef7ec2"));
-    assert_eq!(sealed[text.len()..], hex("1ae10b594f09e26a7e902ecbd0600691"));
+    assert_eq!(
+        sealed[text.len()..],
+        hex("1ae10b594f09e26a7e902ecbd0600691")
+    );
 }
 
 /// RFC 7748, 5.2 and 6.1.
@@ -130,8 +190,14 @@ fn rfc7748() {
         array("de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f")
     );
     let shared = secret("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742");
-    assert_eq!(x25519::dh(&alice, &x25519::public_key(&bob)).unwrap(), shared);
-    assert_eq!(x25519::dh(&bob, &x25519::public_key(&alice)).unwrap(), shared);
+    assert_eq!(
+        x25519::dh(&alice, &x25519::public_key(&bob)).unwrap(),
+        shared
+    );
+    assert_eq!(
+        x25519::dh(&bob, &x25519::public_key(&alice)).unwrap(),
+        shared
+    );
 }
 
 /// RFC 7748, 5.2: a thousand iterations; each result is the next private key, each private key the next point.
@@ -144,7 +210,10 @@ fn rfc7748_iterated() {
         u = k;
         k = next;
     }
-    assert_eq!(k, array("684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51"));
+    assert_eq!(
+        k,
+        array("684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51")
+    );
 }
 
 /// The points of order 1, 2, 4 and 8, and their non-canonical forms.
@@ -160,7 +229,11 @@ fn low_order_points_are_refused() {
         "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
         "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
     ] {
-        assert_eq!(x25519::dh(&Secret::random().unwrap(), &array(point)), Err(ZeroSecret), "{point}");
+        assert_eq!(
+            x25519::dh(&Secret::random().unwrap(), &array(point)),
+            Err(ZeroSecret),
+            "{point}"
+        );
     }
 }
 
@@ -192,7 +265,10 @@ fn sizes_around_a_block() {
         all.extend(blake2s::hash(&[&text]));
         all.extend(blake2s::mac(&sequence(32, 32), &[&text]).unwrap());
     }
-    assert_eq!(blake2s::hash(&[&all]), array("f567a0a1ba8d320e449124e98127ffc36fc34e06fdbd2460a3965ed49064cb74"));
+    assert_eq!(
+        blake2s::hash(&[&all]),
+        array("f567a0a1ba8d320e449124e98127ffc36fc34e06fdbd2460a3965ed49064cb74")
+    );
 }
 
 #[test]
@@ -205,11 +281,18 @@ fn mac_keys_have_1_to_32_bytes() {
 #[test]
 fn mac_equal_sees_every_bit() {
     let tag = blake2s::mac(&[3; 32], &[b"datagram"]).unwrap();
-    assert_eq!(blake2s::mac_equal(&[3; 32], &[b"data", b"gram"], &tag), Ok(true));
+    assert_eq!(
+        blake2s::mac_equal(&[3; 32], &[b"data", b"gram"], &tag),
+        Ok(true)
+    );
     for bit in 0..128 {
         let mut other = tag;
         other[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(blake2s::mac_equal(&[3; 32], &[b"datagram"], &other), Ok(false), "bit {bit}");
+        assert_eq!(
+            blake2s::mac_equal(&[3; 32], &[b"datagram"], &other),
+            Ok(false),
+            "bit {bit}"
+        );
     }
 }
 
@@ -218,9 +301,18 @@ fn mac_equal_sees_every_bit() {
 fn kdf_of_counting_bytes() {
     let chain = Secret::fill(|raw| raw.iter_mut().zip(0..).for_each(|(byte, i)| *byte = i));
     let (one, two, three) = kdf::kdf3(&chain, b"input keying material");
-    assert_eq!(one, secret("d49ec1ae587b690ec2d4c38d1802dd052d26ab3338bc0b665629ece5dfc61ae1"));
-    assert_eq!(two, secret("46d705e3e5cbc140bbfdf613d3733a0c3905bf21d5e1b34213c5a2a883b10553"));
-    assert_eq!(three, secret("17e6966e3a04136a899866a1650d1a323fdcdcb19956e0e97c6be5291850b302"));
+    assert_eq!(
+        one,
+        secret("d49ec1ae587b690ec2d4c38d1802dd052d26ab3338bc0b665629ece5dfc61ae1")
+    );
+    assert_eq!(
+        two,
+        secret("46d705e3e5cbc140bbfdf613d3733a0c3905bf21d5e1b34213c5a2a883b10553")
+    );
+    assert_eq!(
+        three,
+        secret("17e6966e3a04136a899866a1650d1a323fdcdcb19956e0e97c6be5291850b302")
+    );
     assert_eq!(kdf::kdf1(&chain, b"input keying material"), one);
     assert_eq!(kdf::kdf2(&chain, b"input keying material"), (one, two));
 }

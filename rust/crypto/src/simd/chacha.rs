@@ -10,9 +10,10 @@
 //! waits for the latency of its own additions, two together fill all 32 registers and nearly all execution slots.
 
 use core::arch::x86_64::{
-    __m512i, _mm512_add_epi32, _mm512_loadu_si512, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_epi8, _mm512_rol_epi32,
-    _mm512_set1_epi32, _mm512_setzero_si512, _mm512_storeu_si512, _mm512_unpackhi_epi32,
-    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64, _mm512_xor_si512,
+    __m512i, _mm512_add_epi32, _mm512_loadu_si512, _mm512_mask_storeu_epi8,
+    _mm512_maskz_loadu_epi8, _mm512_rol_epi32, _mm512_set1_epi32, _mm512_setzero_si512,
+    _mm512_storeu_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
+    _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 
 use super::prefix_mask;
@@ -144,7 +145,12 @@ unsafe fn transpose_and_combine(words: &State, lanes: &Lanes, set: usize) {
     // Four words of four blocks each: 128-bit part `p` of `quads[q][i]` is words 4q..4q+4 of block 4p+i.
     let mut quads = [[_mm512_setzero_si512(); 4]; 4];
     for q in 0..4 {
-        let [w0, w1, w2, w3] = [words[4 * q], words[4 * q + 1], words[4 * q + 2], words[4 * q + 3]];
+        let [w0, w1, w2, w3] = [
+            words[4 * q],
+            words[4 * q + 1],
+            words[4 * q + 2],
+            words[4 * q + 3],
+        ];
         let (low01, high01) = (_mm512_unpacklo_epi32(w0, w1), _mm512_unpackhi_epi32(w0, w1));
         let (low23, high23) = (_mm512_unpacklo_epi32(w2, w3), _mm512_unpackhi_epi32(w2, w3));
         quads[q] = [
@@ -181,7 +187,12 @@ unsafe fn combine_row(row: __m512i, lanes: &Lanes, lane: usize) {
     let (text, size) = (lanes.text[lane], lanes.size[lane]);
     if size == BLOCK {
         // SAFETY: the caller grants 64 bytes at `text`; no alignment is needed.
-        unsafe { _mm512_storeu_si512(text.cast(), _mm512_xor_si512(row, _mm512_loadu_si512(text.cast()))) };
+        unsafe {
+            _mm512_storeu_si512(
+                text.cast(),
+                _mm512_xor_si512(row, _mm512_loadu_si512(text.cast())),
+            )
+        };
     } else if size > 0 {
         let mask = prefix_mask(size);
         // SAFETY: the mask has `size` bits, and masked-out bytes are neither read nor written.

@@ -33,7 +33,11 @@ const GROUP: usize = 16;
 
 /// The first `count` bits of 64.
 fn prefix_mask(count: usize) -> u64 {
-    if count >= 64 { u64::MAX } else { (1 << count) - 1 }
+    if count >= 64 {
+        u64::MAX
+    } else {
+        (1 << count) - 1
+    }
 }
 
 /// Four registers of four 128-bit parts each, transposed.
@@ -65,7 +69,11 @@ struct Text {
 }
 
 impl Text {
-    const NONE: Self = Self { counter: 0, start: core::ptr::null_mut(), size: 0 };
+    const NONE: Self = Self {
+        counter: 0,
+        start: core::ptr::null_mut(),
+        size: 0,
+    };
 }
 
 /// The one-time keys of a group: block 0 of each packet, of which the first 32 bytes count.
@@ -137,7 +145,9 @@ impl Avx512 {
 /// Constant time.
 fn equal(one: u128, other: u128) -> bool {
     let difference = one ^ other;
-    (difference as u64 | (difference >> 64) as u64).ct_eq(&0).into()
+    (difference as u64 | (difference >> 64) as u64)
+        .ct_eq(&0)
+        .into()
 }
 
 /// Up to sixteen packets, and the blocks that their one-time keys are made in.
@@ -153,9 +163,17 @@ impl Group {
         let mut texts = [Text::NONE; GROUP];
         for (text, job) in texts.iter_mut().zip(jobs) {
             let start = base.wrapping_add(job.start);
-            *text = Text { counter: job.counter, start, size: job.len.saturating_sub(tag_size) };
+            *text = Text {
+                counter: job.counter,
+                start,
+                size: job.len.saturating_sub(tag_size),
+            };
         }
-        Self { texts, used: jobs.len(), keys: Zeroizing::new([[0; chacha::BLOCK / 8]; GROUP]) }
+        Self {
+            texts,
+            used: jobs.len(),
+            keys: Zeroizing::new([[0; chacha::BLOCK / 8]; GROUP]),
+        }
     }
 
     fn rebase(&mut self, base: *mut u8, jobs: &[Job]) {
@@ -181,7 +199,12 @@ impl Group {
             for text in &self.texts[..self.used] {
                 for (number, at) in (0..text.size).step_by(chacha::BLOCK).enumerate() {
                     let size = (text.size - at).min(chacha::BLOCK);
-                    if lanes.push(text.counter, number as u32 + 1, text.start.wrapping_add(at), size) {
+                    if lanes.push(
+                        text.counter,
+                        number as u32 + 1,
+                        text.start.wrapping_add(at),
+                        size,
+                    ) {
                         // SAFETY: each lane is within its text, or is a whole key block.
                         unsafe { lanes.combine(key) };
                     }

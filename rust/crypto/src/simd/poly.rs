@@ -20,11 +20,12 @@
 //! step for every packet. Where a step is not filled by text in every lane, loads are masked.
 
 use core::arch::x86_64::{
-    __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_cmple_epi64_mask,
-    _mm512_cmplt_epu64_mask, _mm512_loadu_si512, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_add_epi64,
-    _mm512_mask_blend_epi64, _mm512_maskz_loadu_epi8, _mm512_maskz_mov_epi64, _mm512_or_si512, _mm512_set1_epi64,
-    _mm512_set_epi64, _mm512_setzero_si512, _mm512_slli_epi64, _mm512_srli_epi64, _mm512_storeu_si512,
-    _mm512_sub_epi64, _mm512_test_epi64_mask, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
+    __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_cmple_epi64_mask, _mm512_cmplt_epu64_mask,
+    _mm512_loadu_si512, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_add_epi64,
+    _mm512_mask_blend_epi64, _mm512_maskz_loadu_epi8, _mm512_maskz_mov_epi64, _mm512_or_si512,
+    _mm512_set1_epi64, _mm512_set_epi64, _mm512_setzero_si512, _mm512_slli_epi64,
+    _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi64, _mm512_test_epi64_mask,
+    _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
 };
 
 use super::prefix_mask;
@@ -48,7 +49,11 @@ pub struct Message {
 
 impl Message {
     /// The empty message, for lanes without a packet.
-    pub const EMPTY: Self = Self { text: core::ptr::null(), size: 0, last: [0; 2] };
+    pub const EMPTY: Self = Self {
+        text: core::ptr::null(),
+        size: 0,
+        last: [0; 2],
+    };
 
     /// Blocks of text, and the last block.
     fn blocks(self) -> usize {
@@ -108,14 +113,20 @@ fn limbs(low: __m512i, high: __m512i, top: __m512i) -> Limbs {
 fn power(r: Limbs) -> Power {
     let twenty = |x| _mm512_add_epi64(_mm512_slli_epi64::<4>(x), _mm512_slli_epi64::<2>(x));
     let Limbs(r) = r;
-    Power { r, twenty: [twenty(r[1]), twenty(r[2])] }
+    Power {
+        r,
+        twenty: [twenty(r[1]), twenty(r[2])],
+    }
 }
 
 impl Sums {
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn zero() -> Self {
-        Self { low: [_mm512_setzero_si512(); 3], high: [_mm512_setzero_si512(); 3] }
+        Self {
+            low: [_mm512_setzero_si512(); 3],
+            high: [_mm512_setzero_si512(); 3],
+        }
     }
 
     /// Add the product of `m` and `p`.
@@ -151,7 +162,10 @@ impl Sums {
             _mm512_srli_epi64::<44>(d1),
         );
         // What is above 2^130: the rest of the third limb, and its high half (2^52 = 2^(42+10)).
-        let over = _mm512_add_epi64(_mm512_srli_epi64::<42>(d2), _mm512_slli_epi64::<10>(high[2]));
+        let over = _mm512_add_epi64(
+            _mm512_srli_epi64::<42>(d2),
+            _mm512_slli_epi64::<10>(high[2]),
+        );
         let five = _mm512_add_epi64(over, _mm512_slli_epi64::<2>(over));
         let h0 = _mm512_add_epi64(_mm512_and_si512(d0, mask44()), five);
         Limbs([
@@ -208,14 +222,26 @@ pub unsafe fn tags(keys: &[OneTimeKey; LANES], messages: &[Message; LANES]) -> [
     let r4 = power(product(Limbs(r2.r), &r2));
     let powers = [r4, r3, r2, r1];
 
-    let steps = messages.iter().map(|m| m.blocks()).max().unwrap_or(0).div_ceil(4);
+    let steps = messages
+        .iter()
+        .map(|m| m.blocks())
+        .max()
+        .unwrap_or(0)
+        .div_ceil(4);
     // Blocks by which each message is moved to the right.
     let shifts = messages.map(|m| 4 * steps - m.blocks());
     let s = |lane: usize| (shifts[lane] as u64).cast_signed();
     let shift = _mm512_set_epi64(s(7), s(6), s(5), s(4), s(3), s(2), s(1), s(0));
     // Steps in which every lane has 64 bytes of text.
-    let whole_from = shifts.iter().map(|shift| shift.div_ceil(4)).max().unwrap_or(0);
-    let whole_to = (0..LANES).map(|lane| (BLOCK * shifts[lane] + messages[lane].size) / STEP).min().unwrap_or(0);
+    let whole_from = shifts
+        .iter()
+        .map(|shift| shift.div_ceil(4))
+        .max()
+        .unwrap_or(0);
+    let whole_to = (0..LANES)
+        .map(|lane| (BLOCK * shifts[lane] + messages[lane].size) / STEP)
+        .min()
+        .unwrap_or(0);
 
     let bit = splat(1 << 40);
     let mut h = Limbs([_mm512_setzero_si512(); 3]);
@@ -233,16 +259,26 @@ pub unsafe fn tags(keys: &[OneTimeKey; LANES], messages: &[Message; LANES]) -> [
                 let Message { text, size, last } = messages[lane];
                 // This step's bytes are frame bytes from..from+64; the text's are begin..begin+size.
                 let (from, begin) = (STEP * step, BLOCK * shifts[lane]);
-                let mask = prefix_mask((begin + size).saturating_sub(from)) & !prefix_mask(begin.saturating_sub(from));
+                let mask = prefix_mask((begin + size).saturating_sub(from))
+                    & !prefix_mask(begin.saturating_sub(from));
                 // A load that is masked out entirely is skipped: where its address is not mapped, the CPU would take
                 // microseconds to find that it need not fault.
                 let row = if mask == 0 {
                     _mm512_setzero_si512()
                 } else {
                     // SAFETY: only bytes of the text are in the mask; the others are not read, wherever they lie.
-                    unsafe { _mm512_maskz_loadu_epi8(mask, text.wrapping_add(from).wrapping_sub(begin).cast()) }
+                    unsafe {
+                        _mm512_maskz_loadu_epi8(
+                            mask,
+                            text.wrapping_add(from).wrapping_sub(begin).cast(),
+                        )
+                    }
                 };
-                let [low, high] = if step + 1 == steps { last.map(u64::cast_signed) } else { [0; 2] };
+                let [low, high] = if step + 1 == steps {
+                    last.map(u64::cast_signed)
+                } else {
+                    [0; 2]
+                };
                 rows[lane] = _mm512_or_si512(row, _mm512_set_epi64(high, low, 0, 0, 0, 0, 0, 0));
             }
             for (k, top) in tops.iter_mut().enumerate() {
@@ -283,7 +319,10 @@ fn finish(h: Limbs, s_low: __m512i, s_high: __m512i) -> [[u64; LANES]; 2] {
     // h - p = h + 5 - 2^130: taken where it is not negative.
     let g0 = _mm512_add_epi64(h0, splat(5));
     let g1 = _mm512_add_epi64(h1, _mm512_srli_epi64::<44>(g0));
-    let g2 = _mm512_sub_epi64(_mm512_add_epi64(h2, _mm512_srli_epi64::<44>(g1)), splat(1 << 42));
+    let g2 = _mm512_sub_epi64(
+        _mm512_add_epi64(h2, _mm512_srli_epi64::<44>(g1)),
+        splat(1 << 42),
+    );
     let negative = _mm512_test_epi64_mask(g2, splat(1 << 63));
     h0 = _mm512_mask_blend_epi64(negative, _mm512_and_si512(g0, mask44()), h0);
     h1 = _mm512_mask_blend_epi64(negative, _mm512_and_si512(g1, mask44()), h1);

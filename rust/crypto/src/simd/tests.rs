@@ -12,7 +12,10 @@ fn need_avx512() {
 }
 
 fn key_words(key: &[u8]) -> [u32; 8] {
-    let words: Vec<_> = key.chunks(4).map(|raw| u32::from_le_bytes(raw.try_into().unwrap())).collect();
+    let words: Vec<_> = key
+        .chunks(4)
+        .map(|raw| u32::from_le_bytes(raw.try_into().unwrap()))
+        .collect();
     words.try_into().unwrap()
 }
 
@@ -28,7 +31,12 @@ fn chacha20(key: &[u8], nonce: &[u8], text: &mut [u8], first: usize) {
     let size = text.len();
     let start = text.as_mut_ptr();
     for (number, at) in (0..size).step_by(BLOCK).enumerate() {
-        if lanes.push(counter, number as u32, start.wrapping_add(at), (size - at).min(BLOCK)) {
+        if lanes.push(
+            counter,
+            number as u32,
+            start.wrapping_add(at),
+            (size - at).min(BLOCK),
+        ) {
             // SAFETY: the instructions are there, and every lane is within `text`.
             unsafe { lanes.combine(&key_words(key)) };
         }
@@ -44,26 +52,46 @@ fn poly1305(key: &[u64; 4], text: &[u8], last: [u64; 2], lane: usize) -> [u8; 16
     let mut keys = [[0x0123_4567_89ab_cdef; 4]; LANES];
     let mut messages = [Message::EMPTY; LANES];
     for (other, message) in messages.iter_mut().enumerate() {
-        *message = Message { text: noise.as_ptr(), size: (other * 37 + text.len()) % noise.len(), last: [1, 2] };
+        *message = Message {
+            text: noise.as_ptr(),
+            size: (other * 37 + text.len()) % noise.len(),
+            last: [1, 2],
+        };
     }
     keys[lane] = *key;
-    messages[lane] = Message { text: text.as_ptr(), size: text.len(), last };
+    messages[lane] = Message {
+        text: text.as_ptr(),
+        size: text.len(),
+        last,
+    };
     // SAFETY: the instructions are there, and every message can be read.
     let [low, high] = unsafe { tags(&keys, &messages) };
     ((u128::from(high[lane]) << 64) | u128::from(low[lane])).to_le_bytes()
 }
 
 /// The AEAD of RFC 8439 with any nonce and associated data: ciphertext and tag. `place` varies the lanes.
-fn seal(key: &[u8], nonce: &[u8], ad: &[u8], plaintext: &[u8], place: usize) -> (Vec<u8>, [u8; 16]) {
+fn seal(
+    key: &[u8],
+    nonce: &[u8],
+    ad: &[u8],
+    plaintext: &[u8],
+    place: usize,
+) -> (Vec<u8>, [u8; 16]) {
     let mut text = vec![0; BLOCK];
     text.extend_from_slice(plaintext);
     chacha20(key, nonce, &mut text, place % CAPACITY);
     let (block, ciphertext) = text.split_at(BLOCK);
-    let one_time = [0, 8, 16, 24].map(|at| u64::from_le_bytes(block[at..at + 8].try_into().unwrap()));
+    let one_time =
+        [0, 8, 16, 24].map(|at| u64::from_le_bytes(block[at..at + 8].try_into().unwrap()));
     let mut message = ad.to_vec();
     message.resize(ad.len().next_multiple_of(16), 0);
     message.extend_from_slice(ciphertext);
-    let tag = poly1305(&one_time, &message, [ad.len() as u64, ciphertext.len() as u64], place % LANES);
+    let tag = poly1305(
+        &one_time,
+        &message,
+        [ad.len() as u64, ciphertext.len() as u64],
+        place % LANES,
+    );
     (ciphertext.to_vec(), tag)
 }
 
@@ -79,9 +107,20 @@ fn wycheproof_in_every_lane() {
         for case in group["tests"].as_array().unwrap() {
             let field = |name: &str| hex(case[name].as_str().unwrap());
             for place in 0..LANES {
-                let (ct, tag) = seal(&field("key"), &field("iv"), &field("aad"), &field("msg"), place);
+                let (ct, tag) = seal(
+                    &field("key"),
+                    &field("iv"),
+                    &field("aad"),
+                    &field("msg"),
+                    place,
+                );
                 let same = ct == field("ct") && tag.as_slice() == field("tag");
-                assert_eq!(same, case["result"] == "valid", "case {} in place {place}", case["tcId"]);
+                assert_eq!(
+                    same,
+                    case["result"] == "valid",
+                    "case {} in place {place}",
+                    case["tcId"]
+                );
             }
             ran += 1;
         }
@@ -90,7 +129,10 @@ fn wycheproof_in_every_lane() {
 }
 
 fn hex(text: &str) -> Vec<u8> {
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
 }
 
 fn one_time(r: u128, s: u128) -> [u64; 4] {
@@ -136,7 +178,12 @@ fn poly1305_where_it_wraps() {
         let (text, last) = message.split_at(message.len() - 16);
         let last = u128::from_le_bytes(last.try_into().unwrap());
         for lane in 0..LANES {
-            let found = poly1305(&one_time(r, s), text, [last as u64, (last >> 64) as u64], lane);
+            let found = poly1305(
+                &one_time(r, s),
+                text,
+                [last as u64, (last >> 64) as u64],
+                lane,
+            );
             assert_eq!(found.as_slice(), hex(tag), "vector {number} in lane {lane}");
         }
     }
@@ -146,8 +193,10 @@ fn poly1305_where_it_wraps() {
 #[test]
 fn chacha20_block_of_the_rfc() {
     let key: Vec<u8> = (0..32).collect();
-    let expected = hex("10f1e7e4d13b5915500fdd1fa32071c4c7d1f4c733c068030422aa9ac3d46c4e\
-                        d2826446079faa0914c2d705d98b02a2b5129cd1de164eb9cbd083e8a2503c4e");
+    let expected = hex(
+        "10f1e7e4d13b5915500fdd1fa32071c4c7d1f4c733c068030422aa9ac3d46c4e\
+                        d2826446079faa0914c2d705d98b02a2b5129cd1de164eb9cbd083e8a2503c4e",
+    );
     for first in 0..CAPACITY {
         let mut text = [0; 2 * BLOCK];
         chacha20(&key, &hex("000000090000004a00000000"), &mut text, first);
@@ -162,7 +211,11 @@ fn poly1305_at_the_bounds() {
     for blocks in 1..40 {
         let text = vec![0xff; 16 * (blocks - 1)];
         let tag = poly1305(&one_time(r, 0), &text, [u64::MAX; 2], blocks % LANES);
-        assert_eq!(u128::from_le_bytes(tag), plain_poly1305(r, blocks), "{blocks} blocks");
+        assert_eq!(
+            u128::from_le_bytes(tag),
+            plain_poly1305(r, blocks),
+            "{blocks} blocks"
+        );
     }
 }
 
