@@ -191,7 +191,7 @@ unsafe fn combine_row(row: __m512i, lanes: &Lanes, lane: usize) {
             _mm512_storeu_si512(
                 text.cast(),
                 _mm512_xor_si512(row, _mm512_loadu_si512(text.cast())),
-            )
+            );
         };
     } else if size > 0 {
         let mask = prefix_mask(size);
