@@ -33,7 +33,7 @@ class Node:
         self.address = address
         self._random = random.Random(seed)  # noqa: S311 - a simulation's chance, not a key's
         self._keys = keys
-        self.private_key = crypto.generate_private_key()
+        self.private_key = Secret.from_bytes(self._random.randbytes(32)).clamp()
         #: What the machine put out since the test last looked, and the refusals of `receive`.
         self.effects: list[Effect] = []
         self.events: list[Event] = []
@@ -142,7 +142,7 @@ class Pair:
     Two nodes, each other's only peer, up and with each other's endpoint.
 
     Args:
-        seed: of everything that is random but the keys.
+        seed: of everything but the ephemeral keys, which change no decision.
         preshared_key: of both sides.
         delay_ns: one way.
         introduced: false leaves right without left's endpoint, as a server is.
