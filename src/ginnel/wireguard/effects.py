@@ -172,6 +172,8 @@ class ZeroSessions(NamedTuple):
 
 
 class SetPrivateKey(NamedTuple):
+    """Who the tunnel is, clamped; None for nobody. For mac1 and cookies only: sessions are not touched."""
+
     key: Secret | None
 
     def apply(self, tunnel: Tunnel) -> None:
@@ -188,6 +190,8 @@ class SetListenPort(NamedTuple):
 
 
 class SetFwmark(NamedTuple):
+    """The mark of what the sockets send."""
+
     mark: int
 
     def apply(self, tunnel: Tunnel) -> None:
@@ -202,11 +206,15 @@ class Up(NamedTuple):
 
 
 class Down(NamedTuple):
+    """Close the sockets, drop what waits, forget all sessions."""
+
     def apply(self, tunnel: Tunnel) -> None:
         tunnel.down()
 
 
 class RemovePeer(NamedTuple):
+    """The peer is gone, with its sessions and indices; its handle is never used again."""
+
     peer: int
 
     def apply(self, tunnel: Tunnel) -> None:
@@ -214,6 +222,8 @@ class RemovePeer(NamedTuple):
 
 
 class SetEndpoint(NamedTuple):
+    """Where the peer is, by configuration."""
+
     peer: int
     packed: bytes
     port: int
@@ -224,6 +234,8 @@ class SetEndpoint(NamedTuple):
 
 
 class SetKeepalive(NamedTuple):
+    """The persistent keepalive; 0 for none."""
+
     peer: int
     interval_s: int
 
@@ -232,6 +244,8 @@ class SetKeepalive(NamedTuple):
 
 
 class SetAllowedIps(NamedTuple):
+    """Prefixes that move to this peer from whoever had them; *replace*: and it keeps no others."""
+
     peer: int
     prefixes: list[tuple[bytes, int]]
     replace: bool
@@ -241,6 +255,8 @@ class SetAllowedIps(NamedTuple):
 
 
 class RemoveAllowedIps(NamedTuple):
+    """Prefixes that this peer loses, where it has them."""
+
     peer: int
     prefixes: list[tuple[bytes, int]]
 
