@@ -227,6 +227,21 @@ def test_it_adopts_a_listening_socket(net: Net, tmp_path: Path) -> None:
     assert process.wait(timeout=5) == 0, "it ends when that socket's file is removed"
 
 
+def test_it_adopts_a_device(net: Net) -> None:
+    space, name = net.namespace("d"), net.unique("wg")
+    script = (
+        "import fcntl,os,struct,sys; fd=os.open('/dev/net/tun',os.O_RDWR); "
+        "fcntl.ioctl(fd,0x400454ca,struct.pack('16sH22x',sys.argv[1].encode(),0x1001|0x4000)); os.set_inheritable(fd,True); "
+        "os.environ['WG_TUN_FD']=str(fd); os.execv(sys.argv[2],sys.argv[2:])"
+    )
+    process = space.popen("python3", "-c", script, name, *BARE, "-f", name, env=ENVIRONMENT)
+    wait_until(control_path(name).exists, 10, "it to run")
+    space.ip("link", "set", name, "up")
+    wait_until(lambda: show(name)["state"] == "up", 5, "up")
+    space.ip("link", "del", name)
+    assert process.wait(timeout=5) == 0
+
+
 def test_a_descriptor_that_is_none_is_refused(net: Net) -> None:
     done = detached(net.namespace("d"), *BARE, "wgx", WG_TUN_FD="77")
     assert (done.returncode, done.stderr) == (1, "WG_TUN_FD=77: no such descriptor is open\n")
@@ -257,6 +272,23 @@ def test_deleting_the_device_ends_it_at_once_and_its_name_is_free(start: Start, 
     assert not uapi_path(running.interface).exists()
     again = start(running.space, running.interface)
     assert again.device()
+
+
+def test_deleting_the_device_under_load_ends_one_side_and_leaves_the_other_at_rest(start: Start, net: Net) -> None:
+    two = Joined(net, start)
+    assert two.left_space.ping("10.77.0.2", within_s=3)
+    flood = two.right_space.popen(
+        "ping", "-q", "-f", "-s", "1200", "10.77.0.1", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_until(lambda: show(two.left.interface)["peers"][0]["rx_packets"] > 1000, 10, "load")
+    two.left_space.ip("link", "del", two.left.interface)
+    assert two.left.ended() == 0
+    flood.terminate()
+    flood.wait(timeout=5)
+    wakeups, cpu_s = two.right.wakeups(), two.right.cpu_s()
+    time.sleep(3)
+    assert two.right.cpu_s() - cpu_s <= 0.03, "it asks for the peer that went, and rests in between"
+    assert two.right.wakeups() - wakeups <= 30
 
 
 def test_deleting_the_device_while_it_is_down_ends_it(start: Start, net: Net) -> None:

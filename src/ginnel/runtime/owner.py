@@ -35,6 +35,7 @@ from ginnel.engine import (
     DeviceGone,
     EndpointChanged,
     Engine,
+    Event,
     HandshakeReceived,
     SessionConfirmed,
     SessionNeeded,
@@ -115,7 +116,7 @@ class Owner:
 
     def start(self) -> None:
         """Take up what was remembered, listen to the engine and to the kernel."""
-        self.loop.set_exception_handler(self._mistake)
+        self.loop.set_exception_handler(self._loop_failed)
         try:
             remembered = state.read(self._state_path)
         except ValueError as error:
@@ -147,12 +148,14 @@ class Owner:
             self._write(self.interface.remembered(self.tunnel.counters(), self._clocks()))
         self.engine.close()
 
-    def _mistake(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        where = traceback.extract_tb(error.__traceback__)[-1] if error is not None and error.__traceback__ is not None else None
-        place = f"{os.path.basename(where.filename)}:{where.lineno}" if where else "?"
-        # The type and the place, not the text: it might quote what it was given.
-        self.journal("failed", error=type(error).__name__ if error else context.get("message"), at=place)
+    def _loop_failed(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self._mistake(context.get("exception") or RuntimeError(context.get("message")))
+
+    def _mistake(self, error: BaseException) -> None:
+        """A mistake in this program: to the log and to `show`. Its type and place, not its text, which might quote a secret."""
+        where = traceback.extract_tb(error.__traceback__)[-1:]
+        place = f"{os.path.basename(where[0].filename)}:{where[0].lineno}" if where else "?"
+        self.journal("failed", error=type(error).__name__, at=place)
         self._warn(f"a mistake in ginnel: {type(error).__name__} at {place}; please report it")
 
     def _warn(self, text: str) -> None:
@@ -166,29 +169,35 @@ class Owner:
     def _drain(self) -> None:
         """One batch of the engine's events through the machine."""
         now = self._clocks()
-        interface = self.interface
         for event in self.engine.drain(EVENTS_PER_TURN):
-            match event:
-                case HandshakeReceived(_, message, source):
-                    drop = interface.receive(message, source, now)
-                    if drop is not None and self.journal.debugging:
-                        self.journal("handshake_refused", reason=drop.value)
-                case SessionNeeded(_, peer, reason):
-                    if reason == "silent":
-                        self._silent_ns[peer] = now.mono_ns
-                    interface.session_needed(peer, reason, now)
-                case SessionConfirmed(_, peer, index):
-                    interface.session_confirmed(peer, index, now)
-                case EndpointChanged(_, peer):
-                    interface.endpoint_changed(peer, now)
-                    self._changed()
-                    if self.journal.debugging:
-                        self.journal("endpoint_changed", peer=self._label(peer), endpoint=self._endpoint(peer))
-                case DeviceGone(_, reason):
-                    self.stop(reason)
-                case _:
-                    assert_never(event)
-            self._apply()
+            try:
+                self._handle(event, now)
+                self._apply()
+            except Exception as error:  # noqa: BLE001 - the engine asks once: one event's mistake must not lose the others
+                self._mistake(error)
+
+    def _handle(self, event: Event, now: Now) -> None:
+        interface = self.interface
+        match event:
+            case HandshakeReceived(_, message, source):
+                drop = interface.receive(message, source, now)
+                if drop is not None and self.journal.debugging:
+                    self.journal("handshake_refused", reason=drop.value)
+            case SessionNeeded(_, peer, reason):
+                if reason == "silent":
+                    self._silent_ns[peer] = now.mono_ns
+                interface.session_needed(peer, reason, now)
+            case SessionConfirmed(_, peer, index):
+                interface.session_confirmed(peer, index, now)
+            case EndpointChanged(_, peer):
+                interface.endpoint_changed(peer, now)
+                self._changed()
+                if self.journal.debugging:
+                    self.journal("endpoint_changed", peer=self._label(peer), endpoint=self._endpoint(peer))
+            case DeviceGone(_, reason):
+                self.stop(reason)
+            case _:
+                assert_never(event)
 
     def _timeout(self) -> None:
         self._timer = None

@@ -40,7 +40,7 @@ EVENTS: Mapping[str, tuple[Level, str]] = {
     "started": (Level.INFO, "the device and both sockets are usable"),
     "stopping": (Level.INFO, "the process ends; reason tells why"),
     "start_failed": (Level.ERROR, "the process could not start; error tells why and how to mend it"),
-    "failed": (Level.ERROR, "a mistake in the program; the process ends"),
+    "failed": (Level.ERROR, "a mistake in the program; what it was doing is lost, the tunnel goes on"),
     "link_up": (Level.INFO, "the interface was set up: sockets are open"),
     "link_down": (Level.INFO, "the interface was set down: sockets closed, sessions zeroed"),
     "link_up_failed": (Level.ERROR, "the sockets could not be opened, e.g. the port is taken"),
