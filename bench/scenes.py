@@ -7,17 +7,35 @@ A scene's `metrics` say for each figure its unit and which way is better; the ta
 from __future__ import annotations
 
 import base64
+import contextlib
+import functools
 import json
 import os
 import re
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
-from bed import CACHE, MTU, RIGHT_INNER, ROOT, Bed, Implementation, cpu_s, rss_kib, switches
+from bed import (
+    APART,
+    CACHE,
+    MTU,
+    RIGHT_APART,
+    RIGHT_INNER,
+    RIGHT_OUTER,
+    RIGHT_PORT,
+    ROOT,
+    Bed,
+    Implementation,
+    Userspace,
+    cpu_s,
+    rss_kib,
+    switches,
+)
 
 from namespaces import Namespace, run, wait_until
 from peers.nodes import PeerConfig, setconf, up, wg
@@ -63,7 +81,7 @@ class Server:
             if not line:
                 raise RuntimeError("iperf3's server did not start")
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -74,11 +92,10 @@ class Server:
 
 
 def iperf3(bed: Bed, seconds: float, *options: str, target: str = RIGHT_INNER) -> dict[str, dict[str, float]]:
-    """One run from left to right; the `end` part of its report. TCP's first second is not counted; iperf3 cannot do that for UDP."""
-    omit = () if "-u" in options else ("-O", "1")
+    """One run from left to right; the `end` part of its report. The first second is not counted."""
     with Server(bed.right, target):
         text = bed.left.run(
-            "iperf3", "-c", target, "-t", str(round(seconds)), "-J", *omit, *options, check=False, timeout_s=seconds + 30
+            "iperf3", "-c", target, "-t", str(round(seconds)), "-O", "1", "-J", *options, check=False, timeout_s=seconds + 30
         )
     report = json.loads(text)
     if "error" in report:
@@ -110,20 +127,43 @@ def _tcp(*options: str) -> Callable[[Bed, Implementation, float], Figures]:
 TCP_METRICS = (Metric("gbit_s", "Gb/s", True), Metric("cpu_s_per_gbyte", "CPU s/GB, both ends", False))
 
 
-def _udp(payload: int) -> Callable[[Bed, Implementation, float], Figures]:
+def _udp(load: str, payload: int) -> Callable[[Bed, Implementation, float], Figures]:
     """Unpaced datagrams of *payload* bytes, one a send; what the receiver got."""
 
     def measure(bed: Bed, implementation: Implementation, seconds: float) -> Figures:
         with bed.tunnel(implementation):
-            end = iperf3(bed, seconds, "-u", "-b", "0", "-l", str(payload))
-            total = end["sum"]
-            delivered = total["packets"] - total["lost_packets"]
-            return {"delivered_k_s": delivered / total["seconds"] / 1e3, "offered_k_s": total["packets"] / total["seconds"] / 1e3}
+            target = f"{RIGHT_INNER}:5201"
+            receiver = bed.right.popen(
+                load_tool(),
+                load,
+                "--at",
+                target,
+                "--seconds",
+                str(seconds + 10),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            assert receiver.stderr is not None
+            if "receiving" not in receiver.stderr.readline():
+                raise RuntimeError("the receiver did not start")
+            sent = loaded(bed.left, load, "--to", target, "--size", str(payload), "--seconds", str(seconds))
+            text, _ = receiver.communicate(timeout=seconds + 30)
+            got = json.loads(text)
+            return {
+                "delivered_k_s": got["delivered"] / sent["seconds"] / 1e3,
+                "offered_k_s": sent["sent_per_second"] / 1e3,
+                "out_of_order_percent": 100 * got["out_of_order"] / max(1, got["delivered"]),
+            }
 
     return measure
 
 
-UDP_METRICS = (Metric("delivered_k_s", "k packets/s delivered", True), Metric("offered_k_s", "k packets/s offered", True))
+UDP_METRICS = (
+    Metric("delivered_k_s", "k packets/s delivered", True),
+    Metric("offered_k_s", "k packets/s offered", True),
+    Metric("out_of_order_percent", "% out of order", False),
+)
 
 
 # ---------------------------------------------------------------- round trips
@@ -286,9 +326,10 @@ def _restart(bed: Bed, implementation: Implementation, seconds: float) -> Figure
         return {"back_s": back - killed, "of_that_start_s": ready - killed}
 
 
-# ---------------------------------------------------------------- floods, handshakes: bench/load
+# ---------------------------------------------------------------- floods and handshakes, by bench/load
 
 
+@functools.cache
 def load_tool() -> str:
     """bench/load's binary, built if its sources are newer."""
     target = CACHE / "load"
@@ -300,6 +341,128 @@ def load_tool() -> str:
     return str(target / "release" / "ginnel-load")
 
 
+def loaded(space: Namespace, load: str, *options: str, timeout_s: float = 120) -> dict[str, Any]:
+    """Run one load to its end; its report."""
+    report: dict[str, Any] = json.loads(space.run(load_tool(), load, *options, timeout_s=timeout_s))
+    return report
+
+
+class Flood:
+    """An attacker in the third namespace while the block lasts."""
+
+    def __init__(self, bed: Bed, kind: str, rate: int, *options: str) -> None:
+        key = ("--key", bed.right_keys.public) if kind == "initiations" else ()
+        self.process = bed.apart.popen(
+            load_tool(), kind, "--to", f"{RIGHT_APART}:{RIGHT_PORT}", "--rate", str(rate), "--seconds", "60", *key, *options,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        early = self.process.poll()
+        self.process.kill()
+        _, said = self.process.communicate()
+        if early is not None:
+            raise RuntimeError(f"the flood ended early: {said}")
+
+
+def _flood(kind: str, rate: int) -> Callable[[Bed, Implementation, float], Figures]:
+    """What established TCP keeps while a stranger floods: the same tunnel just before and during."""
+
+    def measure(bed: Bed, implementation: Implementation, seconds: float) -> Figures:
+        with bed.tunnel(implementation) as tunnel:
+            quiet = tcp_gbit_s(bed, seconds)
+            before = tunnel.rss_kib()
+            with Flood(bed, kind, rate):
+                flooded = tcp_gbit_s(bed, seconds)
+                times = round_trips_ms(bed.left, RIGHT_INNER, 100, 0.01)
+            return {
+                "kept_percent": 100 * flooded / quiet,
+                "gbit_s": flooded,
+                "p99_ms": percentile(times, 0.99),
+                "grown_mb": (tunnel.rss_kib() - before) / 1024,
+            }
+
+    return measure
+
+
+FLOOD_METRICS = (
+    Metric("kept_percent", "% of TCP kept", True),
+    Metric("gbit_s", "Gb/s during", True),
+    Metric("p99_ms", "ms, round trip during, 99th percentile", False),
+    Metric("grown_mb", "MB grown", False),
+)
+
+HANDSHAKE_PEERS = 10_000
+
+
+@contextlib.contextmanager
+def responder(bed: Bed, implementation: Implementation, peers: int) -> Iterator[Userspace]:
+    """The right side alone, with *peers* of the load generator's."""
+    node = bed.node(implementation, "right")
+    node.start()
+    try:
+        setconf(node, bed.conf("right", knows_endpoint=False))
+        up(node, [f"{RIGHT_INNER}/24"], mtu=MTU)
+        sections = run([load_tool(), "keys", "--peers", str(peers)])
+        setconf(node, sections, "addconf")
+        yield node
+    finally:
+        node.stop()
+
+
+def _handshakes(bed: Bed, implementation: Implementation, seconds: float) -> Figures:
+    """Genuine initiations of 10,000 peers from one address, at three rates; a pause lets each begin without load."""
+    figures: Figures = {}
+    with responder(bed, implementation, HANDSHAKE_PEERS) as node:
+        before = rss_kib(node.pid)
+        for rate in (4_000, 6_000, 20_000):
+            report = loaded(
+                bed.apart, "handshakes", "--to", f"{RIGHT_APART}:{RIGHT_PORT}", "--key", bed.right_keys.public,
+                "--peers", str(HANDSHAKE_PEERS), "--rate", str(rate), "--seconds", str(seconds),
+            )  # fmt: skip
+            figures[f"share_{rate}"] = 100 * report["answered_share"]
+            figures[f"rate_{rate}"] = report["answered_per_second"]
+            time.sleep(2)
+        figures["grown_mb"] = (rss_kib(node.pid) - before) / 1024
+    return figures
+
+
+def _newcomer(sources: int) -> Callable[[Bed, Implementation, float], Figures]:
+    """New genuine peers, ten a second from another address, while 50,000 forged initiations/s come from *sources* addresses."""
+
+    def measure(bed: Bed, implementation: Implementation, seconds: float) -> Figures:
+        options: tuple[str, ...] = ()
+        if sources > 1:
+            options = ("--bind", "10.200.0.0", "--sources", str(sources))
+            bed.apart.run("ip", "route", "replace", "local", "10.200.0.0/16", "dev", "lo")
+            bed.right.run("ip", "route", "replace", "10.200.0.0/16", "via", APART)
+        count = int(seconds / 0.1)
+        with responder(bed, implementation, count), Flood(bed, "initiations", 50_000, *options):
+            time.sleep(1)  # the flood's own start: under load is a state that lasts
+            report = loaded(
+                bed.left, "newcomers", "--to", f"{RIGHT_OUTER}:{RIGHT_PORT}", "--key", bed.right_keys.public,
+                "--peers", str(count), "--rate", "10",
+            )  # fmt: skip
+        return {
+            "p95_ms": report["p95_ms"] if report["given_up"] == 0 else 16_000.0,
+            "p50_ms": report["p50_ms"],
+            "given_up": report["given_up"],
+            "retries": report["retries"],
+        }
+
+    return measure
+
+
+NEWCOMER_METRICS = (
+    Metric("p95_ms", "ms, new peer answered, 95th percentile", False),
+    Metric("p50_ms", "ms, median", False),
+    Metric("given_up", "never answered", False),
+)
+
+
 SCENES: dict[str, Scene] = {
     scene.name: scene
     for scene in (
@@ -307,8 +470,8 @@ SCENES: dict[str, Scene] = {
         Scene("tcp8", _tcp("-P", "8"), TCP_METRICS),
         Scene("tcp-bidir", _tcp("--bidir"), TCP_METRICS),
         # 1,400 bytes of IP packet, and 64.
-        Scene("udp1400", _udp(1400 - 28), UDP_METRICS),
-        Scene("small64", _udp(64 - 28), UDP_METRICS),
+        Scene("udp1400", _udp("udp", 1400 - 28), UDP_METRICS),
+        Scene("small64", _udp("small", 64 - 28), UDP_METRICS),
         Scene("rtt-idle", _rtt_idle, RTT_METRICS),
         Scene("rtt-loaded", _rtt_loaded, RTT_METRICS),
         Scene("memory", _memory, (Metric("fresh_mb", "MB", False), Metric("loaded_mb", "MB under load", False)), rounds=3),
@@ -341,5 +504,24 @@ SCENES: dict[str, Scene] = {
             without=("unencrypted",),
             rounds=3,
         ),
+        Scene("flood-junk", _flood("junk", 200_000), FLOOD_METRICS, seconds=4),
+        Scene("flood-initiations", _flood("initiations", 200_000), FLOOD_METRICS, seconds=4),
+        Scene("flood-data", _flood("unknown-index", 200_000), FLOOD_METRICS, seconds=4),
+        Scene(
+            "handshakes",
+            _handshakes,
+            (
+                Metric("share_4000", "% answered at 4,000/s", True),
+                Metric("share_6000", "% answered at 6,000/s", True),
+                Metric("share_20000", "% answered at 20,000/s", True),
+                Metric("rate_20000", "answered/s at 20,000/s", True),
+                Metric("grown_mb", "MB grown", False),
+            ),
+            seconds=3,
+            without=("unencrypted",),
+            rounds=3,
+        ),
+        Scene("newcomer", _newcomer(1), NEWCOMER_METRICS, seconds=5, without=("unencrypted",), rounds=3),
+        Scene("newcomer-spoofed", _newcomer(20_000), NEWCOMER_METRICS, seconds=5, without=("unencrypted",), rounds=3),
     )
 }
