@@ -5,7 +5,7 @@
     bench/run.py [--scene NAME ...] [--impl NAME ...] [--rounds N] [--seconds S] [--quick] [--no-save]
 
 A round measures every implementation once; the next round begins with the next one, so that nobody is always first. A figure
-is the median of its rounds; ± is half the distance from the lowest to the highest, as a share of it. Ratios are to wireguard-go in
+is the median of its rounds; ± is half the span from the lowest to the highest, as a share of it. Ratios are to wireguard-go in
 the same run. All rounds and the machine go to bench/results/<date>-<scene>.json, the table to bench/results/<date>.md.
 """
 
