@@ -802,6 +802,21 @@ def test_down_forgets_handshakes_wishes_and_the_5_s_limit_but_not_timestamps() -
     assert machine.receive(other.initiation(machine.key), THERE, later(START, SECOND)) is Drop.REPLAY
 
 
+def test_down_forgets_what_was_wanted_and_what_was_given_up() -> None:
+    machine, unknown, silent = Machine(), Remote(), Remote()
+    waiting, gone = machine.know(unknown, endpoint=None), machine.know(silent)
+    machine.session_needed(waiting.handle, "packets", START)
+    initiate(machine, gone)
+    for number in range(1, 21):
+        machine.timeout(later(START, number * 5 * SECOND))
+    machine.down()
+    machine.up(later(START, 200 * SECOND))
+    machine.outputs()
+    machine.endpoint_changed(waiting.handle, later(START, 200 * SECOND))
+    assert machine.outputs() == []
+    assert [view.why for view in machine.view(START)] == ["nothing was sent to it; the next packet starts a handshake"] * 2
+
+
 def test_up_and_down_twice_are_once() -> None:
     machine = Machine(up=False)
     machine.down()
