@@ -20,7 +20,10 @@ type PackedPrefix = (Vec<u8>, u8);
 
 fn os_error(error: &std::io::Error, step: &str) -> PyErr {
     let errno = error.raw_os_error().unwrap_or(libc_eio());
-    PyOSError::new_err((errno, error.to_string(), step.to_owned()))
+    let text = error.to_string();
+    // Python prints the number itself.
+    let text = text.split(" (os error ").next().unwrap_or_default().to_owned();
+    PyOSError::new_err((errno, text, step.to_owned()))
 }
 
 /// EIO, for an error that carries no number of its own.
