@@ -215,7 +215,9 @@ impl PacketKey {
         }
         #[cfg(target_arch = "x86_64")]
         if let (Some(vector), 2..) = (&self.vector, jobs.len()) {
-            return vector.cpu.seal_many(&vector.words, slab, jobs);
+            vector.cpu.seal_many(&vector.words, slab, jobs);
+            wipe_stack();
+            return;
         }
         for job in jobs {
             self.library.seal(slab, job);
@@ -237,7 +239,9 @@ impl PacketKey {
         }
         #[cfg(target_arch = "x86_64")]
         if let (Some(vector), 2..) = (&self.vector, jobs.len()) {
-            return vector.cpu.open_many(&vector.words, slab, jobs, ok);
+            vector.cpu.open_many(&vector.words, slab, jobs, ok);
+            wipe_stack();
+            return;
         }
         for (job, ok) in jobs.iter().zip(ok) {
             *ok = self.library.open(slab, job);
