@@ -620,9 +620,9 @@ def test_it_leaves_no_core_and_cannot_be_looked_into(start: Start, net: Net) -> 
 def test_fresh_it_takes_little_memory_and_idle_it_sleeps(start: Start, net: Net) -> None:
     two = Joined(net, start)
     assert two.left_space.ping("10.77.0.2", within_s=3)
-    assert two.left.status_kb("VmRSS") <= 40_000
+    assert two.left.status_kb("VmRSS") <= 40_000, "kB, after its first packets"
     wait_until(lambda: state_path(two.left.interface).exists(), 5, "the state to be written")
     before, cpu = two.left.wakeups(), two.left.cpu_s()
     time.sleep(10)
     assert two.left.wakeups() - before <= 10 + 5, "at most one a second, and what looking costs"
-    assert two.left.cpu_s() - cpu <= 0.05
+    assert two.left.cpu_s() - cpu <= 0.01 * 10

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import os
+import resource
 import select
 import socket
 import subprocess
@@ -313,11 +314,16 @@ def setconf_text(peers: int) -> str:
     return f"[Interface]\nPrivateKey = {PRIVATE.private}\nListenPort = 51975\n" + "".join(sections)
 
 
-def timed(*argv: str, stdin: str = "") -> float:
-    """Seconds that a command takes."""
-    began = time.monotonic()
+def cost_s(running: Running, *argv: str, stdin: str = "") -> float:
+    """
+    Processor seconds that a command takes, its own and the daemon's.
+
+    They wait for each other, so on a machine with nothing else to do that is the time it takes; on a busy one it is still true.
+    """
+    daemon_s, before = running.cpu_s(), resource.getrusage(resource.RUSAGE_CHILDREN)
     run(list(argv), stdin=stdin)
-    return time.monotonic() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return running.cpu_s() - daemon_s + after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 def test_ten_thousand_peers(one: Running) -> None:
@@ -325,15 +331,15 @@ def test_ten_thousand_peers(one: Running) -> None:
     one.space.ip("link", "set", one.interface, "up")
     text = setconf_text(10_000)
     before_kb = one.status_kb("VmRSS")
-    assert timed("wg", "setconf", one.interface, "/dev/stdin", stdin=text) <= 1.0
+    assert cost_s(one, "wg", "setconf", one.interface, "/dev/stdin", stdin=text) <= 1.0
     each_kb = (one.status_kb("VmRSS") - before_kb) / 10_000
     assert each_kb <= 8
-    assert min(timed("wg", "show", one.interface, "dump") for _ in range(5)) <= 0.1
+    assert min(cost_s(one, "wg", "show", one.interface, "dump") for _ in range(5)) <= 0.1
     assert len(wg("show", one.interface, "dump").splitlines()) == 10_001
-    assert timed("wg", "syncconf", one.interface, "/dev/stdin", stdin=text) <= 2.0
+    assert cost_s(one, "wg", "syncconf", one.interface, "/dev/stdin", stdin=text) <= 2.0
     cpu_s, wakeups = one.cpu_s(), one.wakeups()
     time.sleep(5)
-    assert one.cpu_s() - cpu_s <= 0.025 + 0.01, "half a percent, and a tick of the clock that measures it"
+    assert one.cpu_s() - cpu_s <= 0.005 * 5, "half a percent of a core"
     assert one.wakeups() - wakeups <= 5 + 2
 
 
