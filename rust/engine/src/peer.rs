@@ -48,7 +48,7 @@ pub struct State {
     pub staged: VecDeque<Box<[u8]>>,
     /// A `SessionNeeded` was sent and not answered yet.
     pub asked: Option<Need>,
-    /// The earliest entry of this peer in the schedule; 0 for none.
+    /// The entry of this peer in the schedule; 0 for none.
     pub scheduled_ns: u64,
     /// Indices of handshakes under way.
     pub reserved: Vec<u32>,

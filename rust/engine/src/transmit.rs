@@ -96,7 +96,7 @@ struct Transmitter {
     outgoing: [Vec<Outgoing>; 2],
     owners: [Vec<Owner>; 2],
     scratch: SendScratch,
-    due: Vec<u32>,
+    due: Vec<(u64, u32)>,
     jitter: Jitter,
     icmp_tokens: u32,
     icmp_refilled_ns: u64,
@@ -601,10 +601,14 @@ impl Transmitter {
         let shared = self.shared.clone();
         let mut due = std::mem::take(&mut self.due);
         shared.schedule.due(now_ns, &mut due);
-        for id in due.drain(..) {
+        for (deadline_ns, id) in due.drain(..) {
             let Ok(peer) = shared.peer(id) else { continue };
             let speak = {
                 let mut state = lock(&peer.state);
+                if state.scheduled_ns != deadline_ns {
+                    // Another thread has put a sooner one in its place.
+                    continue;
+                }
                 state.scheduled_ns = 0;
                 let expired = state.timers.expire(now_ns);
                 if expired.new_handshake {

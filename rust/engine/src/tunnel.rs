@@ -148,8 +148,8 @@ impl Shared {
     pub fn arm(&self, peer: &Peer, state: &mut State) {
         let deadline_ns = state.timers.next_deadline();
         if deadline_ns != 0 && (state.scheduled_ns == 0 || deadline_ns < state.scheduled_ns) {
-            state.scheduled_ns = deadline_ns;
-            if self.schedule.push(deadline_ns, peer.id) {
+            let replaced_ns = std::mem::replace(&mut state.scheduled_ns, deadline_ns);
+            if self.schedule.push(deadline_ns, peer.id, replaced_ns) {
                 self.transmit_wake.signal();
             }
         }
