@@ -27,16 +27,16 @@ impl fmt::Display for NotAKey {
 
 impl std::error::Error for NotAKey {}
 
-/// All ones when `low <= value <= high`, else zero.
+/// All ones when `low <= value <= high`, else zero; opaque to the optimiser, which would make branches of the masks.
 fn within(value: u8, low: u8, high: u8) -> i32 {
     let (value, low, high) = (i32::from(value), i32::from(low), i32::from(high));
-    !(((value - low) | (high - value)) >> 31)
+    core::hint::black_box(!(((value - low) | (high - value)) >> 31))
 }
 
 /// The character of a 6-bit value: 'A' plus what each crossed range boundary adds.
 fn base64_character(value: u8) -> u8 {
     let v = i32::from(value);
-    let crossed = |boundary: i32| (boundary - 1 - v) >> 31;
+    let crossed = |boundary: i32| core::hint::black_box((boundary - 1 - v) >> 31);
     let c = v + i32::from(b'A') + (crossed(26) & 6) - (crossed(52) & 75) - (crossed(62) & 15)
         + (crossed(63) & 3);
     c as u8
@@ -141,7 +141,9 @@ impl Secret {
     /// The key as UAPI writes it, lower case.
     pub fn hex(&self) -> Zeroizing<[u8; HEX_SIZE]> {
         let mut text = Zeroizing::new([0; HEX_SIZE]);
-        let digit = |value: u8| value + b'0' + (((9 - i32::from(value)) >> 31) & 39) as u8;
+        let digit = |value: u8| {
+            value + b'0' + (core::hint::black_box((9 - i32::from(value)) >> 31) & 39) as u8
+        };
         for (byte, pair) in self.expose().iter().zip(text.chunks_exact_mut(2)) {
             pair[0] = digit(byte >> 4);
             pair[1] = digit(byte & 15);
