@@ -28,7 +28,6 @@ from typing import Any, Protocol
 
 from ginnel.runtime.resolve import parse_host
 from ginnel.units import PublicKey
-from ginnel.watch.snapshot import TunnelView, to_json
 
 SCHEMA = "ginnel.control/1"
 #: Names for a hundred thousand peers.
@@ -48,7 +47,7 @@ class Name:
 class Controlled(Protocol):
     """What the control socket needs of the owner of the tunnel."""
 
-    def snapshot(self) -> TunnelView: ...
+    def show(self) -> Iterator[str]: ...
     def set_names(self, names: dict[PublicKey, Name]) -> None: ...
     def describe(self) -> dict[str, object]: ...
     def stop(self, reason: str) -> None: ...
@@ -95,28 +94,30 @@ class ControlSession:
         """Answer every whole line of *data*."""
         *lines, self._tail = (self._tail + data).split(b"\n")
         for line in lines:
-            yield (self._answer(line) + "\n").encode()
+            for piece in self._answer(line):
+                yield piece.encode()
+            yield b"\n"
         if len(self._tail) > REQUEST_LIMIT_BYTES:
             self._tail = b""
             self.finished = True
             yield (_refusal(f"expected a request of at most {REQUEST_LIMIT_BYTES} bytes") + "\n").encode()
 
-    def _answer(self, line: bytes) -> str:
+    def _answer(self, line: bytes) -> Iterator[str]:
         try:
             request = json.loads(line)
         except (ValueError, RecursionError):
-            return _refusal("expected one JSON object a line")
+            return iter([_refusal("expected one JSON object a line")])
         if not isinstance(request, dict):
-            return _refusal("expected a JSON object")
+            return iter([_refusal("expected a JSON object")])
+        if request.get("op") == "show":
+            return self._owner.show()
         try:
-            return self._serve(request)
+            return iter([self._serve(request)])
         except ValueError as error:
-            return _refusal(str(error))
+            return iter([_refusal(str(error))])
 
     def _serve(self, request: dict[str, Any]) -> str:
         match request.get("op"):
-            case "show":
-                return to_json(self._owner.snapshot())
             case "names":
                 self._owner.set_names(parse_names(request.get("peers")))
                 return _done({})

@@ -11,7 +11,7 @@ It configures nothing: keys, peers and ports come over the UAPI socket, addresse
 device begins down; `ip link set NAME up` opens the sockets.
 
 It ends, leaving nothing but the state file, when it is told to (SIGTERM, SIGINT, the control socket), when its UAPI socket file
-is removed and when its device is deleted: exit 0. It exits with 1 when it could not start.
+is removed and when its device is deleted: exit 0. It exits with 1 when it could not start, or the engine could not go on.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Daemon:
         with self._undo:
             reason = self._loop.run_until_complete(self._owner.finished)
             self._log("stopping", interface=self._options.interface, reason=reason)
-        return 0
+        return self._owner.exit_code
 
     def _uapi_socket(self, undo: contextlib.ExitStack) -> socket.socket:
         adopted = self._options.uapi_fd

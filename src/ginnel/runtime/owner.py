@@ -26,7 +26,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, assert_never
 
 from ginnel import crypto
@@ -44,11 +44,11 @@ from ginnel.engine import (
 from ginnel.runtime import state
 from ginnel.runtime.control import Name
 from ginnel.runtime.journal import Journal
-from ginnel.runtime.monitor import Link, Monitor
+from ginnel.runtime.monitor import Link, Monitor, device_name
 from ginnel.runtime.names import Facts, Names
 from ginnel.units import NS_PER_S, Endpoint, Now, Prefix, PublicKey
 from ginnel.watch import health
-from ginnel.watch.snapshot import PeerView, TunnelView
+from ginnel.watch.snapshot import PeerView, TunnelView, json_pieces
 from ginnel.wireguard import effects
 from ginnel.wireguard import peer as machine
 from ginnel.wireguard.interface import Interface
@@ -87,6 +87,8 @@ class Owner:
         self._clocks = clocks
         self.interface = Interface(add_peer=tunnel.add_peer, reserve_index=tunnel.reserve_index, entropy=crypto.entropy)
         self.finished: asyncio.Future[str] = loop.create_future()
+        #: What the process is to end with, once `finished`.
+        self.exit_code = 0
         self.names = Names(loop, journal, facts=self._facts, set_endpoint=self._resolved, mono_ns=lambda: clocks().mono_ns)
         self._started_unix = clocks().unix_ns / NS_PER_S
         self._mtu = mtu
@@ -195,9 +197,19 @@ class Owner:
                 if self.journal.debugging:
                     self.journal("endpoint_changed", peer=self._label(peer), endpoint=self._endpoint(peer))
             case DeviceGone(_, reason):
-                self.stop(reason)
+                self._device_gone(reason)
             case _:
                 assert_never(event)
+
+    def _device_gone(self, reason: str) -> None:
+        try:
+            device_name(self.tunnel.tun_fd)
+        except OSError:
+            pass  # deleted, as somebody wished
+        else:
+            self.exit_code = 1
+            self.journal("worker_ended", interface=self.tunnel.name, reason=reason)
+        self.stop(reason)
 
     def _timeout(self) -> None:
         self._timer = None
@@ -447,14 +459,19 @@ class Owner:
             "uapi_path": self.uapi_path,
         }
 
-    def snapshot(self) -> TunnelView:
-        """Everything there is to show, judged."""
+    def show(self) -> Iterator[str]:
+        """Everything there is to show, judged: the JSON of `ginnel.show/1` in pieces, the loop being free between them."""
         now = self._clocks()
         counters = {counter.peer: counter for counter in self.tunnel.counters()}
-        peers = tuple(
-            self._peer_view(view, counters[view.handle], now) for view in self.interface.view(now) if view.handle in counters
+        judgement = health.Judgement()
+        peers = (
+            judgement.seen(self._peer_view(view, counters[view.handle], now))
+            for view in list(self.interface.view(now))
+            if view.handle in counters and self.interface.peer_of(view.handle) is not None
         )
-        drops: Mapping[str, int] = self.tunnel.drops()
+        return json_pieces(peers, lambda: self._tunnel_view(judgement))
+
+    def _tunnel_view(self, judgement: health.Judgement) -> TunnelView:
         refused = {f"handshake_{drop.name.lower()}": count for drop, count in self.interface.drops.items()}
         public_key = self.interface.public_key
         return TunnelView(
@@ -471,19 +488,19 @@ class Owner:
             fwmark=self.interface.fwmark,
             mtu=self._mtu,
             namespace=self._namespace(),
-            configured=health.judge_all(peers, "configured"),
-            alive=health.judge_all(peers, "alive"),
-            carrying=health.judge_all(peers, "carrying"),
-            drops={**drops, **refused},
+            configured=judgement.configured.verdict(),
+            alive=judgement.alive.verdict(),
+            carrying=judgement.carrying.verdict(),
+            drops={**self.tunnel.drops(), **refused},
             offloads=self.tunnel.offloads(),
             warnings=tuple(self._warnings),
-            peers=peers,
+            peers=(),
         )
 
     def _peer_view(self, view: machine.PeerView, counter: Any, now: Now) -> PeerView:
         peer = self.interface.peer_of(view.handle)
         if peer is None:
-            raise AssertionError("the machine showed a peer that it does not have")
+            raise AssertionError("the machine was asked for it a moment ago")
         key = view.public_key
         prefixes = self.tunnel.allowed_ips(view.handle)
         endpoint = str(Endpoint(*counter.endpoint)) if counter.endpoint else None

@@ -18,8 +18,6 @@ Source: WireGuard paper 6.4 and 6.5.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from ginnel.watch.snapshot import Answer, PeerView, Verdict
 
 #: REJECT_AFTER_TIME: an older session can neither send nor receive.
@@ -104,20 +102,50 @@ def judge_carrying(*, alive: bool, receive_age_s: float | None, send_age_s: floa
     return Verdict("unknown", f"idle: heard from it {age_text(receive_age_s)} ago")
 
 
-def judge_all(peers: Iterable[PeerView], part: str) -> Verdict:
+class Tally:
     """
-    A tunnel's verdict is the worst of its peers': *part* is "configured", "alive" or "carrying".
+    A tunnel's verdict on one part, from its peers': the worst of them.
 
-    `no` names up to three peers; a tunnel without peers is `unknown`.
+    `no` and `unknown` name up to `NAMED` peers; a tunnel without peers is `unknown`.
     """
-    verdicts: list[tuple[str, Verdict]] = [(p.name or p.public_key[:8] + "…", getattr(p, part)) for p in peers]
-    if not verdicts:
-        return Verdict("unknown", "no peers")
-    total = len(verdicts)
-    worst: Answer
-    for worst in ("no", "unknown"):
-        found = [name for name, verdict in verdicts if verdict.answer == worst]
-        if found:
-            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-            return Verdict(worst, f"{total - len(found)} of {total} peers; not {', '.join(found[:3])}{more}")
-    return Verdict("yes", f"{total} of {total} peers")
+
+    NAMED = 3
+
+    def __init__(self) -> None:
+        self._total = 0
+        self._counts: dict[Answer, int] = {"no": 0, "unknown": 0}
+        self._names: dict[Answer, list[str]] = {"no": [], "unknown": []}
+
+    def add(self, label: str, answer: Answer) -> None:
+        """Count a peer that is called *label*."""
+        self._total += 1
+        if answer != "yes":
+            self._counts[answer] += 1
+            if len(self._names[answer]) < self.NAMED:
+                self._names[answer].append(label)
+
+    def verdict(self) -> Verdict:
+        """Of all peers counted."""
+        if not self._total:
+            return Verdict("unknown", "no peers")
+        for answer, count in self._counts.items():
+            if count:
+                more = f" and {count - self.NAMED} more" if count > self.NAMED else ""
+                named = ", ".join(self._names[answer])
+                return Verdict(answer, f"{self._total - count} of {self._total} peers; not {named}{more}")
+        return Verdict("yes", f"{self._total} of {self._total} peers")
+
+
+class Judgement:
+    """The three tallies of a tunnel."""
+
+    def __init__(self) -> None:
+        self.configured, self.alive, self.carrying = Tally(), Tally(), Tally()
+
+    def seen(self, peer: PeerView) -> PeerView:
+        """Count *peer*; gives it back."""
+        label = peer.name or peer.public_key[:8] + "…"
+        self.configured.add(label, peer.configured.answer)
+        self.alive.add(label, peer.alive.answer)
+        self.carrying.add(label, peer.carrying.answer)
+        return peer

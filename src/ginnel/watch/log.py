@@ -41,6 +41,7 @@ EVENTS: Mapping[str, tuple[Level, str]] = {
     "stopping": (Level.INFO, "the process ends; reason tells why"),
     "start_failed": (Level.ERROR, "the process could not start; error tells why and how to mend it"),
     "failed": (Level.ERROR, "a mistake in the program; what it was doing is lost, the tunnel goes on"),
+    "worker_ended": (Level.ERROR, "a thread of the engine ended while the device is there; the process ends"),
     "link_up": (Level.INFO, "the interface was set up: sockets are open"),
     "link_down": (Level.INFO, "the interface was set down: sockets closed, sessions zeroed"),
     "link_up_failed": (Level.ERROR, "the sockets could not be opened, e.g. the port is taken"),

@@ -7,7 +7,7 @@ wall clock seconds (0 = never), `*_age_s` is an age in seconds on a clock that i
 
 The JSON has one schema name, `ginnel.show/1`. Fields are only ever added to it; one that must change its meaning makes it `/2`.
 
-    {"schema": "ginnel.show/1", "tunnel": {TunnelView, with "peers": [PeerView, ...]}}
+    {"schema": "ginnel.show/1", "tunnel": {"peers": [PeerView, ...], the other fields of TunnelView}}
 
 Every judgement is a `Verdict`: `{"answer": "yes" | "no" | "unknown", "why": "in words"}`. See `health` for the rules.
 """
@@ -15,10 +15,14 @@ Every judgement is a `Verdict`: `{"answer": "yes" | "no" | "unknown", "why": "in
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 SCHEMA = "ginnel.show/1"
+#: A piece is made in some 5 ms.
+PEERS_PER_PIECE = 128
 
 Answer = Literal["yes", "no", "unknown"]
 
@@ -108,6 +112,27 @@ def plain(view: object) -> Any:
     return view
 
 
-def to_json(view: TunnelView, *, indent: int | None = None) -> str:
-    """The snapshot as one JSON object of schema `ginnel.show/1`."""
-    return json.dumps({"schema": SCHEMA, "tunnel": plain(view)}, indent=indent)
+def json_pieces(peers: Iterable[PeerView], tunnel: Callable[[], TunnelView]) -> Iterator[str]:
+    """
+    The snapshot as one JSON object of schema `ginnel.show/1`, in pieces of `PEERS_PER_PIECE` peers.
+
+    Ten thousand peers are 8 MB: neither the views nor the text of all of them need exist at once.
+
+    Args:
+        peers: made one by one as they are asked for.
+        tunnel: asked for when all peers have been seen, because its verdicts are theirs; its own `peers` are left out.
+    """
+    yield f'{{"schema": "{SCHEMA}", "tunnel": {{"peers": ['
+    separator = ""
+    peers = iter(peers)
+    while batch := list(islice(peers, PEERS_PER_PIECE)):
+        yield separator + ", ".join([json.dumps(plain(peer)) for peer in batch])
+        separator = ", "
+    whole = plain(tunnel())
+    del whole["peers"]
+    yield "], " + json.dumps(whole)[1:] + "}"
+
+
+def to_json(view: TunnelView) -> str:
+    """The snapshot as one line of JSON."""
+    return "".join(json_pieces(view.peers, lambda: view))

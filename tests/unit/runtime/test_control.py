@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from ginnel.runtime.control import NAME_LIMIT_CHARACTERS, REQUEST_LIMIT_BYTES, ControlSession, Name
 from ginnel.units import PublicKey
-from ginnel.watch.snapshot import TunnelView, Verdict
+from ginnel.watch.snapshot import TunnelView, Verdict, json_pieces
 
 KEY = PublicKey(b"\xaa" * 32)
 NONE = Verdict("unknown", "no peers")
@@ -22,10 +23,11 @@ class Owner:
         self.names: dict[PublicKey, Name] = {}
         self.stopped = ""
 
-    def snapshot(self) -> TunnelView:
-        return TunnelView(
+    def show(self) -> Iterator[str]:
+        view = TunnelView(
             "wg0", "wireguard", "engine", "0", 1, 0.0, "", "up", None, 0, 0, 1420, "birth", NONE, NONE, NONE, {}, {}, (), ()
         )
+        return json_pieces((), lambda: view)
 
     def set_names(self, names: dict[PublicKey, Name]) -> None:
         self.names = names

@@ -81,11 +81,18 @@ def peer(name: str, answer: Answer) -> PeerView:
     )
 
 
+def judged(*peers: PeerView) -> health.Judgement:
+    judgement = health.Judgement()
+    for view in peers:
+        assert judgement.seen(view) is view
+    return judgement
+
+
 def test_a_tunnel_is_as_good_as_its_worst_peer() -> None:
     good, bad, unsure = peer("lyon", "yes"), peer("", "no"), peer("oslo", "unknown")
-    assert health.judge_all([], "alive") == Verdict("unknown", "no peers")
-    assert health.judge_all([good, good], "alive") == Verdict("yes", "2 of 2 peers")
-    assert health.judge_all([good, unsure], "carrying") == Verdict("unknown", "1 of 2 peers; not oslo")
-    assert health.judge_all([good, unsure, bad], "configured") == Verdict("no", "2 of 3 peers; not kkkkkkkk…")
-    many = health.judge_all([peer(f"p{i}", "no") for i in range(9)], "alive")
+    assert judged().alive.verdict() == Verdict("unknown", "no peers")
+    assert judged(good, good).alive.verdict() == Verdict("yes", "2 of 2 peers")
+    assert judged(good, unsure).carrying.verdict() == Verdict("unknown", "1 of 2 peers; not oslo")
+    assert judged(good, unsure, bad).configured.verdict() == Verdict("no", "2 of 3 peers; not kkkkkkkk…")
+    many = judged(*[peer(f"p{i}", "no") for i in range(9)]).alive.verdict()
     assert many.why == "0 of 9 peers; not p0, p1, p2 and 6 more"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 
-from ginnel.watch.snapshot import PeerView, TunnelView, Verdict, to_json
+import pytest
+
+from ginnel.watch.snapshot import PEERS_PER_PIECE, PeerView, TunnelView, Verdict, json_pieces, to_json
 
 YES = Verdict("yes", "because")
 
@@ -28,7 +31,7 @@ def test_every_field_is_in_the_json_and_nothing_else() -> None:
     whole = json.loads(to_json(tunnel()))
     assert whole["schema"] == "ginnel.show/1"
     assert list(whole) == ["schema", "tunnel"]
-    assert list(whole["tunnel"]) == [field.name for field in dataclasses.fields(TunnelView)]
+    assert set(whole["tunnel"]) == {field.name for field in dataclasses.fields(TunnelView)}
     (peer,) = whole["tunnel"]["peers"]
     assert list(peer) == [field.name for field in dataclasses.fields(PeerView)]
     assert peer["alive"] == {"answer": "yes", "why": "because"}
@@ -36,6 +39,24 @@ def test_every_field_is_in_the_json_and_nothing_else() -> None:
     assert peer["handshake_age_s"] is None
 
 
-def test_it_is_one_line_unless_asked_otherwise() -> None:
+def test_it_is_one_line() -> None:
     assert "\n" not in to_json(tunnel())
-    assert "\n" in to_json(tunnel(), indent=1)
+
+
+@pytest.mark.parametrize("count", [0, 1, PEERS_PER_PIECE, PEERS_PER_PIECE + 1, 3 * PEERS_PER_PIECE])
+def test_pieces_are_one_object_and_peers_are_made_as_they_are_written(count: int) -> None:
+    made = 0
+
+    def peers() -> Iterator[PeerView]:
+        nonlocal made
+        for i in range(count):
+            made += 1
+            yield dataclasses.replace(tunnel().peers[0], name=f"p{i}")
+
+    pieces: list[str] = []
+    for piece in json_pieces(peers(), tunnel):
+        assert made <= len(pieces) * PEERS_PER_PIECE
+        pieces.append(piece)
+    whole = json.loads("".join(pieces))
+    assert [peer["name"] for peer in whole["tunnel"]["peers"]] == [f"p{i}" for i in range(count)]
+    assert whole["tunnel"]["name"] == "wg0"
