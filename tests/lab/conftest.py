@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ginnel.lab.namespaces import Held, Namespaces
 from namespaces import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -140,3 +141,24 @@ def example(tmp_path: Path) -> Callable[[str], Path]:
         return target / "network.toml"
 
     return copy
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two held namespaces joined by a wire, `eth` at both ends: 192.0.2.1 and 2001:db8::1 left, .2 and ::2 right."""
+
+    left: Held
+    right: Held
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with Namespaces("test") as spaces:
+        spaces.start({"left": "lan", "right": "lan"})
+        left, right = spaces["left"], spaces["right"]
+        left.configure([f"link add eth type veth peer name eth netns {right.pid}"])
+        for held, last in ((left, 1), (right, 2)):
+            held.configure(
+                ["link set eth up", f"addr add 192.0.2.{last}/24 dev eth", f"addr add 2001:db8::{last}/64 dev eth nodad"]
+            )
+        yield Pair(left, right)

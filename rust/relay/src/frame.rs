@@ -6,6 +6,7 @@ const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86DD;
 
 const ICMPV6: u8 = 58;
+const IGMP: u8 = 2;
 const UDP: u8 = 17;
 
 /// IPv6 extension headers that may stand before the transport header, at most so many; more is not read on.
@@ -14,7 +15,7 @@ const MAX_EXTENSIONS: usize = 4;
 /// What a frame carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// ARP or NDP: what a local link says to itself.
+    /// ARP, NDP and reports of multicast listeners: what a local link says to itself.
     Neighbours,
     /// An IP packet: its protocol, its UDP ports where it has any (not in later fragments), and its size without Ethernet.
     Ip {
@@ -38,6 +39,9 @@ pub fn classify(frame: &[u8]) -> Kind {
 fn ipv4(packet: &[u8]) -> Option<Kind> {
     let header = usize::from(packet.first()? & 0x0f) * 4;
     let protocol = *packet.get(9)?;
+    if protocol == IGMP {
+        return Some(Kind::Neighbours);
+    }
     let fragment_offset = be16(packet, 6)? & 0x1fff;
     let udp_ports = if protocol == UDP && fragment_offset == 0 {
         ports(packet, header)
@@ -74,7 +78,7 @@ fn ipv6(packet: &[u8]) -> Option<Kind> {
     if protocol == ICMPV6
         && packet
             .get(at)
-            .is_some_and(|kind| (133..=137).contains(kind))
+            .is_some_and(|kind| matches!(kind, 130..=137 | 143))
     {
         return Some(Kind::Neighbours);
     }
@@ -172,6 +176,7 @@ mod tests {
             classify(&ethernet(ETHERTYPE_IPV6, &packet))
         };
         assert_eq!(icmp6(135), Kind::Neighbours);
+        assert_eq!(icmp6(143), Kind::Neighbours);
         assert!(matches!(icmp6(128), Kind::Ip { protocol: 58, .. }));
     }
 

@@ -1,0 +1,194 @@
+"""The leak detector finds what it is for: in bytes, through the kernel's filter, and on a live link."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from ginnel.lab.capture import _LISTING, Capture, assemble, open_link, parse
+from ginnel.units import Prefix
+from lab.conftest import Pair
+from namespaces import wait_until
+
+ETHERNET = bytes(12)
+CANARY, CONTROL, OUTSIDE = b"the canary in clear", b"the control in clear", b"what leaves by the exit"
+
+
+def ipv4(protocol: int, payload: bytes, source: str = "192.0.2.1", target: str = "192.0.2.2", flags: int = 0) -> bytes:
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, flags, 64, protocol, 0)
+    return ETHERNET + b"\x08\x00" + header + socket.inet_aton(source) + socket.inet_aton(target) + payload
+
+
+def ipv6(protocol: int, payload: bytes) -> bytes:
+    ends = socket.inet_pton(socket.AF_INET6, "2001:db8::1") + socket.inet_pton(socket.AF_INET6, "2001:db8::2")
+    return ETHERNET + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, len(payload), protocol, 64) + ends + payload
+
+
+def udp(payload: bytes) -> bytes:
+    return struct.pack("!HHHH", 1000, 51820, 8 + len(payload), 0) + payload
+
+
+WIREGUARD = udp(b"\x04\0\0\0" + bytes(28))
+
+#: Frames, whether the outside says WireGuard, and whether the kernel's filter passes them to us.
+FRAMES = [
+    (ipv4(17, WIREGUARD), True, False),
+    (ipv6(17, WIREGUARD), True, False),
+    (ipv4(17, udp(b"\x01\0\0\0" + bytes(144))), True, False),
+    (ipv4(17, udp(b"\x05\0\0\0" + bytes(28))), False, True),
+    (ipv4(17, udp(b"\x04\0\0\x01" + bytes(28))), False, True),
+    (ipv4(17, WIREGUARD, flags=0x2000), False, True),  # a fragment
+    (ipv4(6, b"\x03\xe8\xca\x6c" + bytes(16)), False, True),
+    (ipv6(58, b"\x80\0\0\0" + bytes(8)), False, True),
+    (ETHERNET + b"\x08\x06" + bytes(28), False, False),  # ARP
+    (ETHERNET + b"\x12\x34" + bytes(60), False, True),
+]
+
+
+@pytest.mark.parametrize(("frame", "wireguard", "passes"), FRAMES)
+def test_frames_are_read(frame: bytes, wireguard: bool, passes: bool) -> None:
+    assert parse(frame).wireguard is wireguard
+
+
+def test_every_truncation_is_read_without_an_error() -> None:
+    for frame, _, _ in FRAMES:
+        for end in range(len(frame)):
+            parse(frame[:end])
+
+
+def run_filter(program: bytes, frame: bytes) -> bool:
+    """A classic BPF machine, as far as our program needs one (linux/Documentation/networking/filter.rst)."""
+    steps = [struct.unpack_from("HBBI", program, at) for at in range(0, len(program), 8)]
+    accumulator = index = at = 0
+    while True:
+        code, true, false, operand = steps[at]
+        at += 1
+        match code:
+            case 0x28:
+                accumulator = int.from_bytes(frame[operand : operand + 2], "big")
+            case 0x30:
+                accumulator = frame[operand]
+            case 0x20:
+                accumulator = int.from_bytes(frame[operand : operand + 4], "big")
+            case 0x40:
+                accumulator = int.from_bytes(frame[index + operand : index + operand + 4], "big")
+            case 0xB1:
+                index = 4 * (frame[operand] & 0x0F)
+            case 0x15:
+                at += true if accumulator == operand else false
+            case 0x45:
+                at += true if accumulator & operand else false
+            case 0x05:
+                at += operand
+            case 0x06:
+                return operand != 0
+            case _:
+                raise AssertionError(f"unknown step {code:#x}")
+
+
+@pytest.mark.parametrize(("frame", "wireguard", "passes"), FRAMES)
+def test_the_filter_passes_all_but_wireguard_and_arp(frame: bytes, wireguard: bool, passes: bool) -> None:
+    assert run_filter(assemble(_LISTING), frame) is passes
+
+
+# ---------------------------------------------------------------- live
+
+
+def listening(port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("192.0.2.1", port))
+    return sock
+
+
+class Link:
+    """A capture on the left end of a real link, and the means to send from the right end."""
+
+    def __init__(self, pair: Pair, stack: ExitStack, *, tunnel_only: str | None = None, exit_link: bool = False) -> None:
+        self.right = pair.right
+        self.capture = Capture([Prefix.parse("10.10.0.0/24")], CANARY, CONTROL, OUTSIDE)
+        self.capture.watch("link", pair.left.inside(lambda: open_link("eth")), tunnel_only, exit_link)
+        self.watched = self.capture.links[0]
+        for port in (9, 53):  # somebody listens, so no ICMP error quotes our payload back
+            stack.enter_context(pair.left.inside(lambda port=port: listening(port)))  # type: ignore[misc]
+        stack.enter_context(self.capture)
+
+    def send(self, payload: bytes, port: int = 9) -> None:
+        with self.right.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
+            sock.sendto(payload, ("192.0.2.1", port))
+
+    def send_and_see(self, payload: bytes) -> None:
+        frames = self.watched.frames
+        self.send(payload)
+        wait_until(lambda: self.watched.frames > frames, 5, "the capture has seen it")
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def test_a_canary_in_clear_is_a_leak_and_the_control_is_none(pair: Pair, stack: ExitStack) -> None:
+    link = Link(pair, stack)
+    link.send_and_see(CONTROL)
+    link.send_and_see(b"anything else")
+    assert (link.watched.control, link.watched.leaks) == (1, 0)
+    link.send_and_see(b"before" + CANARY + b"after")
+    wait_until(lambda: link.watched.leaks == 1, 5, "the leak is counted")
+    assert link.watched.kept[0].startswith("the canary in clear: 192.0.2.2 port")
+
+
+def test_an_inner_address_outside_is_a_leak(pair: Pair, stack: ExitStack) -> None:
+    link = Link(pair, stack)
+    pair.right.configure(["addr add 10.10.0.7/32 dev lo"])
+    with link.right.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
+        sock.bind(("10.10.0.7", 0))
+        sock.sendto(b"no canary in here", ("192.0.2.1", 9))
+    wait_until(lambda: link.watched.leaks, 5, "the leak is counted")
+    assert link.watched.kept[0].startswith("an inner address outside: 10.10.0.7")
+
+
+def test_a_dns_query_beside_the_tunnel_is_a_leak_once_it_is_up(pair: Pair, stack: ExitStack) -> None:
+    link = Link(pair, stack, tunnel_only="laptop")
+    link.send_and_see(b"a query before the tunnel is up")
+    assert link.watched.leaks == 0
+    link.capture.arm("laptop", ["192.0.2.1"])
+    link.send_and_see(b"\x04\0\0\0" + bytes(28))  # WireGuard to its peer
+    assert link.watched.leaks == 0
+    link.send(b"a query", port=53)
+    wait_until(lambda: link.watched.leaks, 5, "the leak is counted")
+    assert "beside the tunnel of laptop" in link.watched.kept[0]
+    assert "port 53" in link.watched.kept[0]
+
+
+def test_wireguard_to_a_stranger_is_beside_the_tunnel_too(pair: Pair, stack: ExitStack) -> None:
+    link = Link(pair, stack, tunnel_only="laptop")
+    link.capture.arm("laptop", ["192.0.2.99"])
+    link.send(b"\x04\0\0\0" + bytes(28))
+    wait_until(lambda: link.watched.leaks, 5, "the leak is counted")
+
+
+@pytest.mark.parametrize(("exit_link", "leaks"), [(True, 0), (False, 1)])
+def test_what_leaves_by_the_exit_is_clear_only_there(pair: Pair, stack: ExitStack, exit_link: bool, leaks: int) -> None:
+    link = Link(pair, stack, exit_link=exit_link)
+    link.send_and_see(OUTSIDE)
+    wait_until(lambda: link.watched.left == 1, 5, "it was counted")
+    assert link.watched.leaks == leaks
+
+
+def test_under_load_only_what_is_not_wireguard_is_looked_at(pair: Pair, stack: ExitStack) -> None:
+    link = Link(pair, stack)
+    link.send_and_see(b"everything is seen")
+    link.capture.ignore_wireguard(True)
+    for _ in range(20):
+        link.send(b"\x04\0\0\0" + bytes(28))
+    link.send(CANARY)
+    wait_until(lambda: link.watched.leaks == 1, 5, "the leak is still found")
+    assert link.watched.wireguard == 0
+    link.capture.ignore_wireguard(False)
+    link.send_and_see(b"\x04\0\0\0" + bytes(28))
+    assert link.watched.wireguard == 1
