@@ -16,6 +16,9 @@ from ginnel.runtime.journal import Journal
 from ginnel.runtime.resolve import IDLE_TICK_S, SEEKING_TICK_S, Resolver, Seeker
 from ginnel.units import Endpoint, PublicKey
 
+#: After a request on the UAPI socket; a script may make thousands of them.
+SOON_S = 0.2
+
 
 class Facts(NamedTuple):
     """What there is to know about a configured peer: its endpoint now, its handshake's age, whether initiations go unanswered."""
@@ -84,6 +87,13 @@ class Names:
         now_ns = self._mono_ns()
         seeking = [self._look_at(key, seeker, now_ns) for key, seeker in self._seekers.items()]
         self._tick = self._loop.call_later(SEEKING_TICK_S if any(seeking) else IDLE_TICK_S, self.look)
+
+    def look_soon(self) -> None:
+        """Peers were configured: look at all of them shortly, once for however many requests."""
+        if self._seekers and (self._tick is None or self._tick.when() > self._loop.time() + SOON_S):
+            if self._tick is not None:
+                self._tick.cancel()
+            self._tick = self._loop.call_later(SOON_S, self.look)
 
     def close(self) -> None:
         """No more ticks, no more answers."""

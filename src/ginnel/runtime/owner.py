@@ -39,7 +39,7 @@ from ginnel.engine import (
     HandshakeReceived,
     SessionConfirmed,
     SessionNeeded,
-    Tunnel,
+    TunnelLike,
 )
 from ginnel.runtime import state
 from ginnel.runtime.control import Name
@@ -72,7 +72,7 @@ class Owner:
         self,
         loop: asyncio.AbstractEventLoop,
         engine: Engine,
-        tunnel: Tunnel,
+        tunnel: TunnelLike,
         journal: Journal,
         *,
         state_path: str,
@@ -121,7 +121,7 @@ class Owner:
         self.loop.set_exception_handler(self._loop_failed)
         try:
             remembered = state.read(self._state_path)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             self.journal("state_unreadable", path=self._state_path, error=error)
             remembered = {}
         if remembered:
@@ -334,7 +334,7 @@ class Owner:
         Raises:
             OSError: it still cannot.
         """
-        self.names.look()
+        self.names.look_soon()
         if self._link_up and not self.interface.is_up:
             failure = self._set_up()
             if failure is not None:

@@ -12,6 +12,7 @@ Bounds: `CONNECTIONS` at once (a further one waits in the kernel's backlog), `RE
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import socket
@@ -177,7 +178,17 @@ def bind(path: str, *, what: str) -> socket.socket:
             os.umask(old_umask)
             os.close(lock)
     except OSError as error:
-        raise KernelError(f"bind {path}", error.errno or 0, "is another user or a read-only file system in the way?") from None
+        raise KernelError(f"bind {path}", error.errno or 0, _hint(error.errno)) from None
+
+
+def _hint(number: int | None) -> str:
+    match number:
+        case errno.EACCES | errno.EPERM:
+            return "it takes root"
+        case errno.EROFS | errno.ENOSPC:
+            return "the directory must be writable and have room: is /run a tmpfs?"
+        case _:
+            return ""
 
 
 def identity(path: str) -> tuple[int, int] | None:

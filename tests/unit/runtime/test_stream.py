@@ -142,3 +142,8 @@ def test_a_directory_that_others_can_write_is_refused(tmp_path: Path) -> None:
         os.chown(tmp_path, 65_534, 65_534)
         with pytest.raises(UsageError, match="uid 65534"):
             stream.bind(str(tmp_path / "s"), what="it")
+
+
+@pytest.mark.parametrize(("number", "word"), [(13, "it takes root"), (30, "tmpfs"), (5, "")])
+def test_refusals_are_explained(number: int, word: str) -> None:
+    assert word in stream._hint(number)
