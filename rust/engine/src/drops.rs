@@ -23,6 +23,8 @@ reasons! {
     NoPeer = "no_peer",
     /// From the device: the peer has no endpoint yet (answered with ICMP).
     NoEndpoint = "no_endpoint",
+    /// From the device: our own datagram to this very peer; a route leads its endpoint into the tunnel, and it would go round for ever.
+    Looped = "looped",
     /// From the device: a super-packet that its own header does not describe.
     Malformed = "malformed",
     /// Waiting for a session: the oldest gives way when 128 wait.

@@ -13,6 +13,7 @@
 //! order of reading; staged packets go before newer ones, which queue up behind them.
 
 use std::io;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
@@ -217,6 +218,7 @@ impl Transmitter {
             0
         };
         let mtu = shared.mtu.load(Ordering::Relaxed);
+        let own_port = shared.sockets().map_or(0, |pair| pair.port);
         self.begin();
         let mut any = false;
         let tables = read(&shared.tables);
@@ -248,6 +250,12 @@ impl Transmitter {
                 self.answer_unreachable(&packet, now_ns);
                 continue;
             };
+            if let Some(to) = datagram_from(packet, own_port) {
+                if lock(&peer.state).endpoint == Some(to) {
+                    shared.drops.count(Drop::Looped, 1);
+                    continue;
+                }
+            }
             let (before_used, before_placed) = (self.used, self.placed.len());
             let mut placer = Placer {
                 slab: &mut self.slab,
@@ -664,6 +672,24 @@ impl Transmitter {
     }
 }
 
+/// Where a UDP datagram with source port `port` goes to; None for every other packet. Ours have no IPv6 extension headers.
+fn datagram_from(packet: &[u8], port: u16) -> Option<SocketAddr> {
+    const UDP: u8 = 17;
+    let header = match packet.first()? >> 4 {
+        4 if *packet.get(9)? == UDP && packet[6] & 0x1f == 0 && packet[7] == 0 => {
+            usize::from(packet[0] & 0x0f) * 4
+        }
+        6 if *packet.get(6)? == UDP => 40,
+        _ => return None,
+    };
+    let ports = packet.get(header..header + 4)?;
+    if ports[..2] != port.to_be_bytes() {
+        return None;
+    }
+    let to = u16::from_be_bytes([ports[2], ports[3]]);
+    Some(SocketAddr::new(ip::destination(packet)?, to))
+}
+
 /// The group of *peer* in this turn; most often the last one. Vectors of former turns are reused.
 fn group_of<'a>(groups: &'a mut Vec<Group>, count: &mut usize, peer: &Arc<Peer>) -> &'a mut Group {
     let found = groups[..*count]
@@ -683,4 +709,56 @@ fn group_of<'a>(groups: &'a mut Vec<Group>, count: &mut usize, peer: &Arc<Peer>)
         *count - 1
     });
     &mut groups[at]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const V4: [u8; 28] = [
+        0x45, 0, 0, 28, 0, 0, 0x40, 0, 64, 17, 0, 0, // IPv4, UDP, not to be fragmented
+        192, 0, 2, 1, 192, 0, 2, 2, // the addresses
+        0xca, 0x6c, 0xca, 0x6d, 0, 8, 0, 0, // from 51820 to 51821
+    ];
+
+    fn v6() -> Vec<u8> {
+        let mut packet = vec![0x60, 0, 0, 0, 0, 8, 17, 64];
+        packet.extend([0xfd; 16]);
+        packet.extend([0xfc; 16]);
+        packet.extend(&V4[20..]);
+        packet
+    }
+
+    #[test]
+    fn our_own_datagrams_are_known_by_their_source_port() {
+        assert_eq!(
+            datagram_from(&V4, 51820),
+            Some("192.0.2.2:51821".parse().unwrap())
+        );
+        let to = SocketAddr::new([0xfc; 16].into(), 51821);
+        assert_eq!(datagram_from(&v6(), 51820), Some(to));
+        assert_eq!(datagram_from(&V4, 51821), None);
+        assert_eq!(datagram_from(&v6(), 51821), None);
+    }
+
+    #[test]
+    fn what_is_no_whole_datagram_is_not_ours() {
+        for length in 0..24 {
+            assert_eq!(datagram_from(&V4[..length], 51820), None);
+        }
+        let packet = v6();
+        for length in 0..44 {
+            assert_eq!(datagram_from(&packet[..length], 51820), None);
+        }
+        for (at, value) in [(0, 0x55), (6, 0x01), (7, 0x10), (9, 6)] {
+            let mut other = V4;
+            other[at] = value;
+            assert_eq!(datagram_from(&other, 51820), None);
+        }
+        let mut tcp = packet;
+        tcp[6] = 6;
+        assert_eq!(datagram_from(&tcp, 51820), None);
+    }
 }
