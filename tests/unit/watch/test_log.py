@@ -46,3 +46,9 @@ def test_every_event_that_is_logged_is_in_the_table_and_the_reverse() -> None:
         for call in re.findall(r"(?:journal|_log|\blog)\(\s*(\"\w+\"[^,)]*)", path.read_text()):
             used |= set(re.findall(r"\"(\w+)\"", call))
     assert used == set(log.EVENTS)
+
+
+def test_the_reference_has_every_event_as_it_is() -> None:
+    page = (SOURCES.parents[1] / "docs/reference/process.md").read_text()
+    rows = [f"| `{name}` | {level.name} | {what} |" for name, (level, what) in log.EVENTS.items()]
+    assert page.rpartition("| --- | --- | --- |\n")[2].splitlines() == rows
