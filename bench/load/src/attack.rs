@@ -10,7 +10,7 @@ use crate::args::{Args, Json, Result};
 use crate::noise::{Responder, COOKIE_REPLY_SIZE, INITIATION_SIZE, RESPONSE_SIZE};
 use crate::pace::Pace;
 use crate::random::Random;
-use crate::sys::{CpuTime, set_buffers, Datagram, Receiver, Sender, BATCH};
+use crate::sys::{set_buffers, CpuTime, Datagram, Receiver, Sender, BATCH};
 
 /// Distinct messages in the pool.
 const POOL: usize = 4096;
@@ -41,12 +41,21 @@ impl Aim {
             None => return Err("--sources needs --bind, the first local address".to_owned()),
             Some(base) => (0..count).map(|n| nth(base, n)).collect(),
         };
-        Ok(Self { to, rate, duration, sources })
+        Ok(Self {
+            to,
+            rate,
+            duration,
+            sources,
+        })
     }
 
     /// A socket that can send from all sources.
     pub fn socket(&self) -> Result<UdpSocket> {
-        let any: IpAddr = if self.to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let any: IpAddr = if self.to.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
         let socket = UdpSocket::bind((any, 0)).map_err(|error| format!("a socket: {error}"))?;
         set_buffers(&socket, 4 << 20).map_err(|error| format!("its buffers: {error}"))?;
         Ok(socket)
@@ -57,7 +66,9 @@ fn nth(base: IpAddr, n: u32) -> IpAddr {
     match base {
         IpAddr::V4(base) => Ipv4Addr::from_bits(base.to_bits().wrapping_add(n)).into(),
         // Each in a /64 of its own: within one they would be one source.
-        IpAddr::V6(base) => Ipv6Addr::from_bits(base.to_bits().wrapping_add(u128::from(n) << 64)).into(),
+        IpAddr::V6(base) => {
+            Ipv6Addr::from_bits(base.to_bits().wrapping_add(u128::from(n) << 64)).into()
+        }
     }
 }
 
@@ -78,7 +89,11 @@ pub fn badmac1(mut args: Args) -> Result<()> {
     let aim = Aim::from_args(&mut args)?;
     args.finish()?;
     let mut random = Random::new(2);
-    flood("badmac1", &aim, &pool(|| message(1, INITIATION_SIZE, &mut random)))
+    flood(
+        "badmac1",
+        &aim,
+        &pool(|| message(1, INITIATION_SIZE, &mut random)),
+    )
 }
 
 /// Initiations with a valid mac1, which anybody can make who knows the public key, and random bytes within.
@@ -115,7 +130,11 @@ pub fn unknown_index(mut args: Args) -> Result<()> {
     }
     args.finish()?;
     let mut random = Random::new(4);
-    flood("unknown-index", &aim, &pool(|| message(4, 16 + size, &mut random)))
+    flood(
+        "unknown-index",
+        &aim,
+        &pool(|| message(4, 16 + size, &mut random)),
+    )
 }
 
 fn pool(mut make: impl FnMut() -> Vec<u8>) -> Vec<Vec<u8>> {
@@ -138,10 +157,18 @@ fn flood(name: &str, aim: &Aim, pool: &[Vec<u8>]) -> Result<()> {
     while let Some(count) = pace.due() {
         let batch: [Datagram; BATCH] = std::array::from_fn(|at| {
             let number = sent as usize + at;
-            Datagram { bytes: &pool[number % pool.len()], from: aim.sources.get(number % aim.sources.len().max(1)).copied() }
+            Datagram {
+                bytes: &pool[number % pool.len()],
+                from: aim.sources.get(number % aim.sources.len().max(1)).copied(),
+            }
         });
-        sent += sender.send(&batch[..count]).map_err(|error| format!("sending to {}: {error}", aim.to))? as u64;
-        for answer in answers.receive(Duration::ZERO).map_err(|error| format!("receiving: {error}"))? {
+        sent += sender
+            .send(&batch[..count])
+            .map_err(|error| format!("sending to {}: {error}", aim.to))? as u64;
+        for answer in answers
+            .receive(Duration::ZERO)
+            .map_err(|error| format!("receiving: {error}"))?
+        {
             match (answer.first(), answer.len()) {
                 (Some(3), COOKIE_REPLY_SIZE) => cookies += 1,
                 (Some(2), RESPONSE_SIZE) => responses += 1,

@@ -11,7 +11,10 @@ use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 
 use crate::args::{Args, Json, Result};
 use crate::attack::Aim;
-use crate::noise::{hash, keys, mac, tai64n, Peer, Pending, Responder, COOKIE_REPLY_SIZE, INITIATION_SIZE, RESPONSE_SIZE};
+use crate::noise::{
+    hash, keys, mac, tai64n, Peer, Pending, Responder, COOKIE_REPLY_SIZE, INITIATION_SIZE,
+    RESPONSE_SIZE,
+};
 use crate::pace::Pace;
 use crate::random::Random;
 use crate::sys::{CpuTime, Datagram, Receiver, Sender, BATCH};
@@ -50,7 +53,11 @@ pub fn keys_file(mut args: Args) -> Result<()> {
             writeln!(out, "[Interface]")?;
         }
         if let Some(path) = &private {
-            writeln!(out, "PrivateKey = {}", std::fs::read_to_string(path)?.trim())?;
+            writeln!(
+                out,
+                "PrivateKey = {}",
+                std::fs::read_to_string(path)?.trim()
+            )?;
         }
         if let Some(port) = port {
             writeln!(out, "ListenPort = {port}")?;
@@ -58,7 +65,11 @@ pub fn keys_file(mut args: Args) -> Result<()> {
         for number in first..first + count {
             let (_, public) = keys(&seed, number);
             let addr = std::net::Ipv4Addr::from_bits(0x0a40_0000 + number);
-            writeln!(out, "\n[Peer]\nPublicKey = {}\nAllowedIPs = {addr}/32", BASE64.encode(public))?;
+            writeln!(
+                out,
+                "\n[Peer]\nPublicKey = {}\nAllowedIPs = {addr}/32",
+                BASE64.encode(public)
+            )?;
             if let Some(seconds) = keepalive {
                 writeln!(out, "PersistentKeepalive = {seconds}")?;
             }
@@ -71,7 +82,9 @@ pub fn keys_file(mut args: Args) -> Result<()> {
 /// Timestamps that rise from one message of a peer to the next, whatever the clock's granularity on the other side.
 fn timestamp(round: u64) -> [u8; 12] {
     // A responder wants each later than the last; whitened implementations look at 16.8 ms steps.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     tai64n(now + Duration::from_millis(50) * round as u32)
 }
 
@@ -83,20 +96,38 @@ pub fn handshakes(mut args: Args) -> Result<()> {
     args.finish()?;
     let wanted = aim.rate * aim.duration.as_millis() as u64 / 1000;
     if aim.rate == 0 || wanted > MAX_PREPARED {
-        return Err(format!("--rate and --seconds: at most {MAX_PREPARED} messages, and a rate"));
+        return Err(format!(
+            "--rate and --seconds: at most {MAX_PREPARED} messages, and a rate"
+        ));
     }
     let mut random = Random::new(5);
-    let peers: Vec<Peer> = (first..first + count).map(|number| Peer::new(&seed, number, &responder)).collect();
-    let mut prepared: Vec<([u8; INITIATION_SIZE], Option<Pending>)> = Vec::with_capacity(wanted as usize);
+    let peers: Vec<Peer> = (first..first + count)
+        .map(|number| Peer::new(&seed, number, &responder))
+        .collect();
+    let mut prepared: Vec<([u8; INITIATION_SIZE], Option<Pending>)> =
+        Vec::with_capacity(wanted as usize);
     for number in 0..wanted {
         let peer = &peers[number as usize % peers.len()];
-        let (msg, pending) = peer.initiate(&responder, number as u32, timestamp(number / peers.len() as u64), random.array());
-        prepared.push((msg, (number as usize).is_multiple_of(VERIFY_ONE_IN).then_some(pending)));
+        let (msg, pending) = peer.initiate(
+            &responder,
+            number as u32,
+            timestamp(number / peers.len() as u64),
+            random.array(),
+        );
+        prepared.push((
+            msg,
+            (number as usize)
+                .is_multiple_of(VERIFY_ONE_IN)
+                .then_some(pending),
+        ));
     }
     let socket = aim.socket()?;
     let mut sender = Sender::new(&socket, aim.to);
     let mut answers = Receiver::new(&socket);
-    let mut tally = Tally { answered_at: vec![None; prepared.len()], ..Tally::default() };
+    let mut tally = Tally {
+        answered_at: vec![None; prepared.len()],
+        ..Tally::default()
+    };
     let mut sent_at = vec![None; prepared.len()];
     let cpu = CpuTime::start();
     let mut sent = 0;
@@ -108,10 +139,15 @@ pub fn handshakes(mut args: Args) -> Result<()> {
         }
         let batch: [Datagram; BATCH] = std::array::from_fn(|at| {
             let number = (sent + at).min(prepared.len() - 1);
-            Datagram { bytes: &prepared[number].0, from: aim.sources.get(number % aim.sources.len().max(1)).copied() }
+            Datagram {
+                bytes: &prepared[number].0,
+                from: aim.sources.get(number % aim.sources.len().max(1)).copied(),
+            }
         });
         let at = Instant::now();
-        let went = sender.send(&batch[..due]).map_err(|error| format!("sending to {}: {error}", aim.to))?;
+        let went = sender
+            .send(&batch[..due])
+            .map_err(|error| format!("sending to {}: {error}", aim.to))?;
         sent_at[sent..sent + went].fill(Some(at));
         sent += went;
         tally.take(&mut answers, Duration::ZERO, &peers, &prepared)?;
@@ -122,8 +158,12 @@ pub fn handshakes(mut args: Args) -> Result<()> {
         tally.take(&mut answers, Duration::from_millis(20), &peers, &prepared)?;
     }
     let answered = tally.answered_at.iter().flatten().count() as u64;
-    let in_time: Vec<u64> =
-        tally.answered_at.iter().zip(&sent_at).filter_map(|(at, sent)| Some(at.as_ref()?.duration_since((*sent)?).as_nanos() as u64)).collect();
+    let in_time: Vec<u64> = tally
+        .answered_at
+        .iter()
+        .zip(&sent_at)
+        .filter_map(|(at, sent)| Some(at.as_ref()?.duration_since((*sent)?).as_nanos() as u64))
+        .collect();
     Json::default()
         .text("load", "handshakes")
         .count("sent", sent as u64)
@@ -152,14 +192,27 @@ struct Tally {
 }
 
 impl Tally {
-    fn take(&mut self, answers: &mut Receiver, patience: Duration, peers: &[Peer], prepared: &[([u8; INITIATION_SIZE], Option<Pending>)]) -> Result<()> {
-        for msg in answers.receive(patience).map_err(|error| format!("receiving: {error}"))? {
+    fn take(
+        &mut self,
+        answers: &mut Receiver,
+        patience: Duration,
+        peers: &[Peer],
+        prepared: &[([u8; INITIATION_SIZE], Option<Pending>)],
+    ) -> Result<()> {
+        for msg in answers
+            .receive(patience)
+            .map_err(|error| format!("receiving: {error}"))?
+        {
             match (msg.first(), msg.len()) {
                 (Some(3), COOKIE_REPLY_SIZE) => self.cookies += 1,
                 (Some(2), RESPONSE_SIZE) => {
                     let number = u32::from_le_bytes([msg[8], msg[9], msg[10], msg[11]]) as usize;
                     match prepared.get(number) {
-                        Some((_, Some(pending))) if !peers[number % peers.len()].accepts(pending, msg) => self.false_responses += 1,
+                        Some((_, Some(pending)))
+                            if !peers[number % peers.len()].accepts(pending, msg) =>
+                        {
+                            self.false_responses += 1;
+                        }
                         Some((_, pending)) => {
                             self.authenticated += u64::from(pending.is_some());
                             self.answered_at[number].get_or_insert_with(Instant::now);
@@ -200,20 +253,39 @@ pub fn newcomers(mut args: Args) -> Result<()> {
         let now = Instant::now();
         while started < count && now >= start + every * started {
             let peer = Peer::new(&seed, first + started, &responder);
-            let from = aim.sources.get(started as usize % aim.sources.len().max(1)).copied();
-            waiting.insert(started, Newcomer { peer, from, since: Instant::now(), next: now, tried: 0, sent: None, cookie: None });
+            let from = aim
+                .sources
+                .get(started as usize % aim.sources.len().max(1))
+                .copied();
+            waiting.insert(
+                started,
+                Newcomer {
+                    peer,
+                    from,
+                    since: Instant::now(),
+                    next: now,
+                    tried: 0,
+                    sent: None,
+                    cookie: None,
+                },
+            );
             started += 1;
         }
         for (&index, newcomer) in &mut waiting {
             if newcomer.next <= Instant::now() && newcomer.tried < attempts {
-                newcomer.send(index, &responder, &mut sender, &mut random).map_err(|error| format!("sending to {}: {error}", aim.to))?;
+                newcomer
+                    .send(index, &responder, &mut sender, &mut random)
+                    .map_err(|error| format!("sending to {}: {error}", aim.to))?;
                 retries += u64::from(newcomer.tried > 1);
             }
         }
         let overdue = waiting.len();
         waiting.retain(|_, newcomer| newcomer.tried < attempts || newcomer.next > Instant::now());
         given_up += overdue - waiting.len();
-        for msg in answers.receive(Duration::from_millis(1)).map_err(|error| format!("receiving: {error}"))? {
+        for msg in answers
+            .receive(Duration::from_millis(1))
+            .map_err(|error| format!("receiving: {error}"))?
+        {
             match (msg.first(), msg.len()) {
                 (Some(3), COOKIE_REPLY_SIZE) => {
                     let index = u32::from_le_bytes([msg[4], msg[5], msg[6], msg[7]]);
@@ -223,8 +295,15 @@ pub fn newcomers(mut args: Args) -> Result<()> {
                 }
                 (Some(2), RESPONSE_SIZE) => {
                     let index = u32::from_le_bytes([msg[8], msg[9], msg[10], msg[11]]);
-                    if waiting.get(&index).is_some_and(|newcomer| newcomer.is_answered_by(msg)) {
-                        done.extend(waiting.remove(&index).map(|newcomer| newcomer.since.elapsed().as_nanos() as u64));
+                    if waiting
+                        .get(&index)
+                        .is_some_and(|newcomer| newcomer.is_answered_by(msg))
+                    {
+                        done.extend(
+                            waiting
+                                .remove(&index)
+                                .map(|newcomer| newcomer.since.elapsed().as_nanos() as u64),
+                        );
                     }
                 }
                 _ => {}
@@ -256,8 +335,16 @@ struct Newcomer {
 }
 
 impl Newcomer {
-    fn send(&mut self, index: u32, responder: &Responder, sender: &mut Sender, random: &mut Random) -> std::io::Result<()> {
-        let (mut msg, pending) = self.peer.initiate(responder, index, timestamp(0), random.array());
+    fn send(
+        &mut self,
+        index: u32,
+        responder: &Responder,
+        sender: &mut Sender,
+        random: &mut Random,
+    ) -> std::io::Result<()> {
+        let (mut msg, pending) = self
+            .peer
+            .initiate(responder, index, timestamp(0), random.array());
         if let Some(cookie) = self.cookie {
             let mac2 = mac(&cookie, &msg[..INITIATION_SIZE - 16]);
             msg[INITIATION_SIZE - 16..].copy_from_slice(&mac2);
@@ -265,21 +352,35 @@ impl Newcomer {
         self.tried += 1;
         // The retry is 5 s later and up to a third of a second.
         self.next = Instant::now() + REKEY_TIMEOUT + Duration::from_millis(random.next() % 334);
-        sender.send(&[Datagram { bytes: &msg, from: self.from }])?;
+        sender.send(&[Datagram {
+            bytes: &msg,
+            from: self.from,
+        }])?;
         self.sent = Some((msg, pending));
         Ok(())
     }
 
     fn take_cookie(&mut self, key: &[u8; 32], msg: &[u8]) -> bool {
-        let Some((sent, _)) = &self.sent else { return false };
+        let Some((sent, _)) = &self.sent else {
+            return false;
+        };
         let mac1 = &sent[INITIATION_SIZE - 32..INITIATION_SIZE - 16];
-        let payload = Payload { msg: &msg[32..], aad: mac1 };
-        let opened = XChaCha20Poly1305::new(key.into()).decrypt(msg[8..32].into(), payload).ok();
-        self.cookie = opened.and_then(|cookie| cookie.try_into().ok()).or(self.cookie);
+        let payload = Payload {
+            msg: &msg[32..],
+            aad: mac1,
+        };
+        let opened = XChaCha20Poly1305::new(key.into())
+            .decrypt(msg[8..32].into(), payload)
+            .ok();
+        self.cookie = opened
+            .and_then(|cookie| cookie.try_into().ok())
+            .or(self.cookie);
         self.cookie.is_some()
     }
 
     fn is_answered_by(&self, msg: &[u8]) -> bool {
-        self.sent.as_ref().is_some_and(|(_, pending)| self.peer.accepts(pending, msg))
+        self.sent
+            .as_ref()
+            .is_some_and(|(_, pending)| self.peer.accepts(pending, msg))
     }
 }

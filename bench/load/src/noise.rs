@@ -37,7 +37,9 @@ pub fn mac<const N: usize>(key: &[u8; N], data: &[u8]) -> [u8; 16] {
 }
 
 fn hmac(key: &Hash, parts: &[&[u8]]) -> Hash {
-    let mut state = <SimpleHmac<Blake2s256> as KeyInit>::new(blake2::digest::Key::<SimpleHmac<Blake2s256>>::from_slice(&padded(key)));
+    let mut state = <SimpleHmac<Blake2s256> as KeyInit>::new(blake2::digest::Key::<
+        SimpleHmac<Blake2s256>,
+    >::from_slice(&padded(key)));
     for part in parts {
         Update::update(&mut state, part);
     }
@@ -65,7 +67,15 @@ fn kdf<const N: usize>(chain: &Hash, input: &[u8]) -> [Hash; N] {
 
 fn seal(key: &Hash, plaintext: &[u8], ad: &Hash) -> Vec<u8> {
     // Encryption fails only beyond 256 GiB.
-    ChaCha20Poly1305::new(key.into()).encrypt(&[0; 12].into(), Payload { msg: plaintext, aad: ad }).unwrap_or_default()
+    ChaCha20Poly1305::new(key.into())
+        .encrypt(
+            &[0; 12].into(),
+            Payload {
+                msg: plaintext,
+                aad: ad,
+            },
+        )
+        .unwrap_or_default()
 }
 
 /// The responder that all initiations go to.
@@ -114,16 +124,29 @@ impl Peer {
     pub fn new(seed: &str, number: u32, responder: &Responder) -> Self {
         let (private, public) = keys(seed, number);
         let static_static = private.diffie_hellman(&responder.public).to_bytes();
-        Self { private, public, static_static }
+        Self {
+            private,
+            public,
+            static_static,
+        }
     }
 
     /// A genuine initiation with this sender index and TAI64N timestamp.
-    pub fn initiate(&self, responder: &Responder, index: u32, timestamp: [u8; 12], random: [u8; 32]) -> ([u8; INITIATION_SIZE], Pending) {
+    pub fn initiate(
+        &self,
+        responder: &Responder,
+        index: u32,
+        timestamp: [u8; 12],
+        random: [u8; 32],
+    ) -> ([u8; INITIATION_SIZE], Pending) {
         let ephemeral = StaticSecret::from(random);
         let ephemeral_public = PublicKey::from(&ephemeral).to_bytes();
         let mut h = hash(&[&responder.hash, &ephemeral_public]);
         let [chain] = kdf(&responder.chain, &ephemeral_public);
-        let [chain, key] = kdf(&chain, ephemeral.diffie_hellman(&responder.public).as_bytes());
+        let [chain, key] = kdf(
+            &chain,
+            ephemeral.diffie_hellman(&responder.public).as_bytes(),
+        );
         let sealed_static = seal(&key, &self.public, &h);
         h = hash(&[&h, &sealed_static]);
         let [chain, key] = kdf(&chain, &self.static_static);
@@ -136,27 +159,56 @@ impl Peer {
         msg[40..88].copy_from_slice(&sealed_static);
         msg[88..116].copy_from_slice(&sealed_timestamp);
         responder.set_mac1(&mut msg);
-        (msg, Pending { ephemeral, hash: h, chain })
+        (
+            msg,
+            Pending {
+                ephemeral,
+                hash: h,
+                chain,
+            },
+        )
     }
 
     /// Whether `msg` is a response that only the responder can have made (no preshared key).
     pub fn accepts(&self, pending: &Pending, msg: &[u8]) -> bool {
-        let Some(ephemeral) = msg.get(12..44).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()) else { return false };
+        let Some(ephemeral) = msg
+            .get(12..44)
+            .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
+        else {
+            return false;
+        };
         let h = hash(&[&pending.hash, &ephemeral]);
         let [chain] = kdf(&pending.chain, &ephemeral);
         let ephemeral = PublicKey::from(ephemeral);
-        let [chain] = kdf(&chain, pending.ephemeral.diffie_hellman(&ephemeral).as_bytes());
+        let [chain] = kdf(
+            &chain,
+            pending.ephemeral.diffie_hellman(&ephemeral).as_bytes(),
+        );
         let [chain] = kdf(&chain, self.private.diffie_hellman(&ephemeral).as_bytes());
         let [_, tau, key] = kdf(&chain, &[0; 32]);
         let h = hash(&[&h, &tau]);
-        let Some(nothing) = msg.get(44..60) else { return false };
-        ChaCha20Poly1305::new(&key.into()).decrypt(&[0; 12].into(), Payload { msg: nothing, aad: &h }).is_ok()
+        let Some(nothing) = msg.get(44..60) else {
+            return false;
+        };
+        ChaCha20Poly1305::new(&key.into())
+            .decrypt(
+                &[0; 12].into(),
+                Payload {
+                    msg: nothing,
+                    aad: &h,
+                },
+            )
+            .is_ok()
     }
 }
 
 /// The key pair of this number.
 pub fn keys(seed: &str, number: u32) -> (StaticSecret, [u8; 32]) {
-    let private = StaticSecret::from(hash(&[b"ginnel-load", seed.as_bytes(), &number.to_le_bytes()]));
+    let private = StaticSecret::from(hash(&[
+        b"ginnel-load",
+        seed.as_bytes(),
+        &number.to_le_bytes(),
+    ]));
     let public = PublicKey::from(&private).to_bytes();
     (private, public)
 }

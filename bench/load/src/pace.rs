@@ -21,7 +21,12 @@ pub struct Pace {
 impl Pace {
     pub fn new(rate: u64, duration: Duration) -> Self {
         let start = Instant::now();
-        Self { start, end: start + duration, rate, allowed: 0 }
+        Self {
+            start,
+            end: start + duration,
+            rate,
+            allowed: 0,
+        }
     }
 
     /// Wait until something is due; how many, at most `BATCH`. None when the time is over.
@@ -41,8 +46,13 @@ impl Pace {
                 self.allowed += count;
                 return Some(count as usize);
             }
-            let next = self.start + Duration::from_nanos((self.allowed as f64 * 1e9 / self.rate as f64) as u64);
-            std::thread::sleep(next.saturating_duration_since(now).max(Duration::from_micros(20)).max(NAP.min(self.end - now)));
+            let next = self.start
+                + Duration::from_nanos((self.allowed as f64 * 1e9 / self.rate as f64) as u64);
+            std::thread::sleep(
+                next.saturating_duration_since(now)
+                    .max(Duration::from_micros(20))
+                    .max(NAP.min(self.end - now)),
+            );
         }
     }
 

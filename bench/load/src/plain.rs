@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::args::{Args, Json, Result};
 use crate::pace::Pace;
-use crate::sys::{CpuTime, set_buffers, Datagram, Receiver, Sender, BATCH};
+use crate::sys::{set_buffers, CpuTime, Datagram, Receiver, Sender, BATCH};
 
 /// Bytes of the number.
 const HEAD: usize = 8;
@@ -38,7 +38,9 @@ pub fn stream(mut args: Args, name: &str, size: usize) -> Result<()> {
     let batch: usize = args.or("batch", 1)?;
     args.finish()?;
     if !(HEAD..=65_000).contains(&size) || !(1..=BATCH).contains(&batch) {
-        return Err(format!("--size: from {HEAD} to 65000; --batch: from 1 to {BATCH}"));
+        return Err(format!(
+            "--size: from {HEAD} to 65000; --batch: from 1 to {BATCH}"
+        ));
     }
     let socket = unbound(to)?;
     let mut sender = Sender::new(&socket, to);
@@ -50,9 +52,14 @@ pub fn stream(mut args: Args, name: &str, size: usize) -> Result<()> {
         for (at, buffer) in buffers[..due].iter_mut().enumerate() {
             buffer[..HEAD].copy_from_slice(&(sent + at as u64).to_le_bytes());
         }
-        let datagrams: Vec<Datagram> = buffers[..due].iter().map(|bytes| Datagram { bytes, from: None }).collect();
+        let datagrams: Vec<Datagram> = buffers[..due]
+            .iter()
+            .map(|bytes| Datagram { bytes, from: None })
+            .collect();
         for part in datagrams.chunks(batch) {
-            let went = sender.send(part).map_err(|error| format!("sending to {to}: {error}"))?;
+            let went = sender
+                .send(part)
+                .map_err(|error| format!("sending to {to}: {error}"))?;
             sent += went as u64;
             if went < part.len() {
                 break; // what follows would carry wrong numbers
@@ -64,7 +71,10 @@ pub fn stream(mut args: Args, name: &str, size: usize) -> Result<()> {
         .text("load", name)
         .count("sent", sent)
         .number("sent_per_second", sent as f64 / elapsed)
-        .number("sent_gbit_per_second", sent as f64 * size as f64 * 8e-9 / elapsed)
+        .number(
+            "sent_gbit_per_second",
+            sent as f64 * size as f64 * 8e-9 / elapsed,
+        )
         .number("seconds", elapsed)
         .number("cpu_seconds", cpu.seconds())
         .print();
@@ -78,7 +88,10 @@ fn receive(mut args: Args, name: &str, at: SocketAddr) -> Result<()> {
     args.finish()?;
     let socket = bind(at)?;
     let mut receiver = Receiver::new(&socket);
-    eprintln!("receiving at {}", socket.local_addr().map_err(|error| error.to_string())?);
+    eprintln!(
+        "receiving at {}",
+        socket.local_addr().map_err(|error| error.to_string())?
+    );
     let deadline = Instant::now() + Duration::from_secs_f64(wait.clamp(0.0, 600.0));
     let (mut first, mut last): (Option<Instant>, Instant) = (None, Instant::now());
     let (mut delivered, mut bytes, mut late, mut highest) = (0_u64, 0_u64, 0_u64, 0_u64);
@@ -90,8 +103,13 @@ fn receive(mut args: Args, name: &str, at: SocketAddr) -> Result<()> {
             Some(first) if now >= first + duration || now >= last + Duration::from_secs(1) => break,
             _ => {}
         }
-        for datagram in receiver.receive(Duration::from_millis(50)).map_err(|error| format!("receiving: {error}"))? {
-            let Some(number) = datagram.first_chunk().map(|head| u64::from_le_bytes(*head)) else { continue };
+        for datagram in receiver
+            .receive(Duration::from_millis(50))
+            .map_err(|error| format!("receiving: {error}"))?
+        {
+            let Some(number) = datagram.first_chunk().map(|head| u64::from_le_bytes(*head)) else {
+                continue;
+            };
             first.get_or_insert(now);
             last = Instant::now();
             delivered += 1;
@@ -142,11 +160,24 @@ pub fn rtt(mut args: Args) -> Result<()> {
             datagram[..HEAD].copy_from_slice(&(sent_at.len() as u64).to_le_bytes());
             sent_at.push(Instant::now());
             took.push(None);
-            sender.send(&[Datagram { bytes: &datagram, from: None }]).map_err(|error| format!("sending to {to}: {error}"))?;
+            sender
+                .send(&[Datagram {
+                    bytes: &datagram,
+                    from: None,
+                }])
+                .map_err(|error| format!("sending to {to}: {error}"))?;
         }
-        let patience = next.saturating_duration_since(Instant::now()).min(Duration::from_millis(20));
-        for answer in answers.receive(patience).map_err(|error| format!("receiving: {error}"))? {
-            let number = answer.first_chunk().map_or(u64::MAX, |head| u64::from_le_bytes(*head)) as usize;
+        let patience = next
+            .saturating_duration_since(Instant::now())
+            .min(Duration::from_millis(20));
+        for answer in answers
+            .receive(patience)
+            .map_err(|error| format!("receiving: {error}"))?
+        {
+            let number = answer
+                .first_chunk()
+                .map_or(u64::MAX, |head| u64::from_le_bytes(*head))
+                as usize;
             if let Some(slot) = took.get_mut(number) {
                 slot.get_or_insert(sent_at[number].elapsed().as_nanos() as u64);
             }
@@ -166,8 +197,13 @@ fn echo(mut args: Args, at: SocketAddr) -> Result<()> {
     let duration = args.seconds()?;
     args.finish()?;
     let socket = bind(at)?;
-    socket.set_read_timeout(Some(Duration::from_millis(50))).map_err(|error| error.to_string())?;
-    eprintln!("answering at {}", socket.local_addr().map_err(|error| error.to_string())?);
+    socket
+        .set_read_timeout(Some(Duration::from_millis(50)))
+        .map_err(|error| error.to_string())?;
+    eprintln!(
+        "answering at {}",
+        socket.local_addr().map_err(|error| error.to_string())?
+    );
     let end = Instant::now() + duration;
     let mut buffer = [0; 2048];
     let mut answered = 0_u64;
@@ -177,6 +213,9 @@ fn echo(mut args: Args, at: SocketAddr) -> Result<()> {
             answered += u64::from(socket.send_to(&buffer[..size], from).is_ok());
         }
     }
-    Json::default().text("load", "rtt").count("echoed", answered).print();
+    Json::default()
+        .text("load", "rtt")
+        .count("echoed", answered)
+        .print();
     Ok(())
 }

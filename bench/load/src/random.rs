@@ -16,7 +16,10 @@ impl Random {
     }
 
     pub fn bytes(&mut self, size: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = std::iter::repeat_with(|| self.next().to_le_bytes()).take(size.div_ceil(8)).flatten().collect();
+        let mut bytes: Vec<u8> = std::iter::repeat_with(|| self.next().to_le_bytes())
+            .take(size.div_ceil(8))
+            .flatten()
+            .collect();
         bytes.truncate(size);
         bytes
     }

@@ -38,8 +38,26 @@ fn lookups(name: &str, prefixes: &[(IpAddr, u8)], targets: &[IpAddr]) {
         table.insert(addr, cidr, peer as u32);
     }
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
-    let v4: Vec<u32> = targets.iter().filter_map(|a| if let IpAddr::V4(a) = a { Some(a.to_bits()) } else { None }).collect();
-    let v6: Vec<u128> = targets.iter().filter_map(|a| if let IpAddr::V6(a) = a { Some(a.to_bits()) } else { None }).collect();
+    let v4: Vec<u32> = targets
+        .iter()
+        .filter_map(|a| {
+            if let IpAddr::V4(a) = a {
+                Some(a.to_bits())
+            } else {
+                None
+            }
+        })
+        .collect();
+    let v6: Vec<u128> = targets
+        .iter()
+        .filter_map(|a| {
+            if let IpAddr::V6(a) = a {
+                Some(a.to_bits())
+            } else {
+                None
+            }
+        })
+        .collect();
     let calls = 1_000_000;
     let nanos = if v4.is_empty() {
         best(calls, || {
@@ -54,17 +72,37 @@ fn lookups(name: &str, prefixes: &[(IpAddr, u8)], targets: &[IpAddr]) {
             }
         })
     };
-    println!("{name:<44} {:>7} prefixes, loaded in {load_ms:6.1} ms, lookup {nanos:5.1} ns", prefixes.len());
+    println!(
+        "{name:<44} {:>7} prefixes, loaded in {load_ms:6.1} ms, lookup {nanos:5.1} ns",
+        prefixes.len()
+    );
 }
 
 fn allowed_ips() {
     let mut state = 1;
-    let mut v4 = |mask: u32, base: u32| IpAddr::V4(Ipv4Addr::from_bits(base | random(&mut state) as u32 & mask));
-    let pool: Vec<_> = (0..10_000).map(|host| (IpAddr::V4(Ipv4Addr::from_bits(0x0a0a_0000 + host)), 32)).collect();
+    let mut v4 = |mask: u32, base: u32| {
+        IpAddr::V4(Ipv4Addr::from_bits(base | random(&mut state) as u32 & mask))
+    };
+    let pool: Vec<_> = (0..10_000)
+        .map(|host| (IpAddr::V4(Ipv4Addr::from_bits(0x0a0a_0000 + host)), 32))
+        .collect();
     let targets: Vec<_> = (0..8192).map(|_| v4(0x1fff, 0x0a0a_0000)).collect();
     lookups("10,000 /32 of one pool", &pool, &targets);
-    let scattered: Vec<_> = (0..10_000_u32).map(|n| (v4(u32::MAX, 0), (8 + n % 25) as u8)).collect();
-    let targets: Vec<_> = (0..8192).map(|n| v4(0xff, if let IpAddr::V4(a) = scattered[n].0 { a.to_bits() & !0xff } else { 0 })).collect();
+    let scattered: Vec<_> = (0..10_000_u32)
+        .map(|n| (v4(u32::MAX, 0), (8 + n % 25) as u8))
+        .collect();
+    let targets: Vec<_> = (0..8192)
+        .map(|n| {
+            v4(
+                0xff,
+                if let IpAddr::V4(a) = scattered[n].0 {
+                    a.to_bits() & !0xff
+                } else {
+                    0
+                },
+            )
+        })
+        .collect();
     lookups("10,000 random IPv4 /8 to /32", &scattered, &targets);
 
     let mut state = 2;
@@ -73,20 +111,43 @@ fn allowed_ips() {
         IpAddr::V6(Ipv6Addr::from_bits(base | noise & mask))
     };
     let net = 0xfd10_0010 << 96;
-    let pool: Vec<_> = (0..10_000).map(|host| (IpAddr::V6(Ipv6Addr::from_bits(net + host)), 128)).collect();
+    let pool: Vec<_> = (0..10_000)
+        .map(|host| (IpAddr::V6(Ipv6Addr::from_bits(net + host)), 128))
+        .collect();
     let targets: Vec<_> = (0..8192).map(|_| v6(0x1fff, net)).collect();
     lookups("10,000 /128 of one pool", &pool, &targets);
-    let scattered: Vec<_> = (0..10_000_u32).map(|n| (v6(u128::MAX, 0), (16 + n % 113) as u8)).collect();
-    let targets: Vec<_> = (0..8192).map(|n| v6(0xff, if let IpAddr::V6(a) = scattered[n].0 { a.to_bits() & !0xff } else { 0 })).collect();
+    let scattered: Vec<_> = (0..10_000_u32)
+        .map(|n| (v6(u128::MAX, 0), (16 + n % 113) as u8))
+        .collect();
+    let targets: Vec<_> = (0..8192)
+        .map(|n| {
+            v6(
+                0xff,
+                if let IpAddr::V6(a) = scattered[n].0 {
+                    a.to_bits() & !0xff
+                } else {
+                    0
+                },
+            )
+        })
+        .collect();
     lookups("10,000 random IPv6 /16 to /128", &scattered, &targets);
 
     let both: Vec<_> = (0..65_280_u128)
         .flat_map(|n| {
             let v4 = IpAddr::V4(Ipv4Addr::from_bits(0x0100_0000 + ((n as u32) << 8)));
-            [(v4, 24), (IpAddr::V6(Ipv6Addr::from_bits(net + (n << 64))), 64)]
+            [
+                (v4, 24),
+                (IpAddr::V6(Ipv6Addr::from_bits(net + (n << 64))), 64),
+            ]
         })
         .collect();
-    let targets: Vec<_> = both.iter().step_by(16).map(|&(addr, _)| addr).filter(IpAddr::is_ipv4).collect();
+    let targets: Vec<_> = both
+        .iter()
+        .step_by(16)
+        .map(|&(addr, _)| addr)
+        .filter(IpAddr::is_ipv4)
+        .collect();
     lookups("a full UAPI load, both families", &both, &targets);
 }
 
@@ -120,7 +181,12 @@ fn gate() {
     bad[116] ^= 1;
     let mut with_mac2 = msg.clone();
     with_mac2[140] = 1;
-    let place = |n: u32| SocketAddr::new(Ipv4Addr::from_bits(n.wrapping_mul(0x9e37_79b9)).into(), 51_820);
+    let place = |n: u32| {
+        SocketAddr::new(
+            Ipv4Addr::from_bits(n.wrapping_mul(0x9e37_79b9)).into(),
+            51_820,
+        )
+    };
     let calls = 200_000;
     let case = |name: &str, msg: &[u8], places: u32, pending: usize, forged: bool| {
         let mut gate = Gate::new([1; 32]);
@@ -153,9 +219,21 @@ fn gate() {
     case("gate, no load, random addresses", &msg, u32::MAX, 0, false);
     case("gate, wrong mac1", &bad, 1, 0, false);
     case("gate, load, random addresses", &msg, u32::MAX, 600, false);
-    case("gate, load, random addresses, wrong mac2", &with_mac2, u32::MAX, 600, false);
+    case(
+        "gate, load, random addresses, wrong mac2",
+        &with_mac2,
+        u32::MAX,
+        600,
+        false,
+    );
     case("gate, flood of a suspect address", &msg, 1, 600, true);
-    case("gate, flood of a suspect address, wrong mac2", &with_mac2, 1, 600, true);
+    case(
+        "gate, flood of a suspect address, wrong mac2",
+        &with_mac2,
+        1,
+        600,
+        true,
+    );
 }
 
 fn main() {

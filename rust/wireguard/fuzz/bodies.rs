@@ -93,13 +93,21 @@ pub fn gate(data: &[u8]) {
             Verdict::Cookie(reply) => {
                 assert!(has_key && good_mac1);
                 assert_eq!(reply[..8], [&[3, 0, 0, 0], &msg[4..8]].concat());
-                let sealed = aead::xopen(&cookie_key, reply[8..32].try_into().unwrap(), &reply[32..], &msg[len - 32..len - 16]);
+                let sealed = aead::xopen(
+                    &cookie_key,
+                    reply[8..32].try_into().unwrap(),
+                    &reply[32..],
+                    &msg[len - 32..len - 16],
+                );
                 let fresh: [u8; 16] = sealed.unwrap().try_into().unwrap();
                 cookie = Some(fresh);
                 // Who uses it at once is not asked again.
                 let mac2 = mac2(&msg, &fresh);
                 msg[len - 16..].copy_from_slice(&mac2);
-                assert!(!matches!(gate.check(&msg, &src, pending, now), Verdict::Cookie(_)));
+                assert!(!matches!(
+                    gate.check(&msg, &src, pending, now),
+                    Verdict::Cookie(_)
+                ));
             }
         }
         assert!(gate.heavy_hitters(now).len() <= 32);
@@ -139,7 +147,8 @@ pub fn replay(data: &[u8]) {
     let mut highest: Option<u64> = None;
     while !input.0.is_empty() {
         let counter = base.saturating_add(u64::from(input.word()));
-        let too_old = highest.is_some_and(|highest| counter < highest && highest - counter > WINDOW_SIZE);
+        let too_old =
+            highest.is_some_and(|highest| counter < highest && highest - counter > WINDOW_SIZE);
         let expected = counter < REJECT_AFTER_MESSAGES && !too_old && accepted.insert(counter);
         assert_eq!(window.accept(counter), expected, "counter {counter}");
         if expected {
@@ -156,10 +165,16 @@ pub fn allowed_ips(data: &[u8]) {
     while !input.0.is_empty() {
         let op = input.byte();
         let (peer, cidr) = (op >> 5, input.byte());
-        let addr = if op & 4 == 0 { IpAddr::V4(Ipv4Addr::from_bits(u32::from_be_bytes(input.take()))) } else { IpAddr::V6(Ipv6Addr::from_bits(u128::from_be_bytes(input.take()))) };
+        let addr = if op & 4 == 0 {
+            IpAddr::V4(Ipv4Addr::from_bits(u32::from_be_bytes(input.take())))
+        } else {
+            IpAddr::V6(Ipv6Addr::from_bits(u128::from_be_bytes(input.take())))
+        };
         let width = if addr.is_ipv4() { 32 } else { 128 };
         let cidr = cidr.min(width);
-        let at = list.iter().position(|&(base, len, _)| len == cidr && base.is_ipv4() == addr.is_ipv4() && covers(base, len, addr));
+        let at = list.iter().position(|&(base, len, _)| {
+            len == cidr && base.is_ipv4() == addr.is_ipv4() && covers(base, len, addr)
+        });
         match op & 3 {
             0 | 1 => {
                 let held_by = at.map(|at| list.remove(at).2);
@@ -177,19 +192,33 @@ pub fn allowed_ips(data: &[u8]) {
             }
             _ => {}
         }
-        let longest = list.iter().filter(|&&(base, len, _)| covers(base, len, addr)).max_by_key(|&&(_, len, _)| len);
-        assert_eq!(table.lookup(addr), longest.map(|&(_, _, holder)| holder), "{addr}");
+        let longest = list
+            .iter()
+            .filter(|&&(base, len, _)| covers(base, len, addr))
+            .max_by_key(|&&(_, len, _)| len);
+        assert_eq!(
+            table.lookup(addr),
+            longest.map(|&(_, _, holder)| holder),
+            "{addr}"
+        );
         assert_eq!(table.len(), list.len());
     }
     for peer in 0..8 {
-        assert_eq!(table.prefixes_of(peer).len(), list.iter().filter(|&&(_, _, holder)| holder == peer).count());
+        assert_eq!(
+            table.prefixes_of(peer).len(),
+            list.iter()
+                .filter(|&&(_, _, holder)| holder == peer)
+                .count()
+        );
     }
 }
 
 fn covers(base: IpAddr, len: u8, addr: IpAddr) -> bool {
     let same = |differing: u128, width: u32| len == 0 || differing >> (width - u32::from(len)) == 0;
     match (base, addr) {
-        (IpAddr::V4(base), IpAddr::V4(addr)) => same(u128::from(base.to_bits() ^ addr.to_bits()), 32),
+        (IpAddr::V4(base), IpAddr::V4(addr)) => {
+            same(u128::from(base.to_bits() ^ addr.to_bits()), 32)
+        }
         (IpAddr::V6(base), IpAddr::V6(addr)) => same(base.to_bits() ^ addr.to_bits(), 128),
         _ => false,
     }

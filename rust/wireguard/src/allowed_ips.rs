@@ -131,7 +131,12 @@ impl<P: Copy + Eq + Hash> Table<P> {
             }
             return Some(held_by);
         }
-        let index = self.entries.add(Entry { key, peer, before: NONE, after: NONE });
+        let index = self.entries.add(Entry {
+            key,
+            peer,
+            before: NONE,
+            after: NONE,
+        });
         self.chain(index);
         let root = self.root(key.v4);
         let grown = self.grow(root, key, Link::Entry(index));
@@ -141,7 +146,9 @@ impl<P: Copy + Eq + Hash> Table<P> {
 
     /// Take a prefix from `peer`. False, and nothing changes, when that peer does not hold exactly this prefix.
     pub fn remove(&mut self, addr: IpAddr, cidr: u8, peer: P) -> bool {
-        let Some(index) = self.find(Key::new(addr, cidr)) else { return false };
+        let Some(index) = self.find(Key::new(addr, cidr)) else {
+            return false;
+        };
         if self.entries[index].peer != peer {
             return false;
         }
@@ -152,7 +159,9 @@ impl<P: Copy + Eq + Hash> Table<P> {
 
     /// Take all prefixes from `peer`; costs what that peer holds.
     pub fn remove_peer(&mut self, peer: P) {
-        let Some(chain) = self.chains.remove(&peer) else { return };
+        let Some(chain) = self.chains.remove(&peer) else {
+            return;
+        };
         let mut index = chain.first;
         while index != NONE {
             let after = self.entries[index].after;
@@ -264,13 +273,23 @@ impl<P: Copy + Eq + Hash> Table<P> {
                     self.nodes[index].set(place, grown);
                     return link;
                 }
-                Key { bits: node.base, mask: node.mask, len: node.depth, v4: key.v4 }
+                Key {
+                    bits: node.base,
+                    mask: node.mask,
+                    len: node.depth,
+                    v4: key.v4,
+                }
             }
         };
         // They part somewhere: a node at the last step that they share, with both inside.
         let depth = key.shared_with(there) / STEP * STEP;
         let mask = masked(u128::MAX, depth);
-        let node = Node { base: key.bits & mask, mask, depth, ..Node::default() };
+        let node = Node {
+            base: key.bits & mask,
+            mask,
+            depth,
+            ..Node::default()
+        };
         let parting = Link::Node(self.nodes.add(node));
         self.grow(parting, there, link);
         self.grow(parting, key, new)
@@ -327,7 +346,10 @@ impl<P: Copy + Eq + Hash> Table<P> {
     /// Put an entry at the end of its peer's chain.
     fn chain(&mut self, index: u32) {
         let peer = self.entries[index].peer;
-        let chain = self.chains.entry(peer).or_insert(Chain { first: index, last: NONE });
+        let chain = self.chains.entry(peer).or_insert(Chain {
+            first: index,
+            last: NONE,
+        });
         let last = std::mem::replace(&mut chain.last, index);
         self.entries[index].before = last;
         self.entries[index].after = NONE;
@@ -338,7 +360,12 @@ impl<P: Copy + Eq + Hash> Table<P> {
 
     /// Take an entry off its peer's chain.
     fn unchain(&mut self, index: u32) {
-        let Entry { peer, before, after, .. } = self.entries[index];
+        let Entry {
+            peer,
+            before,
+            after,
+            ..
+        } = self.entries[index];
         if before == NONE && after == NONE {
             self.chains.remove(&peer);
             return;
@@ -404,8 +431,12 @@ impl Node {
 
     fn link(&self, place: Place) -> Link {
         match place {
-            Place::Child(step) if self.children >> step & 1 == 1 => self.links[self.child_index(step)],
-            Place::Prefix(number) if self.prefixes >> number & 1 == 1 => self.links[self.prefix_index(number)],
+            Place::Child(step) if self.children >> step & 1 == 1 => {
+                self.links[self.child_index(step)]
+            }
+            Place::Prefix(number) if self.prefixes >> number & 1 == 1 => {
+                self.links[self.prefix_index(number)]
+            }
             Place::Child(_) | Place::Prefix(_) => Link::Nothing,
         }
     }
@@ -413,7 +444,11 @@ impl Node {
     fn set(&mut self, place: Place, link: Link) {
         let (index, word, bit) = match place {
             Place::Child(step) => (self.child_index(step), &mut self.children, 1_u64 << step),
-            Place::Prefix(number) => (self.prefix_index(number), &mut self.prefixes, 1_u64 << number),
+            Place::Prefix(number) => (
+                self.prefix_index(number),
+                &mut self.prefixes,
+                1_u64 << number,
+            ),
         };
         match (*word & bit != 0, link) {
             (false, Link::Nothing) => {}
@@ -440,7 +475,12 @@ impl Key {
         };
         let len = cidr.min(width);
         let mask = masked(u128::MAX, len);
-        Self { bits: bits & mask, mask, len, v4 }
+        Self {
+            bits: bits & mask,
+            mask,
+            len,
+            v4,
+        }
     }
 
     fn addr(self) -> IpAddr {
@@ -458,7 +498,9 @@ impl Key {
 
     /// How many leading bits two prefixes share: at most the shorter of them.
     fn shared_with(self, other: Self) -> u8 {
-        ((self.bits ^ other.bits).leading_zeros() as u8).min(self.len).min(other.len)
+        ((self.bits ^ other.bits).leading_zeros() as u8)
+            .min(self.len)
+            .min(other.len)
     }
 }
 
@@ -493,7 +535,10 @@ struct Slab<T> {
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { values: Vec::new(), free: Vec::new() }
+        Self {
+            values: Vec::new(),
+            free: Vec::new(),
+        }
     }
 }
 
@@ -555,7 +600,11 @@ mod tests {
     }
 
     fn held(table: &Table<u32>, peer: u32) -> Vec<String> {
-        table.prefixes_of(peer).into_iter().map(|(addr, cidr)| format!("{addr}/{cidr}")).collect()
+        table
+            .prefixes_of(peer)
+            .into_iter()
+            .map(|(addr, cidr)| format!("{addr}/{cidr}"))
+            .collect()
     }
 
     /// Nothing is left of the trie and its slabs once the table is empty.
@@ -568,12 +617,31 @@ mod tests {
     #[test]
     fn the_longest_prefix_wins_whatever_the_order() {
         let prefixes = [
-            ("0.0.0.0/0", 1), ("10.0.0.0/8", 2), ("10.1.0.0/16", 3), ("10.1.2.0/24", 4), ("10.1.2.128/25", 5), ("10.1.2.200/32", 6),
-            ("::/0", 11), ("2001:db8::/32", 12), ("2001:db8:0:1::/64", 13), ("2001:db8:0:1::5/128", 14), ("2001:db8:0:1::4/126", 15),
+            ("0.0.0.0/0", 1),
+            ("10.0.0.0/8", 2),
+            ("10.1.0.0/16", 3),
+            ("10.1.2.0/24", 4),
+            ("10.1.2.128/25", 5),
+            ("10.1.2.200/32", 6),
+            ("::/0", 11),
+            ("2001:db8::/32", 12),
+            ("2001:db8:0:1::/64", 13),
+            ("2001:db8:0:1::5/128", 14),
+            ("2001:db8:0:1::4/126", 15),
         ];
         let answers = [
-            ("11.0.0.1", 1), ("10.9.9.9", 2), ("10.1.9.9", 3), ("10.1.2.3", 4), ("10.1.2.129", 5), ("10.1.2.200", 6), ("255.255.255.255", 1),
-            ("::1", 11), ("2001:db8:ffff::", 12), ("2001:db8:0:1::9", 13), ("2001:db8:0:1::5", 14), ("2001:db8:0:1::6", 15),
+            ("11.0.0.1", 1),
+            ("10.9.9.9", 2),
+            ("10.1.9.9", 3),
+            ("10.1.2.3", 4),
+            ("10.1.2.129", 5),
+            ("10.1.2.200", 6),
+            ("255.255.255.255", 1),
+            ("::1", 11),
+            ("2001:db8:ffff::", 12),
+            ("2001:db8:0:1::9", 13),
+            ("2001:db8:0:1::5", 14),
+            ("2001:db8:0:1::6", 15),
         ];
         for rotation in 0..prefixes.len() {
             let mut table = Table::new();
@@ -599,7 +667,11 @@ mod tests {
         put(&mut table, "fd00::dead:beef/64", 1);
         put(&mut table, "192.0.2.1/200", 1);
         assert_eq!(held(&table, 1), ["10.0.0.0/8", "fd00::/64", "192.0.2.1/32"]);
-        assert_eq!(put(&mut table, "10.9.9.9/8", 2), Some(1), "the same prefix, differently written");
+        assert_eq!(
+            put(&mut table, "10.9.9.9/8", 2),
+            Some(1),
+            "the same prefix, differently written"
+        );
         assert!(drop_from(&mut table, "10.7.7.7/8", 2));
     }
 
@@ -611,8 +683,15 @@ mod tests {
         }
         put(&mut table, "10.0.9.0/24", 2);
         assert_eq!(put(&mut table, "10.0.2.0/24", 2), Some(1));
-        assert_eq!(put(&mut table, "10.0.2.0/24", 2), Some(2), "again, where it is already");
-        assert_eq!(held(&table, 1), ["10.0.1.0/24", "fd00::1/128", "10.0.3.0/24"]);
+        assert_eq!(
+            put(&mut table, "10.0.2.0/24", 2),
+            Some(2),
+            "again, where it is already"
+        );
+        assert_eq!(
+            held(&table, 1),
+            ["10.0.1.0/24", "fd00::1/128", "10.0.3.0/24"]
+        );
         assert_eq!(held(&table, 2), ["10.0.9.0/24", "10.0.2.0/24"]);
         assert_eq!(table.lookup(ip("10.0.2.5")), Some(2));
         put(&mut table, "10.0.1.0/24", 2);
@@ -642,7 +721,11 @@ mod tests {
         let mut table = Table::new();
         put(&mut table, "10.0.0.0/8", 1);
         put(&mut table, "10.20.0.0/16", 2);
-        assert_eq!(table.lookup(ip("10.20.0.5")), Some(2), "peer 1 may not speak for 10.20.0.5 though its prefix contains it");
+        assert_eq!(
+            table.lookup(ip("10.20.0.5")),
+            Some(2),
+            "peer 1 may not speak for 10.20.0.5 though its prefix contains it"
+        );
         table.remove_peer(2);
         assert_eq!(table.lookup(ip("10.20.0.5")), Some(1));
     }
@@ -665,7 +748,14 @@ mod tests {
         put(&mut table, "10.0.0.0/30", 1);
         put(&mut table, "10.0.0.8/30", 2);
         put(&mut table, "fd00::/127", 3);
-        for outside in ["10.0.0.4", "10.0.0.12", "10.0.1.0", "138.0.0.0", "fd00::2", "::"] {
+        for outside in [
+            "10.0.0.4",
+            "10.0.0.12",
+            "10.0.1.0",
+            "138.0.0.0",
+            "fd00::2",
+            "::",
+        ] {
             assert_eq!(table.lookup(ip(outside)), None, "{outside}");
         }
     }
@@ -689,8 +779,13 @@ mod tests {
         }
 
         fn lookup(&self, v4: bool, bits: u128) -> Option<u32> {
-            let matching = self.0.iter().filter(|(key, _)| key.v4 == v4 && key.contains(bits));
-            matching.max_by_key(|(key, _)| key.len).map(|&(_, peer)| peer)
+            let matching = self
+                .0
+                .iter()
+                .filter(|(key, _)| key.v4 == v4 && key.contains(bits));
+            matching
+                .max_by_key(|(key, _)| key.len)
+                .map(|&(_, peer)| peer)
         }
     }
 
@@ -699,7 +794,9 @@ mod tests {
         prop_oneof![
             any::<u32>().prop_map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits & 0xc00f_0103))),
             any::<u32>().prop_map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))),
-            any::<u128>().prop_map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits & (0xc0 << 120 | 0x1_0003 << 60 | 7)))),
+            any::<u128>().prop_map(|bits| IpAddr::V6(Ipv6Addr::from_bits(
+                bits & (0xc0 << 120 | 0x1_0003 << 60 | 7)
+            ))),
             any::<u128>().prop_map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))),
         ]
     }
@@ -775,7 +872,13 @@ mod tests {
     }
 
     fn addr_of(v4: bool, bits: u128) -> IpAddr {
-        Key { bits, mask: 0, len: 0, v4 }.addr()
+        Key {
+            bits,
+            mask: 0,
+            len: 0,
+            v4,
+        }
+        .addr()
     }
 
     /// As the kernel's own random test does it: 2,000 peers of 400 random prefixes and 100 variations of earlier ones each.
@@ -799,7 +902,10 @@ mod tests {
                     let flipped = from.bits ^ 1 << (random(&mut state) % 128);
                     Key::new(addr_of(from.v4, flipped), (random(&mut state) % 130) as u8)
                 };
-                assert_eq!(table.insert(key.addr(), key.len, peer), held.insert((key.v4, key.len, key.bits), peer));
+                assert_eq!(
+                    table.insert(key.addr(), key.len, peer),
+                    held.insert((key.v4, key.len, key.bits), peer)
+                );
                 keys.push(key);
             }
         }
@@ -816,7 +922,12 @@ mod tests {
     }
 
     /// 20,000 lookups against the longest of all possible lengths, and 60 of them against a linear search as well.
-    fn compare(table: &Table<u32>, held: &HashMap<(bool, u8, u128), u32>, keys: &[Key], state: &mut u64) {
+    fn compare(
+        table: &Table<u32>,
+        held: &HashMap<(bool, u8, u128), u32>,
+        keys: &[Key],
+        state: &mut u64,
+    ) {
         assert_eq!(table.len(), held.len());
         for query in 0..20_000 {
             let near = keys[(random(state) % keys.len() as u64) as usize];
@@ -827,11 +938,20 @@ mod tests {
                 _ => near.bits | noise & !masked(u128::MAX, near.len),
             };
             let key = Key::new(addr_of(near.v4, bits), 128);
-            let expected = (0..=key.len).rev().find_map(|len| held.get(&(key.v4, len, masked(key.bits, len))).copied());
+            let expected = (0..=key.len)
+                .rev()
+                .find_map(|len| held.get(&(key.v4, len, masked(key.bits, len))).copied());
             assert_eq!(table.lookup(key.addr()), expected, "{}", key.addr());
             if query % 333 == 0 {
-                let linear = held.iter().filter(|((v4, len, bits), _)| *v4 == key.v4 && masked(key.bits, *len) == *bits);
-                assert_eq!(expected, linear.max_by_key(|((_, len, _), _)| *len).map(|(_, &peer)| peer));
+                let linear = held.iter().filter(|((v4, len, bits), _)| {
+                    *v4 == key.v4 && masked(key.bits, *len) == *bits
+                });
+                assert_eq!(
+                    expected,
+                    linear
+                        .max_by_key(|((_, len, _), _)| *len)
+                        .map(|(_, &peer)| peer)
+                );
             }
         }
     }

@@ -28,7 +28,8 @@ pub const MAX_TIMER_HANDSHAKES: u32 = 18;
 /// Silence after which received data is answered by an empty packet.
 pub const KEEPALIVE_TIMEOUT_NS: u64 = 10 * SECOND_NS;
 /// The initiator asks for the next session when *receiving* after this time: one keepalive and one handshake before the end.
-pub const REKEY_ON_RECEIVE_TIME_NS: u64 = REJECT_AFTER_TIME_NS - KEEPALIVE_TIMEOUT_NS - REKEY_TIMEOUT_NS;
+pub const REKEY_ON_RECEIVE_TIME_NS: u64 =
+    REJECT_AFTER_TIME_NS - KEEPALIVE_TIMEOUT_NS - REKEY_TIMEOUT_NS;
 /// Data sent and nothing heard for this long (plus jitter) starts a handshake.
 pub const NEW_HANDSHAKE_TIME_NS: u64 = KEEPALIVE_TIMEOUT_NS + REKEY_TIMEOUT_NS;
 /// All keys of a peer are zeroed this long after its last session.
@@ -84,12 +85,18 @@ mod tests {
 
     #[test]
     fn limits_are_those_of_the_paper() {
-        assert_eq!(u128::from(REJECT_AFTER_MESSAGES), (1_u128 << 64) - (1 << 13) - 1);
+        assert_eq!(
+            u128::from(REJECT_AFTER_MESSAGES),
+            (1_u128 << 64) - (1 << 13) - 1
+        );
         assert_eq!(u128::from(REKEY_AFTER_MESSAGES), 1_u128 << 60);
         assert_eq!(REKEY_ON_RECEIVE_TIME_NS, 165 * SECOND_NS);
         assert_eq!(NEW_HANDSHAKE_TIME_NS, 15 * SECOND_NS);
         assert_eq!(ZERO_KEY_MATERIAL_TIME_NS, 540 * SECOND_NS);
-        assert_eq!(u64::from(MAX_TIMER_HANDSHAKES), REKEY_ATTEMPT_TIME_NS / REKEY_TIMEOUT_NS);
+        assert_eq!(
+            u64::from(MAX_TIMER_HANDSHAKES),
+            REKEY_ATTEMPT_TIME_NS / REKEY_TIMEOUT_NS
+        );
         assert_eq!(UNDER_LOAD_HANDSHAKES, 512);
     }
 }

@@ -7,9 +7,7 @@
 //! Nothing is stored for any sender. Secrets and nonces are drawn from a random seed by hashing a counter, so that a run
 //! under a simulated clock repeats bit for bit; to who does not know the seed they are random, and no nonce comes twice.
 
-use crate::constants::{
-    COOKIE_REPLY_SIZE, COOKIE_SECRET_MAX_AGE_NS, MAC_SIZE, TYPE_COOKIE_REPLY,
-};
+use crate::constants::{COOKIE_REPLY_SIZE, COOKIE_SECRET_MAX_AGE_NS, MAC_SIZE, TYPE_COOKIE_REPLY};
 use ginnel_crypto::{aead, blake2s, Secret};
 use std::net::{IpAddr, SocketAddr};
 
@@ -32,7 +30,13 @@ struct Keys {
 
 impl Cookies {
     pub(crate) fn new(seed: &[u8; 32]) -> Self {
-        Self { seed: Secret::from_slice(seed), drawn: 0, secret: Secret::zero(), secret_born_ns: None, keys: None }
+        Self {
+            seed: Secret::from_slice(seed),
+            drawn: 0,
+            secret: Secret::zero(),
+            secret_born_ns: None,
+            keys: None,
+        }
     }
 
     /// Without a key nothing verifies.
@@ -50,22 +54,33 @@ impl Cookies {
     /// `msg` is an initiation or a response of the right length.
     pub(crate) fn mac1_is_valid(&self, msg: &[u8]) -> bool {
         let Some(keys) = &self.keys else { return false };
-        let Some((before, mac1, _)) = take_apart(msg) else { return false };
+        let Some((before, mac1, _)) = take_apart(msg) else {
+            return false;
+        };
         blake2s::mac_equal(&keys.mac1, &[before], mac1) == Ok(true)
     }
 
     /// Whether the sender of `msg` has our cookie for `src`.
     pub(crate) fn mac2_is_valid(&self, msg: &[u8], src: &SocketAddr, now_ns: u64) -> bool {
-        let Some((before, mac1, mac2)) = take_apart(msg) else { return false };
+        let Some((before, mac1, mac2)) = take_apart(msg) else {
+            return false;
+        };
         if *mac2 == [0; MAC_SIZE] || !self.secret_is_fresh(now_ns) {
             return false;
         }
-        let Some(cookie) = self.cookie(src) else { return false };
+        let Some(cookie) = self.cookie(src) else {
+            return false;
+        };
         blake2s::mac_equal(&cookie, &[before, mac1], mac2) == Ok(true)
     }
 
     /// The cookie reply that answers `msg`; None without a key.
-    pub(crate) fn reply(&mut self, msg: &[u8], src: &SocketAddr, now_ns: u64) -> Option<[u8; COOKIE_REPLY_SIZE]> {
+    pub(crate) fn reply(
+        &mut self,
+        msg: &[u8],
+        src: &SocketAddr,
+        now_ns: u64,
+    ) -> Option<[u8; COOKIE_REPLY_SIZE]> {
         if !self.secret_is_fresh(now_ns) {
             self.secret = Secret::from_slice(&self.draw(b"secret"));
             self.secret_born_ns = Some(now_ns);
@@ -73,7 +88,8 @@ impl Cookies {
         let drawn = self.draw(b"nonce");
         let nonce: &[u8; 24] = drawn.first_chunk()?;
         let (_, mac1, _) = take_apart(msg)?;
-        let sealed = aead::xseal(&self.keys.as_ref()?.cookie, nonce, &self.cookie(src)?, mac1).ok()?;
+        let sealed =
+            aead::xseal(&self.keys.as_ref()?.cookie, nonce, &self.cookie(src)?, mac1).ok()?;
         let mut reply = [0; COOKIE_REPLY_SIZE];
         reply[..4].copy_from_slice(&TYPE_COOKIE_REPLY.to_le_bytes());
         reply[4..8].copy_from_slice(&msg[4..8]);
@@ -83,7 +99,8 @@ impl Cookies {
     }
 
     fn secret_is_fresh(&self, now_ns: u64) -> bool {
-        self.secret_born_ns.is_some_and(|born| now_ns.saturating_sub(born) < COOKIE_SECRET_MAX_AGE_NS)
+        self.secret_born_ns
+            .is_some_and(|born| now_ns.saturating_sub(born) < COOKIE_SECRET_MAX_AGE_NS)
     }
 
     /// The cookie of a place: address and port.

@@ -103,9 +103,28 @@ impl Program {
     }
 
     fn initiations_of(&mut self, listed: &[IpAddr]) {
-        let v4: Vec<u32> = listed.iter().filter_map(|addr| if let IpAddr::V4(addr) = addr { Some(addr.to_bits()) } else { None }).take(MAX_LISTED).collect();
-        let v6: Vec<u64> =
-            listed.iter().filter_map(|addr| if let IpAddr::V6(addr) = addr { Some((addr.to_bits() >> 64) as u64) } else { None }).take(MAX_LISTED).collect();
+        let v4: Vec<u32> = listed
+            .iter()
+            .filter_map(|addr| {
+                if let IpAddr::V4(addr) = addr {
+                    Some(addr.to_bits())
+                } else {
+                    None
+                }
+            })
+            .take(MAX_LISTED)
+            .collect();
+        let v6: Vec<u64> = listed
+            .iter()
+            .filter_map(|addr| {
+                if let IpAddr::V6(addr) = addr {
+                    Some((addr.to_bits() >> 64) as u64)
+                } else {
+                    None
+                }
+            })
+            .take(MAX_LISTED)
+            .collect();
         if v4.is_empty() && v6.is_empty() {
             return;
         }
@@ -150,7 +169,9 @@ impl Program {
             To::Draw => (draw - at - 1) as u8,
         };
         let steps = self.steps.into_iter().chain(ends).enumerate();
-        steps.map(|(at, (code, k, yes, no))| (code, distance(at, yes), distance(at, no), k)).collect()
+        steps
+            .map(|(at, (code, k, yes, no))| (code, distance(at, yes), distance(at, no), k))
+            .collect()
     }
 }
 
@@ -165,9 +186,17 @@ mod tests {
             if from == RANDOM {
                 return Some(random);
             }
-            let (bytes, at) = if from >= IP_HEADER { (ip, from - IP_HEADER) } else { (datagram, from) };
+            let (bytes, at) = if from >= IP_HEADER {
+                (ip, from - IP_HEADER)
+            } else {
+                (datagram, from)
+            };
             let field = bytes.get(at as usize..at as usize + size)?;
-            Some(field.iter().fold(0, |value, &byte| value << 8 | u32::from(byte)))
+            Some(
+                field
+                    .iter()
+                    .fold(0, |value, &byte| value << 8 | u32::from(byte)),
+            )
         };
         let mut a = 0;
         let mut at = 0;
@@ -226,7 +255,11 @@ mod tests {
                     4 => len >= 32,
                     _ => false,
                 };
-                assert_eq!(keeps(&program, "192.0.2.1", &datagram(kind, len), 0), expected, "type {kind:#x}, {len} bytes");
+                assert_eq!(
+                    keeps(&program, "192.0.2.1", &datagram(kind, len), 0),
+                    expected,
+                    "type {kind:#x}, {len} bytes"
+                );
             }
         }
     }
@@ -236,7 +269,11 @@ mod tests {
         let program = socket_filter_program(true, &[]);
         for (kind, least) in [(1, 148), (2, 92), (3, 64), (4, 32)] {
             for len in 0..600 {
-                assert_eq!(keeps(&program, "::1", &datagram(kind, len), 0), len >= least, "type {kind}, {len} bytes");
+                assert_eq!(
+                    keeps(&program, "::1", &datagram(kind, len), 0),
+                    len >= least,
+                    "type {kind}, {len} bytes"
+                );
             }
         }
         assert!(!keeps(&program, "::1", &datagram(5, 1000), 0));
@@ -244,22 +281,50 @@ mod tests {
 
     #[test]
     fn a_listed_address_gets_one_initiation_in_32_through_and_all_else() {
-        let listed: Vec<IpAddr> = ["192.0.2.66", "198.51.100.9", "2001:db8:0:66::", "2001:db9::"].map(|text| text.parse().unwrap()).to_vec();
+        let listed: Vec<IpAddr> = [
+            "192.0.2.66",
+            "198.51.100.9",
+            "2001:db8:0:66::",
+            "2001:db9::",
+        ]
+        .map(|text| text.parse().unwrap())
+        .to_vec();
         for gro in [false, true] {
             let program = socket_filter_program(gro, &listed);
             let initiation = datagram(1, 148);
             let mut with_mac2 = initiation.clone();
             with_mac2[MAC2 as usize] = 9;
-            for from in ["192.0.2.66", "198.51.100.9", "2001:db8:0:66::1", "2001:db8:0:66:ffff::", "2001:db9::5"] {
-                let kept = (0..3200).filter(|&random| keeps(&program, from, &initiation, random)).count();
+            for from in [
+                "192.0.2.66",
+                "198.51.100.9",
+                "2001:db8:0:66::1",
+                "2001:db8:0:66:ffff::",
+                "2001:db9::5",
+            ] {
+                let kept = (0..3200)
+                    .filter(|&random| keeps(&program, from, &initiation, random))
+                    .count();
                 assert_eq!(kept, 100, "{from}");
                 assert!(keeps(&program, from, &with_mac2, 1));
                 for (kind, len) in [(2, 92), (3, 64), (4, 32), (4, 1452)] {
-                    assert!(keeps(&program, from, &datagram(kind, len), 1), "{from}, type {kind}");
+                    assert!(
+                        keeps(&program, from, &datagram(kind, len), 1),
+                        "{from}, type {kind}"
+                    );
                 }
             }
-            for from in ["192.0.2.67", "66.2.0.192", "2001:db8:0:67::1", "2001:db8:1:66::1", "2001:db9:0:1::", "::"] {
-                assert!((0..64).all(|random| keeps(&program, from, &initiation, random)), "{from}");
+            for from in [
+                "192.0.2.67",
+                "66.2.0.192",
+                "2001:db8:0:67::1",
+                "2001:db8:1:66::1",
+                "2001:db9:0:1::",
+                "::",
+            ] {
+                assert!(
+                    (0..64).all(|random| keeps(&program, from, &initiation, random)),
+                    "{from}"
+                );
             }
         }
     }
@@ -272,8 +337,17 @@ mod tests {
         let program = socket_filter_program(true, &listed);
         assert!(program.len() <= 128, "{}", program.len());
         let drops = |addr: &IpAddr| run(&program, &ip_header(*addr), &datagram(1, 148), 1) == 0;
-        assert_eq!(listed.iter().filter(|addr| drops(addr)).count(), 2 * MAX_LISTED);
-        assert!(drops(&listed[0]) && drops(&listed[15]) && drops(&listed[20]) && drops(&listed[35]) && !drops(&listed[16]));
+        assert_eq!(
+            listed.iter().filter(|addr| drops(addr)).count(),
+            2 * MAX_LISTED
+        );
+        assert!(
+            drops(&listed[0])
+                && drops(&listed[15])
+                && drops(&listed[20])
+                && drops(&listed[35])
+                && !drops(&listed[16])
+        );
         for only in [&listed[..1], &listed[20..21]] {
             let program = socket_filter_program(false, only);
             assert_eq!(run(&program, &ip_header(only[0]), &datagram(1, 148), 1), 0);

@@ -47,10 +47,11 @@
 //! A response needs no purse: the engine lets one through only for an index that we reserved, which a stranger cannot guess.
 
 use crate::constants::{
-    COOKIE_REPLY_SIZE, INITIATION_SIZE, MAX_QUEUED_HANDSHAKES, RESPONSE_SIZE, SECOND_NS, SOURCE_BURST, SOURCE_RATE_PER_SECOND,
-    TYPE_COOKIE_REPLY, TYPE_INITIATION, TYPE_RESPONSE, UNDER_LOAD_HANDSHAKES, UNDER_LOAD_STICKY_NS,
+    COOKIE_REPLY_SIZE, INITIATION_SIZE, MAX_QUEUED_HANDSHAKES, RESPONSE_SIZE, SECOND_NS,
+    SOURCE_BURST, SOURCE_RATE_PER_SECOND, TYPE_COOKIE_REPLY, TYPE_INITIATION, TYPE_RESPONSE,
+    UNDER_LOAD_HANDSHAKES, UNDER_LOAD_STICKY_NS,
 };
-use crate::cookie::{take_apart, Cookies};
+use crate::cookie::Cookies;
 use crate::heavy::Heavy;
 use crate::sources::{Bucket, SourceId, Sources};
 use std::net::{IpAddr, SocketAddr};
@@ -167,7 +168,9 @@ impl Gate {
         let sources = &mut self.sources;
         self.heavy.roll(now_ns, |addr| {
             let id = sources.id(addr);
-            sources.find(id).is_some_and(|source| source.is_good(now_ns))
+            sources
+                .find(id)
+                .is_some_and(|source| source.is_good(now_ns))
         });
         let verdict = self.judge(msg, src, pending, now_ns);
         if !matches!(verdict, Verdict::Accept | Verdict::Drop(Reason::NoKey)) {
@@ -180,7 +183,11 @@ impl Gate {
     pub fn outcome(&mut self, src: &SocketAddr, genuine: bool, now_ns: u64) {
         let id = self.sources.id(src.ip());
         // A genuine handshake has proven its address as a cookie does.
-        let source = if genuine { self.sources.find_or_add(id, true, now_ns) } else { self.sources.find(id) };
+        let source = if genuine {
+            self.sources.find_or_add(id, true, now_ns)
+        } else {
+            self.sources.find(id)
+        };
         if source.is_some_and(|source| source.judged(genuine, now_ns)) {
             self.purse_credit = (self.purse_credit + 2).min(PURSE_MAX_CREDIT);
         }
@@ -202,7 +209,9 @@ impl Gate {
     }
 
     fn judge(&mut self, msg: &[u8], src: &SocketAddr, pending: usize, now_ns: u64) -> Verdict {
-        let Some(kind) = kind_of(msg) else { return Verdict::Drop(Reason::BadLength) };
+        let Some(kind) = kind_of(msg) else {
+            return Verdict::Drop(Reason::BadLength);
+        };
         if !self.cookies.has_key() {
             return Verdict::Drop(Reason::NoKey);
         }
@@ -210,7 +219,10 @@ impl Gate {
         if pending >= UNDER_LOAD_HANDSHAKES {
             self.loaded_until_ns = now_ns + UNDER_LOAD_STICKY_NS;
         }
-        let suspect = self.sources.find(id).is_some_and(|source| source.is_suspect(now_ns));
+        let suspect = self
+            .sources
+            .find(id)
+            .is_some_and(|source| source.is_suspect(now_ns));
         let loaded = self.is_under_load(now_ns);
         if pending >= MAX_QUEUED_HANDSHAKES {
             return Verdict::Drop(Reason::Overload);
@@ -219,7 +231,7 @@ impl Gate {
             return self.judge_cookie_reply(id, suspect || loaded, now_ns);
         }
         // A flood is mostly this: a suspect whose every share is used up. Whatever its macs, it gets nothing.
-        if suspect && !self.may_get_anything(id, msg, now_ns) {
+        if suspect && !self.may_get_anything(id, msg, src, now_ns) {
             return Verdict::Drop(Reason::RateLimited);
         }
         if !self.cookies.mac1_is_valid(msg) {
@@ -252,33 +264,59 @@ impl Gate {
             return Verdict::Accept;
         }
         let source = self.sources.find_or_add(id, false, now_ns);
-        if source.is_some_and(|source| source.unproven.take(SOURCE_RATE_PER_SECOND, SOURCE_BURST, now_ns)) {
+        if source.is_some_and(|source| {
+            source
+                .unproven
+                .take(SOURCE_RATE_PER_SECOND, SOURCE_BURST, now_ns)
+        }) {
             Verdict::Accept
         } else {
             Verdict::Drop(Reason::RateLimited)
         }
     }
 
-    /// Whether a message of a suspect source could have any answer at all; costs no hashing.
-    fn may_get_anything(&mut self, id: SourceId, msg: &[u8], now_ns: u64) -> bool {
-        let has_mac2 = take_apart(msg).is_some_and(|(_, _, mac2)| *mac2 != [0; 16]);
+    /// Whether a message of a suspect source could have any answer at all; mostly found without hashing.
+    fn may_get_anything(
+        &mut self,
+        id: SourceId,
+        msg: &[u8],
+        src: &SocketAddr,
+        now_ns: u64,
+    ) -> bool {
         self.roll_cookie_counters(now_ns);
-        let cookie_left = self.cookie_rate.has(COOKIE_RATE, COOKIE_BURST, now_ns);
         let asked = self.cookie_counters[cookie_counter(id)];
+        let cookie_left = self.cookie_rate.has(COOKIE_RATE, COOKIE_BURST, now_ns);
         let purse = self.purse_has(true, now_ns);
-        self.sources.find(id).is_some_and(|source| {
-            let share = purse && source.unproven.has(SOURCE_RATE_PER_SECOND, SOURCE_BURST, now_ns);
-            has_mac2 || share || cookie_left && (asked < SOURCE_COOKIES || source.is_good(now_ns))
-        })
+        let by_share = self.sources.find(id).is_some_and(|source| {
+            let share = purse
+                && source
+                    .unproven
+                    .has(SOURCE_RATE_PER_SECOND, SOURCE_BURST, now_ns);
+            share || cookie_left && (asked < SOURCE_COOKIES || source.is_good(now_ns))
+        });
+        // mac2 covers mac1: a flood with random bytes there costs no more than this one.
+        by_share || self.cookies.mac2_is_valid(msg, src, now_ns)
     }
 
     /// A message whose sender has our cookie.
-    fn judge_proven(&mut self, id: SourceId, initiation: bool, waiting: usize, now_ns: u64) -> Verdict {
-        let Some(source) = self.sources.find_or_add(id, true, now_ns) else { return Verdict::Drop(Reason::RateLimited) };
+    fn judge_proven(
+        &mut self,
+        id: SourceId,
+        initiation: bool,
+        waiting: usize,
+        now_ns: u64,
+    ) -> Verdict {
+        let Some(source) = self.sources.find_or_add(id, true, now_ns) else {
+            return Verdict::Drop(Reason::RateLimited);
+        };
         if initiation && source.in_flight(waiting) >= PROVEN_SHARE_IN_FLIGHT {
             return Verdict::Drop(Reason::Overload);
         }
-        if !source.proven.take(SOURCE_RATE_PER_SECOND, SOURCE_BURST, now_ns) && !source.spend_credit() {
+        if !source
+            .proven
+            .take(SOURCE_RATE_PER_SECOND, SOURCE_BURST, now_ns)
+            && !source.spend_credit()
+        {
             return Verdict::Drop(Reason::RateLimited);
         }
         source.admitted(initiation, waiting, now_ns);
@@ -286,7 +324,14 @@ impl Gate {
     }
 
     /// Whether to admit a message without a cookie though one could be asked for. What it is admitted on is spent.
-    fn admits_unproven(&mut self, id: SourceId, initiation: bool, suspect: bool, waiting: usize, now_ns: u64) -> bool {
+    fn admits_unproven(
+        &mut self,
+        id: SourceId,
+        initiation: bool,
+        suspect: bool,
+        waiting: usize,
+        now_ns: u64,
+    ) -> bool {
         let purse = self.purse_has(suspect, now_ns);
         if let Some(source) = self.sources.find(id) {
             if initiation && source.in_flight(waiting) >= SHARE_IN_FLIGHT {
@@ -301,9 +346,14 @@ impl Gate {
             // Nothing is remembered of those: a spoofed flood leaves no trace in the table.
             return false;
         }
-        let Some(source) = self.sources.find_or_add(id, false, now_ns) else { return false };
+        let Some(source) = self.sources.find_or_add(id, false, now_ns) else {
+            return false;
+        };
         let good = source.is_good(now_ns);
-        if !source.unproven.take(SOURCE_RATE_PER_SECOND, SOURCE_BURST, now_ns) {
+        if !source
+            .unproven
+            .take(SOURCE_RATE_PER_SECOND, SOURCE_BURST, now_ns)
+        {
             return false;
         }
         source.admitted(initiation, waiting, now_ns);
@@ -327,9 +377,18 @@ impl Gate {
         }
     }
 
-    fn ask_for_cookie(&mut self, id: SourceId, msg: &[u8], src: &SocketAddr, now_ns: u64) -> Verdict {
+    fn ask_for_cookie(
+        &mut self,
+        id: SourceId,
+        msg: &[u8],
+        src: &SocketAddr,
+        now_ns: u64,
+    ) -> Verdict {
         self.roll_cookie_counters(now_ns);
-        let good = self.sources.find(id).is_some_and(|source| source.is_good(now_ns));
+        let good = self
+            .sources
+            .find(id)
+            .is_some_and(|source| source.is_good(now_ns));
         let asked = &mut self.cookie_counters[cookie_counter(id)];
         if !good && *asked >= SOURCE_COOKIES {
             return Verdict::Drop(Reason::RateLimited);

@@ -41,13 +41,21 @@ pub(crate) struct Heavy {
 
 impl Heavy {
     pub(crate) fn new() -> Self {
-        Self { counters: Vec::with_capacity(COUNTERS), since_ns: 0, listed: Vec::with_capacity(2 * MAX_LISTED) }
+        Self {
+            counters: Vec::with_capacity(COUNTERS),
+            since_ns: 0,
+            listed: Vec::with_capacity(2 * MAX_LISTED),
+        }
     }
 
     /// A message from `addr` was refused.
     pub(crate) fn count(&mut self, addr: IpAddr) {
         let name = name_of(addr);
-        if let Some(counter) = self.counters.iter_mut().find(|counter| counter.name == name) {
+        if let Some(counter) = self
+            .counters
+            .iter_mut()
+            .find(|counter| counter.name == name)
+        {
             counter.count += 1;
         } else if self.counters.len() < COUNTERS {
             self.counters.push(Counter { name, count: 1 });
@@ -66,18 +74,29 @@ impl Heavy {
             return;
         }
         self.since_ns = now_ns;
-        self.listed.retain(|listed| listed.until_ns > now_ns && !is_good(listed.name));
+        self.listed
+            .retain(|listed| listed.until_ns > now_ns && !is_good(listed.name));
         let mut counters = std::mem::take(&mut self.counters);
         for &counter in &counters {
             // At most 2^64 / 10^9 messages fit a second of any network.
             let per_second = counter.count.saturating_mul(SECOND_NS) / elapsed;
             let until_ns = now_ns + HOLD_NS;
-            if let Some(listed) = self.listed.iter_mut().find(|listed| listed.name == counter.name) {
+            if let Some(listed) = self
+                .listed
+                .iter_mut()
+                .find(|listed| listed.name == counter.name)
+            {
                 if per_second >= STAY_PER_SECOND {
                     listed.until_ns = until_ns;
                 }
-            } else if per_second >= ENTER_PER_SECOND && !is_good(counter.name) && self.has_room(counter.name) {
-                self.listed.push(Listed { name: counter.name, until_ns });
+            } else if per_second >= ENTER_PER_SECOND
+                && !is_good(counter.name)
+                && self.has_room(counter.name)
+            {
+                self.listed.push(Listed {
+                    name: counter.name,
+                    until_ns,
+                });
             }
         }
         counters.clear();
@@ -85,12 +104,20 @@ impl Heavy {
     }
 
     fn has_room(&self, name: IpAddr) -> bool {
-        self.listed.iter().filter(|listed| listed.name.is_ipv4() == name.is_ipv4()).count() < MAX_LISTED
+        self.listed
+            .iter()
+            .filter(|listed| listed.name.is_ipv4() == name.is_ipv4())
+            .count()
+            < MAX_LISTED
     }
 
     /// The list; an IPv6 address stands for its /64.
     pub(crate) fn listed(&self, now_ns: u64) -> Vec<IpAddr> {
-        self.listed.iter().filter(|listed| listed.until_ns > now_ns).map(|listed| listed.name).collect()
+        self.listed
+            .iter()
+            .filter(|listed| listed.until_ns > now_ns)
+            .map(|listed| listed.name)
+            .collect()
     }
 }
 
@@ -151,7 +178,13 @@ mod tests {
     fn the_good_are_never_listed_and_the_list_is_bounded() {
         let mut list = Heavy::new();
         list.roll(T0, |_| false);
-        let flood: Vec<_> = (1..=20).map(v4).chain([Ipv6Addr::from_bits(1 << 64 | 5).into(), Ipv6Addr::from_bits(1 << 64 | 6).into()]).collect();
+        let flood: Vec<_> = (1..=20)
+            .map(v4)
+            .chain([
+                Ipv6Addr::from_bits(1 << 64 | 5).into(),
+                Ipv6Addr::from_bits(1 << 64 | 6).into(),
+            ])
+            .collect();
         for _ in 0..2000 {
             for &addr in &flood {
                 list.count(addr);
@@ -161,6 +194,9 @@ mod tests {
         let listed = list.listed(T0 + S);
         assert_eq!(listed.len(), MAX_LISTED + 1);
         assert!(!listed.contains(&v4(1)));
-        assert!(listed.contains(&Ipv6Addr::from_bits(1 << 64).into()), "a /64 counts as one");
+        assert!(
+            listed.contains(&Ipv6Addr::from_bits(1 << 64).into()),
+            "a /64 counts as one"
+        );
     }
 }

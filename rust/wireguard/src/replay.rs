@@ -35,7 +35,10 @@ impl Default for Window {
 impl Window {
     /// A window that has seen nothing.
     pub fn new() -> Self {
-        Self { next: 0, seen: [0; WORDS] }
+        Self {
+            next: 0,
+            seen: [0; WORDS],
+        }
     }
 
     /// True when `counter` is fresh, which also marks it as seen. Refuses counters from `REJECT_AFTER_MESSAGES` on.
@@ -90,7 +93,10 @@ mod tests {
             if counter >= REJECT_AFTER_MESSAGES {
                 return false;
             }
-            if self.highest.is_some_and(|highest| highest > counter && highest - counter > WINDOW_SIZE) {
+            if self
+                .highest
+                .is_some_and(|highest| highest > counter && highest - counter > WINDOW_SIZE)
+            {
                 return false;
             }
             self.highest = Some(self.highest.map_or(counter, |highest| highest.max(counter)));
@@ -102,13 +108,27 @@ mod tests {
     fn expect(steps: &[(u64, bool)]) {
         let mut window = Window::new();
         for (index, &(counter, fresh)) in steps.iter().enumerate() {
-            assert_eq!(window.accept(counter), fresh, "step {index}: counter {counter}");
+            assert_eq!(
+                window.accept(counter),
+                fresh,
+                "step {index}: counter {counter}"
+            );
         }
     }
 
     #[test]
     fn each_counter_once_in_any_order() {
-        expect(&[(0, true), (0, false), (1, true), (1, false), (9, true), (8, true), (7, true), (7, false), (8, false)]);
+        expect(&[
+            (0, true),
+            (0, false),
+            (1, true),
+            (1, false),
+            (9, true),
+            (8, true),
+            (7, true),
+            (7, false),
+            (8, false),
+        ]);
     }
 
     #[test]
@@ -116,15 +136,46 @@ mod tests {
         let w = WINDOW_SIZE;
         expect(&[(w, true), (0, true), (0, false), (w - 1, true)]);
         expect(&[(w + 1, true), (0, false), (1, true), (1, false)]);
-        expect(&[(w + 1, true), (w + 2, true), (1, false), (2, true), (w * 2, true), (w - 1, false), (w, true)]);
-        expect(&[(0, true), (w * 3, true), (0, false), (w * 2, true), (w * 2 - 1, false), (w * 2 + 1, true)]);
+        expect(&[
+            (w + 1, true),
+            (w + 2, true),
+            (1, false),
+            (2, true),
+            (w * 2, true),
+            (w - 1, false),
+            (w, true),
+        ]);
+        expect(&[
+            (0, true),
+            (w * 3, true),
+            (0, false),
+            (w * 2, true),
+            (w * 2 - 1, false),
+            (w * 2 + 1, true),
+        ]);
     }
 
     #[test]
     fn a_jump_over_the_whole_ring_forgets_nothing_that_matters() {
         let bits = WINDOW_BITS as u64;
-        for jump in [63, 64, 65, bits - 65, bits - 64, bits - 1, bits, bits + 1, bits * 5 + 17] {
-            expect(&[(5, true), (5 + jump, true), (5 + jump, false), (4 + jump, true), (4 + jump, false)]);
+        for jump in [
+            63,
+            64,
+            65,
+            bits - 65,
+            bits - 64,
+            bits - 1,
+            bits,
+            bits + 1,
+            bits * 5 + 17,
+        ] {
+            expect(&[
+                (5, true),
+                (5 + jump, true),
+                (5 + jump, false),
+                (4 + jump, true),
+                (4 + jump, false),
+            ]);
         }
     }
 
@@ -132,10 +183,26 @@ mod tests {
     fn r3_limits_of_the_counter() {
         let last = REJECT_AFTER_MESSAGES - 1;
         assert_eq!(u128::from(last), (1_u128 << 64) - (1 << 13) - 2);
-        expect(&[(last, true), (last, false), (REJECT_AFTER_MESSAGES, false), (u64::MAX, false), (last - WINDOW_SIZE, true)]);
-        expect(&[((1 << 60) - 1, true), (1 << 60, true), ((1 << 60) - 1, false), (1 << 60, false)]);
+        expect(&[
+            (last, true),
+            (last, false),
+            (REJECT_AFTER_MESSAGES, false),
+            (u64::MAX, false),
+            (last - WINDOW_SIZE, true),
+        ]);
+        expect(&[
+            ((1 << 60) - 1, true),
+            (1 << 60, true),
+            ((1 << 60) - 1, false),
+            (1 << 60, false),
+        ]);
         // Past the width of a 32-bit machine's word.
-        expect(&[(u64::from(u32::MAX), true), (1 << 32, true), (0, false), (u64::from(u32::MAX), false)]);
+        expect(&[
+            (u64::from(u32::MAX), true),
+            (1 << 32, true),
+            (0, false),
+            (u64::from(u32::MAX), false),
+        ]);
         // A refused counter leaves no trace.
         expect(&[(0, true), (u64::MAX, false), (1, true)]);
     }
@@ -161,7 +228,8 @@ mod tests {
         }
         let mut accepted = 0;
         for replay in 0..1_000_000_u64 {
-            accepted += u32::from(window.accept(replay.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 20_000));
+            accepted +=
+                u32::from(window.accept(replay.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 20_000));
         }
         assert_eq!(accepted, 0);
     }

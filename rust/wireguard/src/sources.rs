@@ -122,7 +122,11 @@ impl Source {
 
     /// When its place may be taken, by one that proved its address or by anyone.
     fn stale_at_ns(&self, now_ns: u64, for_proven: bool) -> u64 {
-        let regard = if self.is_good(now_ns) && !for_proven { GOOD_NS } else { 0 };
+        let regard = if self.is_good(now_ns) && !for_proven {
+            GOOD_NS
+        } else {
+            0
+        };
         self.seen_ns + STALE_NS + regard
     }
 }
@@ -137,7 +141,11 @@ pub(crate) struct Sources {
 
 impl Sources {
     pub(crate) fn new(key: (u64, u64)) -> Self {
-        Self { key, ids: vec![0; SETS * WAYS], records: vec![Source::default(); SETS * WAYS] }
+        Self {
+            key,
+            ids: vec![0; SETS * WAYS],
+            records: vec![Source::default(); SETS * WAYS],
+        }
     }
 
     pub(crate) fn id(&self, addr: IpAddr) -> SourceId {
@@ -155,7 +163,12 @@ impl Sources {
     }
 
     /// The record of a source, a new one if needed and possible.
-    pub(crate) fn find_or_add(&mut self, id: SourceId, proven: bool, now_ns: u64) -> Option<&mut Source> {
+    pub(crate) fn find_or_add(
+        &mut self,
+        id: SourceId,
+        proven: bool,
+        now_ns: u64,
+    ) -> Option<&mut Source> {
         let at = self.position(id).or_else(|| self.add(id, proven, now_ns))?;
         Some(&mut self.records[at])
     }
@@ -167,7 +180,9 @@ impl Sources {
 
     fn position(&self, id: SourceId) -> Option<usize> {
         let set = Self::set(id);
-        let way = self.ids[set.clone()].iter().position(|&held| held == id.0)?;
+        let way = self.ids[set.clone()]
+            .iter()
+            .position(|&held| held == id.0)?;
         Some(set.start + way)
     }
 
@@ -181,7 +196,10 @@ impl Sources {
             return None;
         }
         self.ids[at] = id.0;
-        self.records[at] = Source { seen_ns: now_ns, ..Source::default() };
+        self.records[at] = Source {
+            seen_ns: now_ns,
+            ..Source::default()
+        };
         Some(at)
     }
 }
@@ -256,12 +274,34 @@ mod tests {
         const MS: u64 = S / 1000;
         // Five at once, one every 50 ms after, five again after 250 ms: the timing table of the kernel's own test.
         let table = [
-            (0, true), (0, true), (0, true), (0, true), (0, true), (0, false), (50, true), (50, false), (99, false), (100, true),
-            (100, false), (200, true), (200, true), (200, false), (500, true), (500, true), (500, true), (500, true), (500, true), (500, false),
+            (0, true),
+            (0, true),
+            (0, true),
+            (0, true),
+            (0, true),
+            (0, false),
+            (50, true),
+            (50, false),
+            (99, false),
+            (100, true),
+            (100, false),
+            (200, true),
+            (200, true),
+            (200, false),
+            (500, true),
+            (500, true),
+            (500, true),
+            (500, true),
+            (500, true),
+            (500, false),
         ];
         let mut bucket = Bucket::default();
         for (at_ms, expected) in table {
-            assert_eq!(bucket.take(20, 5, T0 + at_ms * MS), expected, "at {at_ms} ms");
+            assert_eq!(
+                bucket.take(20, 5, T0 + at_ms * MS),
+                expected,
+                "at {at_ms} ms"
+            );
         }
     }
 
@@ -273,13 +313,18 @@ mod tests {
         assert_ne!(id("2001:db8:1:2::1"), id("2001:db8:1:3::1"));
         assert_ne!(id("1.2.3.4"), id("1.2.3.5"));
         assert_ne!(id("0.0.0.1"), id("0:0:0:1::"));
-        assert_eq!(name_of("2001:db8:1:2:3::9".parse().unwrap()), "2001:db8:1:2::".parse::<IpAddr>().unwrap());
+        assert_eq!(
+            name_of("2001:db8:1:2:3::9".parse().unwrap()),
+            "2001:db8:1:2::".parse::<IpAddr>().unwrap()
+        );
     }
 
     #[test]
     fn the_table_never_grows_and_its_good_stay() {
         let mut sources = Sources::new((3, 4));
-        let good: Vec<_> = (0..1000_u32).map(|n| sources.id(Ipv4Addr::from_bits(n).into())).collect();
+        let good: Vec<_> = (0..1000_u32)
+            .map(|n| sources.id(Ipv4Addr::from_bits(n).into()))
+            .collect();
         for &id in &good {
             sources.find_or_add(id, true, T0).unwrap().judged(true, T0);
         }
@@ -287,17 +332,28 @@ mod tests {
         for second in 1..100 {
             for n in 0..5_000_u32 {
                 let id = sources.id(Ipv4Addr::from_bits((1 << 31) | (second * 5_000 + n)).into());
-                refused += u32::from(sources.find_or_add(id, false, T0 + u64::from(second) * S).is_none());
+                refused += u32::from(
+                    sources
+                        .find_or_add(id, false, T0 + u64::from(second) * S)
+                        .is_none(),
+                );
             }
         }
         assert_eq!((sources.ids.len(), sources.records.len()), (8192, 8192));
         assert!(refused > 0, "a set full of fresh strangers takes no more");
-        assert!(good.iter().all(|&id| sources.find(id).is_some_and(|source| source.is_good(T0 + 100 * S))));
+        assert!(good.iter().all(|&id| sources
+            .find(id)
+            .is_some_and(|source| source.is_good(T0 + 100 * S))));
         // Who proves its address finds a place even among the good.
-        let crowd: Vec<_> = (0..100_000_u32).map(|n| sources.id(Ipv4Addr::from_bits(1 << 30 | n).into())).collect();
+        let crowd: Vec<_> = (0..100_000_u32)
+            .map(|n| sources.id(Ipv4Addr::from_bits(1 << 30 | n).into()))
+            .collect();
         for (n, &id) in crowd.iter().enumerate() {
             let now = T0 + 101 * S + n as u64 * S / 200;
-            sources.find_or_add(id, true, now).unwrap().judged(true, now);
+            sources
+                .find_or_add(id, true, now)
+                .unwrap()
+                .judged(true, now);
         }
     }
 

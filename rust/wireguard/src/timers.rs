@@ -57,7 +57,8 @@ impl DataTimers {
     /// A packet with payload goes out. `jitter_ns` is random, see `jitter_ns`; more than a third of a second is cut off.
     pub fn data_sent(&mut self, now: u64, jitter_ns: u64) {
         if self.new_handshake_ns == OFF {
-            self.new_handshake_ns = now + NEW_HANDSHAKE_TIME_NS + jitter_ns.min(REKEY_TIMEOUT_JITTER_MAX_NS);
+            self.new_handshake_ns =
+                now + NEW_HANDSHAKE_TIME_NS + jitter_ns.min(REKEY_TIMEOUT_JITTER_MAX_NS);
         }
     }
 
@@ -100,7 +101,11 @@ impl DataTimers {
         }
         let was_off = self.interval_s == 0;
         self.interval_s = interval_s;
-        self.persistent_ns = if interval_s != 0 && up { now + self.interval_ns() } else { OFF };
+        self.persistent_ns = if interval_s != 0 && up {
+            now + self.interval_ns()
+        } else {
+            OFF
+        };
         was_off && up
     }
 
@@ -112,7 +117,10 @@ impl DataTimers {
 
     /// The interface goes down: everything off, the interval remembered.
     pub fn stop(&mut self) {
-        *self = Self { interval_s: self.interval_s, ..Self::default() };
+        *self = Self {
+            interval_s: self.interval_s,
+            ..Self::default()
+        };
     }
 
     /// Disarm `send_keepalive`: something was sent, or the handshake was given up.
@@ -130,12 +138,16 @@ impl DataTimers {
     /// When `expire` next has something to say; 0 = nothing is armed.
     pub fn next_deadline(&self) -> u64 {
         // OFF is 0: less one, it wraps to the far end and loses.
-        [self.send_keepalive_ns, self.new_handshake_ns, self.persistent_ns]
-            .into_iter()
-            .map(|deadline| deadline.wrapping_sub(1))
-            .min()
-            .unwrap_or(u64::MAX)
-            .wrapping_add(1)
+        [
+            self.send_keepalive_ns,
+            self.new_handshake_ns,
+            self.persistent_ns,
+        ]
+        .into_iter()
+        .map(|deadline| deadline.wrapping_sub(1))
+        .min()
+        .unwrap_or(u64::MAX)
+        .wrapping_add(1)
     }
 
     /// Take what is due at `now`.
@@ -146,7 +158,11 @@ impl DataTimers {
             new_handshake: is_due(self.new_handshake_ns, now),
         };
         if expired.keepalive {
-            self.send_keepalive_ns = if self.need_another { now + KEEPALIVE_TIMEOUT_NS } else { OFF };
+            self.send_keepalive_ns = if self.need_another {
+                now + KEEPALIVE_TIMEOUT_NS
+            } else {
+                OFF
+            };
             self.own_keepalive = self.need_another;
             self.need_another = false;
         }
@@ -186,15 +202,24 @@ mod tests {
     const T0: u64 = 1_000 * S;
 
     fn keepalive() -> Expired {
-        Expired { keepalive: true, ..Expired::default() }
+        Expired {
+            keepalive: true,
+            ..Expired::default()
+        }
     }
 
     fn silent() -> Expired {
-        Expired { new_handshake: true, ..Expired::default() }
+        Expired {
+            new_handshake: true,
+            ..Expired::default()
+        }
     }
 
     fn persistent() -> Expired {
-        Expired { persistent: true, ..Expired::default() }
+        Expired {
+            persistent: true,
+            ..Expired::default()
+        }
     }
 
     /// Nothing is due a millisecond before `at`, and `what` exactly then.
@@ -274,7 +299,10 @@ mod tests {
     #[test]
     fn persistent_keepalive_follows_every_packet_and_never_disturbs_an_active_tunnel() {
         let mut timers = DataTimers::new();
-        assert!(timers.set_persistent(25, T0, true), "turned on while up: one at once");
+        assert!(
+            timers.set_persistent(25, T0, true),
+            "turned on while up: one at once"
+        );
         timers.any_authenticated_sent(T0);
         timers.any_traversal(T0);
         // An hour of one packet every 24 s.
@@ -294,13 +322,22 @@ mod tests {
     #[test]
     fn setting_the_interval() {
         let mut timers = DataTimers::new();
-        assert!(!timers.set_persistent(25, T0, false), "down: nothing is sent");
+        assert!(
+            !timers.set_persistent(25, T0, false),
+            "down: nothing is sent"
+        );
         assert_eq!(timers.next_deadline(), 0);
         assert!(timers.start(T0 + S), "up: one at once");
         assert_eq!(timers.next_deadline(), T0 + 26 * S);
-        assert!(!timers.set_persistent(25, T0 + 9 * S, true), "the same again");
+        assert!(
+            !timers.set_persistent(25, T0 + 9 * S, true),
+            "the same again"
+        );
         assert_eq!(timers.next_deadline(), T0 + 26 * S, "and postpones nothing");
-        assert!(!timers.set_persistent(10, T0 + 9 * S, true), "changed, not turned on");
+        assert!(
+            !timers.set_persistent(10, T0 + 9 * S, true),
+            "changed, not turned on"
+        );
         assert_eq!(timers.next_deadline(), T0 + 19 * S);
         assert!(!timers.set_persistent(0, T0 + 10 * S, true));
         assert_eq!(timers.next_deadline(), 0);
@@ -331,7 +368,14 @@ mod tests {
         assert_eq!(timers.next_deadline(), T0 + 12 * S);
         timers.data_received(T0);
         assert_eq!(timers.next_deadline(), T0 + 10 * S);
-        assert_eq!(timers.expire(T0 + 15 * S), Expired { keepalive: true, persistent: true, new_handshake: true });
+        assert_eq!(
+            timers.expire(T0 + 15 * S),
+            Expired {
+                keepalive: true,
+                persistent: true,
+                new_handshake: true
+            }
+        );
         assert_eq!(timers.next_deadline(), T0 + 27 * S);
     }
 
@@ -373,7 +417,8 @@ mod tests {
             }
             timers.any_authenticated_sent(now);
             timers.any_traversal(now);
-            self.flying.push(std::cmp::Reverse((now + 20 * MS, 1 - from, payload)));
+            self.flying
+                .push(std::cmp::Reverse((now + 20 * MS, 1 - from, payload)));
         }
 
         fn run_until(&mut self, end: u64) {
@@ -383,7 +428,9 @@ mod tests {
                     0 => u64::MAX,
                     at => at,
                 };
-                let now = arrival.min(deadline(&self.peers[0])).min(deadline(&self.peers[1]));
+                let now = arrival
+                    .min(deadline(&self.peers[0]))
+                    .min(deadline(&self.peers[1]));
                 if now > end {
                     return;
                 }
@@ -414,7 +461,11 @@ mod tests {
         let mut link = Link::new();
         link.send(0, true, T0);
         link.run_until(T0 + DAY);
-        assert_eq!(link.keepalives, [0, 1], "one packet of data is answered by one keepalive, which nothing answers");
+        assert_eq!(
+            link.keepalives,
+            [0, 1],
+            "one packet of data is answered by one keepalive, which nothing answers"
+        );
         assert_eq!(link.handshakes, [0, 0]);
     }
 
@@ -435,7 +486,11 @@ mod tests {
         link.peers[1].set_persistent(25, T0, true);
         link.send(0, false, T0);
         link.run_until(T0 + DAY);
-        assert_eq!(link.keepalives, [1 + 24 * 3600 / 20, 0], "a peer that hears keepalives has no reason to send its own");
+        assert_eq!(
+            link.keepalives,
+            [1 + 24 * 3600 / 20, 0],
+            "a peer that hears keepalives has no reason to send its own"
+        );
     }
 
     #[test]
@@ -447,7 +502,11 @@ mod tests {
             link.send(0, true, now);
         }
         assert_eq!(link.handshakes, [0, 0]);
-        assert!((359..=360).contains(&link.keepalives[1]), "{:?}", link.keepalives);
+        assert!(
+            (359..=360).contains(&link.keepalives[1]),
+            "{:?}",
+            link.keepalives
+        );
         assert_eq!(link.keepalives[0], 0);
     }
 
@@ -464,7 +523,12 @@ mod tests {
             buckets[(late / (34 * MS)) as usize] += 1;
         }
         // 10,000 draws over 333 ms: 1,021 a bucket of 34 ms (27 ms the last), standard deviation 30.
-        assert!(buckets[..9].iter().all(|&count| (871..1171).contains(&count)), "{buckets:?}");
+        assert!(
+            buckets[..9]
+                .iter()
+                .all(|&count| (871..1171).contains(&count)),
+            "{buckets:?}"
+        );
         assert!((681..941).contains(&buckets[9]), "{buckets:?}");
         assert_eq!((jitter_ns(0), jitter_ns(u32::MAX)), (0, 333 * MS));
     }

@@ -10,14 +10,27 @@ use std::time::Duration;
 fn set<T>(socket: &UdpSocket, level: i32, name: i32, value: &T) {
     let size = libc::socklen_t::try_from(size_of::<T>()).unwrap();
     // SAFETY: value points to size bytes.
-    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), size) };
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            std::ptr::from_ref(value).cast(),
+            size,
+        )
+    };
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }
 
 fn attach(socket: &UdpSocket, program: &[Instruction]) {
-    let mut code: Vec<libc::sock_filter> =
-        program.iter().map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
-    let program = libc::sock_fprog { len: u16::try_from(code.len()).unwrap(), filter: code.as_mut_ptr() };
+    let mut code: Vec<libc::sock_filter> = program
+        .iter()
+        .map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k })
+        .collect();
+    let program = libc::sock_fprog {
+        len: u16::try_from(code.len()).unwrap(),
+        filter: code.as_mut_ptr(),
+    };
     set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program);
 }
 
@@ -28,7 +41,9 @@ fn pair(host: &str, gro: bool, program: &[Instruction]) -> (UdpSocket, UdpSocket
         set(&receiver, libc::SOL_UDP, libc::UDP_GRO, &1_i32);
     }
     attach(&receiver, program);
-    receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    receiver
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
     let sender = UdpSocket::bind((host, 0)).unwrap();
     sender.connect(receiver.local_addr().unwrap()).unwrap();
     (receiver, sender)
@@ -62,13 +77,34 @@ fn single_datagrams() {
         for gro in [false, true] {
             let (receiver, sender) = pair(host, gro, &socket_filter_program(gro, &[]));
             let lengths = received(&receiver, &sender, || {
-                let junk = [(0, 0), (0, 3), (0, 148), (1, 91), (2, 63), (3, 32), (4, 31), (5, 1000), (0x101, 148)];
-                let good = [(1, 148), (2, 92), (3, 64), (4, 32), (4, 1452), (4, 65_507 - 20)];
+                let junk = [
+                    (0, 0),
+                    (0, 3),
+                    (0, 148),
+                    (1, 91),
+                    (2, 63),
+                    (3, 32),
+                    (4, 31),
+                    (5, 1000),
+                    (0x101, 148),
+                ];
+                let good = [
+                    (1, 148),
+                    (2, 92),
+                    (3, 64),
+                    (4, 32),
+                    (4, 1452),
+                    (4, 65_507 - 20),
+                ];
                 for (kind, len) in junk.into_iter().chain(good) {
                     sender.send(&message(kind, len)).unwrap();
                 }
             });
-            assert_eq!(lengths, [148, 92, 64, 32, 1452, 65_487], "{host}, gro {gro}");
+            assert_eq!(
+                lengths,
+                [148, 92, 64, 32, 1452, 65_487],
+                "{host}, gro {gro}"
+            );
         }
     }
 }

@@ -8,9 +8,18 @@ mod bodies;
 use std::path::Path;
 
 fn replay(target: &str, body: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let inputs: Vec<Vec<u8>> = std::fs::read_dir(folder).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
-    assert!(inputs.len() >= 8, "the corpus of {target} is gone: {} inputs", inputs.len());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(target);
+    let inputs: Vec<Vec<u8>> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
+        .collect();
+    assert!(
+        inputs.len() >= 8,
+        "the corpus of {target} is gone: {} inputs",
+        inputs.len()
+    );
     for input in inputs {
         body(&input);
         let step = input.len() / 40 + 1;
