@@ -92,21 +92,20 @@ impl DataTimers {
         }
     }
 
-    /// Set the persistent keepalive, 0 = off. True when one must be sent at once: it was off, and the interface is up.
+    /// Set the persistent keepalive, 0 = off. True when one must be sent at once: the interface is up, and none was armed.
     ///
     /// The same interval again changes nothing, so that applying a configuration every few seconds postpones no keepalive.
     pub fn set_persistent(&mut self, interval_s: u16, now: u64, up: bool) -> bool {
-        if interval_s == self.interval_s {
+        let was_off = self.persistent_ns == OFF;
+        if interval_s == self.interval_s && !(was_off && up) {
             return false;
         }
-        let was_off = self.interval_s == 0;
         self.interval_s = interval_s;
-        self.persistent_ns = if interval_s != 0 && up {
-            now + self.interval_ns()
-        } else {
-            OFF
-        };
-        was_off && up
+        self.persistent_ns = OFF;
+        if up {
+            self.any_traversal(now);
+        }
+        was_off && self.persistent_ns != OFF
     }
 
     /// The interface comes up. True when a keepalive must be sent at once.
@@ -344,6 +343,13 @@ mod tests {
         timers.any_traversal(T0 + 11 * S);
         assert_eq!(timers.next_deadline(), 0);
         assert!(!timers.start(T0 + 12 * S));
+        // Down and up again: the same interval begins anew.
+        assert!(timers.set_persistent(30, T0 + 20 * S, true));
+        timers.stop();
+        assert!(!timers.set_persistent(30, T0 + 21 * S, false));
+        assert!(timers.set_persistent(30, T0 + 22 * S, true));
+        assert_eq!(timers.next_deadline(), T0 + 52 * S);
+        assert!(!timers.set_persistent(30, T0 + 23 * S, true));
     }
 
     #[test]
