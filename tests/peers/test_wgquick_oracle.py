@@ -280,7 +280,7 @@ def meaning(lines: str) -> dict[str, Any]:
 
 
 def random_line(chance: random.Random) -> str:
-    """A line that `wg` may or may not take; most values are right. Not here: ports beyond 65535, which `wg` takes modulo 65536."""
+    """A line that `wg` may or may not take; most are right. Not here: ports beyond 65535, which it takes modulo 65536."""
     odd = chance.random() < 0.08
     key, values, wrong = chance.choice(
         [

@@ -68,6 +68,22 @@ class Console(Protocol):
         ...
 
 
+def port_is_free(port: int) -> bool:
+    """Whether a UDP port can be had, in both IP versions where the host has both."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(("", port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            if error.errno not in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:
+                raise KernelError(f"bind UDP port {port}", error.errno or errno.EIO) from None
+    return True
+
+
 @dataclass(slots=True)
 class Host:
     """All of the host that a tunnel touches; *open_kernel* is called once, as late as possible (its import is slow)."""
@@ -78,6 +94,7 @@ class Host:
     shell: Shell
     resolver: Resolver
     resolve: Callable[..., Endpoint] = resolve
+    port_is_free: Callable[[int], bool] = port_is_free
     _kernel: Kernel | None = None
 
     @property
@@ -276,13 +293,11 @@ class _Up:
                 control(self.name, {"op": "names", "peers": names}, self.store.directory)
 
     def _send(self, lines: str) -> None:
-        try:
-            self.backend.configure(self.name, lines)
-        except KernelError as error:
-            if error.errno == errno.EADDRINUSE:
-                port = self.file.interface.listen_port or ""
-                raise GinnelError(port_taken(port_number(port) if port else 0)) from None
-            raise
+        """The port is tried first: the device itself opens it only when it goes up, and then nobody would be told."""
+        port = port_number(self.file.interface.listen_port or "0")
+        if port and not self.host.port_is_free(port):
+            raise GinnelError(port_taken(port))
+        self.backend.configure(self.name, lines)
 
     def _resolve(self, peer: PeerConfig) -> None:
         if peer.endpoint is None:

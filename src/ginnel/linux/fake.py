@@ -38,6 +38,7 @@ class FakeHost:
     paths: dict[str, int] = field(default_factory=dict)
     default_mtu: int | None = 1500
     calls: list[str] = field(default_factory=list)
+    taken_ports: frozenset[int] = frozenset()
     fail_at: int = 0
     fail_after: int = 0
     next_index: int = 7
@@ -47,7 +48,10 @@ class FakeHost:
 
     def host(self) -> Host:
         """As `bringup` takes it."""
-        return Host(lambda: self, _Firewall(self), _Settings(self), _Shell(self), _Resolver(self), _resolve)
+        return Host(lambda: self, _Firewall(self), _Settings(self), _Shell(self), _Resolver(self), _resolve, self.is_free)
+
+    def is_free(self, port: int) -> bool:
+        return port not in self.taken_ports
 
     def state(self) -> Any:
         """What must be as before after any failure; sysctl is not undone, as in wg-quick."""
