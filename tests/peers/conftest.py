@@ -9,7 +9,7 @@ import pytest
 
 from namespaces import Net
 from peers.guest import Guest
-from peers.nodes import Pair, make_pair
+from peers.nodes import OTHERS, Pair, make_pair
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def make(net: Net, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[C
         pair.stop()
 
 
-@pytest.fixture(params=["wireguard-go", "kernel"])
+@pytest.fixture(params=OTHERS)
 def pair(request: pytest.FixtureRequest, make: Callable[..., Pair]) -> Pair:
     """The subject beside each other implementation in turn."""
     return make(request.param)

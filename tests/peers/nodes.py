@@ -6,6 +6,7 @@ wireguard-go, boringtun-cli); `KernelWireGuard` is the Linux kernel in QEMU. Bot
 node is given anything the others are not. `Pair` is two nodes with a link, keys and addresses, in the shape that most tests want.
 
 GINNEL_TEST_SUBJECT=wireguard-go puts that program in ginnel's place: what fails then is a difference, or a mistake of the test.
+GINNEL_TEST_OTHERS=boringtun puts others than wireguard-go and the kernel on the other side (`make bench` builds boringtun-cli).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ PROGRAMS: dict[str, list[str]] = {
     "boringtun": [str(ROOT / ".cache/boringtun/bin/boringtun-cli"), "-f", "--disable-drop-privileges"],
 }
 SUBJECT = os.environ.get("GINNEL_TEST_SUBJECT", "ginnel")
+OTHERS = os.environ.get("GINNEL_TEST_OTHERS", "wireguard-go,kernel").split(",")
 
 
 # ---------------------------------------------------------------- keys and configuration

@@ -396,6 +396,38 @@ def test_an_interface_moved_away_keeps_the_sockets_of_its_birthplace(pair: Pair,
     assert ping(other.node, subject.inner4, count=3)
 
 
+# ---------------------------------------------------------------- inside each other
+
+
+def test_a_tunnel_inside_a_tunnel(make: Callable[..., Pair], tmp_path: Path) -> None:
+    """A second pair whose endpoints are the first one's inner addresses: both carry, the inner one with its own MTU."""
+    pair = make("wireguard-go")
+    pair.configure()
+    subject, other = pair.sides("subject")
+    assert ping(subject.node, other.inner4, within_s=4)
+    inner_subject = Userspace(SUBJECT, pair.space, pair.net.unique("wi"), subject.node.interface, tmp_path / "inner-subject.log")
+    inner_other = Userspace(
+        "wireguard-go", pair.other_space, pair.net.unique("wj"), other.node.interface, tmp_path / "inner-other.log"
+    )
+    keys, other_keys = Keys.fresh(), Keys.fresh()
+    inner_subject.start()
+    inner_other.start()
+    try:
+        setconf(inner_other, render(other_keys.private, 51831, [PeerConfig(keys.public, ["10.78.0.1/32"])]))
+        up(inner_other, ["10.78.0.2/24"], mtu=1340)
+        sections = [PeerConfig(other_keys.public, ["10.78.0.2/32"], endpoint(other.inner4, 51831))]
+        setconf(inner_subject, render(keys.private, 51830, sections))
+        up(inner_subject, ["10.78.0.1/24"], mtu=1340)
+        assert ping(inner_subject, "10.78.0.2", within_s=4)
+        # Exactly the inner MTU, which is exactly what the outer tunnel carries less the headers.
+        assert ping(inner_subject, "10.78.0.2", count=3, options=["-M", "do", "-s", str(1340 - 28)])
+        assert ping(inner_other, "10.78.0.1", count=3, options=["-M", "do", "-s", str(1340 - 28)])
+        assert known_endpoint(inner_other, keys.public) == endpoint(subject.inner4, 51830)
+    finally:
+        inner_subject.stop()
+        inner_other.stop()
+
+
 # ---------------------------------------------------------------- a loop
 
 
