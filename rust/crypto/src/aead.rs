@@ -10,7 +10,7 @@ use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::XChaCha20Poly1305;
 use zeroize::Zeroizing;
 
-use crate::secret::wipe_stack;
+use crate::secret::on_wiped_stack;
 use crate::Secret;
 
 pub const TAG_SIZE: usize = 16;
@@ -82,8 +82,9 @@ pub fn seal_nonce(
     let mut out = Vec::with_capacity(plaintext.len() + TAG_SIZE);
     out.extend_from_slice(plaintext);
     let nonce = Nonce::assume_unique_for_key(nonce);
-    let tag = library_key(key).seal_in_place_separate_tag(nonce, Aad::from(ad), &mut out);
-    wipe_stack();
+    let tag = on_wiped_stack(|| {
+        library_key(key).seal_in_place_separate_tag(nonce, Aad::from(ad), &mut out)
+    });
     out.extend_from_slice(tag.map_err(|_| TooLong)?.as_ref());
     Ok(out)
 }
@@ -100,11 +101,12 @@ pub fn open_nonce(
 ) -> Result<Vec<u8>, AuthenticationFailed> {
     let mut buffer = Zeroizing::new(ciphertext.to_vec());
     let nonce = Nonce::assume_unique_for_key(nonce);
-    let opened = library_key(key)
-        .open_in_place(nonce, Aad::from(ad), &mut buffer)
-        .map(|plaintext| plaintext.to_vec());
-    wipe_stack();
-    opened.map_err(|_| AuthenticationFailed)
+    on_wiped_stack(|| {
+        library_key(key)
+            .open_in_place(nonce, Aad::from(ad), &mut buffer)
+            .map(|plaintext| plaintext.to_vec())
+            .map_err(|_| AuthenticationFailed)
+    })
 }
 
 /// XChaCha20-Poly1305: ciphertext and tag.

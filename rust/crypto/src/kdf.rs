@@ -3,36 +3,44 @@
 //! ```text
 //! t0 = Hmac(chain, input)    t1 = Hmac(t0, 0x01)    t2 = Hmac(t0, t1 || 0x02)    t3 = Hmac(t0, t2 || 0x03)
 //! ```
-//! Every pad, inner digest and t0 is zeroed before return.
+//! Every pad, inner digest and t0 is zeroed before return, and the stack wiped: the hash keeps its state, which ends as the
+//! output, in registers that the compiler may spill.
 
 use zeroize::Zeroizing;
 
 use crate::blake2s::hash_into;
+use crate::secret::on_wiped_stack;
 use crate::Secret;
 
 const BLOCK: usize = 64;
 
 /// (t1).
 pub fn kdf1(chain: &Secret, input: &[u8]) -> Secret {
-    let t0 = extract(chain, input);
-    expand(&t0, None, 1)
+    on_wiped_stack(|| {
+        let t0 = extract(chain, input);
+        expand(&t0, None, 1)
+    })
 }
 
 /// (t1, t2).
 pub fn kdf2(chain: &Secret, input: &[u8]) -> (Secret, Secret) {
-    let t0 = extract(chain, input);
-    let t1 = expand(&t0, None, 1);
-    let t2 = expand(&t0, Some(&t1), 2);
-    (t1, t2)
+    on_wiped_stack(|| {
+        let t0 = extract(chain, input);
+        let t1 = expand(&t0, None, 1);
+        let t2 = expand(&t0, Some(&t1), 2);
+        (t1, t2)
+    })
 }
 
 /// (t1, t2, t3).
 pub fn kdf3(chain: &Secret, input: &[u8]) -> (Secret, Secret, Secret) {
-    let t0 = extract(chain, input);
-    let t1 = expand(&t0, None, 1);
-    let t2 = expand(&t0, Some(&t1), 2);
-    let t3 = expand(&t0, Some(&t2), 3);
-    (t1, t2, t3)
+    on_wiped_stack(|| {
+        let t0 = extract(chain, input);
+        let t1 = expand(&t0, None, 1);
+        let t2 = expand(&t0, Some(&t1), 2);
+        let t3 = expand(&t0, Some(&t2), 3);
+        (t1, t2, t3)
+    })
 }
 
 fn extract(chain: &Secret, input: &[u8]) -> Secret {

@@ -13,7 +13,7 @@ use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce};
 use zeroize::Zeroizing;
 
 use crate::aead::{library_key, nonce};
-use crate::secret::wipe_stack;
+use crate::secret::on_wiped_stack;
 use crate::Secret;
 
 /// Bytes that sealing adds to a packet.
@@ -160,7 +160,7 @@ impl PacketKey {
     /// Ends the process when `GINNEL_AEAD` asks for what is not there: see [`check_aead_backend`].
     pub fn new(key: &Secret) -> Self {
         match chosen() {
-            Ok(backend) => Self::with(backend, key),
+            Ok(backend) => on_wiped_stack(|| Self::with(backend, key)),
             // Sealing with something else than was asked for would make every measurement and test a lie.
             Err(_) => std::process::abort(),
         }
@@ -171,7 +171,7 @@ impl PacketKey {
     /// # Errors
     /// As [`check_aead_backend`].
     pub fn with_backend(name: &str, key: &Secret) -> Result<Self, String> {
-        Backend::by_name(name).map(|backend| Self::with(backend, key))
+        Backend::by_name(name).map(|backend| on_wiped_stack(|| Self::with(backend, key)))
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -215,14 +215,13 @@ impl PacketKey {
         }
         #[cfg(target_arch = "x86_64")]
         if let (Some(vector), 2..) = (&self.vector, jobs.len()) {
-            vector.cpu.seal_many(&vector.words, slab, jobs);
-            wipe_stack();
-            return;
+            return on_wiped_stack(|| vector.cpu.seal_many(&vector.words, slab, jobs));
         }
-        for job in jobs {
-            self.library.seal(slab, job);
-        }
-        wipe_stack();
+        on_wiped_stack(|| {
+            for job in jobs {
+                self.library.seal(slab, job);
+            }
+        });
     }
 
     /// Open each job in place; `ok[i]` tells whether job i is genuine. The bytes of one that is not are unspecified.
@@ -239,13 +238,12 @@ impl PacketKey {
         }
         #[cfg(target_arch = "x86_64")]
         if let (Some(vector), 2..) = (&self.vector, jobs.len()) {
-            vector.cpu.open_many(&vector.words, slab, jobs, ok);
-            wipe_stack();
-            return;
+            return on_wiped_stack(|| vector.cpu.open_many(&vector.words, slab, jobs, ok));
         }
-        for (job, ok) in jobs.iter().zip(ok) {
-            *ok = self.library.open(slab, job);
-        }
-        wipe_stack();
+        on_wiped_stack(|| {
+            for (job, ok) in jobs.iter().zip(ok) {
+                *ok = self.library.open(slab, job);
+            }
+        });
     }
 }

@@ -9,6 +9,8 @@ use core::fmt;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
+use crate::sys;
+
 /// 32 secret bytes: a private key, a pre-shared key, a chaining key, a session key.
 pub struct Secret(Box<[u8; 32]>);
 
@@ -96,15 +98,29 @@ impl Drop for Secret {
     }
 }
 
-/// Overwrite the part of this thread's stack that a function called from here before may have left key bytes in.
+/// Do `work` on a part of the stack, and in vector registers, that are overwritten before return.
 ///
 /// Code here keeps key material in buffers that it zeroes, but the library's assembly leaves keys in its frame, and a compiler
-/// may spill a register that holds one. Called after a batch or a handshake step, not per packet: it costs some 30 ns.
-#[inline(never)]
-pub(crate) fn wipe_stack() {
-    /// What the deepest of those calls use, in an unoptimised build too, and a third more.
+/// spills registers that hold them. The registers themselves keep them too, until something saves all registers: the dynamic
+/// linker does at the first call of each function, and a signal. For a batch or a handshake step, not for each packet: it costs some 30 ns.
+pub(crate) fn on_wiped_stack<R>(work: impl FnOnce() -> R) -> R {
+    /// What the deepest of those calls use, in an unoptimised build too, and as much again.
     const DEPTH: usize = 8 * 1024;
-    core::hint::black_box(&mut [0_u64; DEPTH / 8]);
+
+    // Never inlined, so that all of their frames lie below this one: what is inlined into the caller would spill there, and stay.
+    #[inline(never)]
+    fn apart<R>(work: impl FnOnce() -> R) -> R {
+        work()
+    }
+    #[inline(never)]
+    fn wipe() {
+        core::hint::black_box(&mut [0_u64; DEPTH / 8]);
+    }
+
+    let result = apart(work);
+    wipe();
+    sys::clear_vector_registers();
+    result
 }
 
 /// Fill `out` from the operating system's generator: nonces, indices, jitter.

@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-use crate::secret::wipe_stack;
+use crate::secret::on_wiped_stack;
 use crate::{sys, Secret};
 
 pub const PUBLIC_KEY_SIZE: usize = 32;
@@ -27,18 +27,11 @@ impl std::error::Error for ZeroSecret {}
 /// # Errors
 /// [`ZeroSecret`] for a public key of low order.
 pub fn dh(private: &Secret, public: &[u8; PUBLIC_KEY_SIZE]) -> Result<Secret, ZeroSecret> {
-    let shared = Secret::try_fill(|out| {
-        sys::x25519(out, private.expose(), public)
-            .then_some(())
-            .ok_or(ZeroSecret)
-    });
-    wipe_stack();
-    shared
+    let multiply = |out: &mut [u8; 32]| sys::x25519(out, private.expose(), public);
+    on_wiped_stack(|| Secret::try_fill(|out| multiply(out).then_some(()).ok_or(ZeroSecret)))
 }
 
 /// The public key of `private`.
 pub fn public_key(private: &Secret) -> [u8; PUBLIC_KEY_SIZE] {
-    let public = sys::x25519_public(private.expose());
-    wipe_stack();
-    public
+    on_wiped_stack(|| sys::x25519_public(private.expose()))
 }
