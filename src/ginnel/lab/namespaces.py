@@ -40,35 +40,8 @@ INSIDE = "GINNEL_LAB_USER_NAMESPACE"
 #: Longer than any single step of a healthy lab; a step that takes it has hung.
 STEP_TIMEOUT_S = 60.0
 
-# $1 role, $2 host name, $3 "pipe" or "sleeper". Its own process id, as the lab sees it, is read before /proc changes.
-_HOLDER = """
-set -e
-read -r pid _ < /proc/self/stat
-mount -t proc proc /proc
-mount -t tmpfs -o mode=755 tmpfs /run
-mkdir -p /run/lock
-hostname "$2"
-ip link set lo up
-if [ -e /proc/sys/net/ipv6 ]; then
-  for scope in all default; do echo 0 > /proc/sys/net/ipv6/conf/$scope/accept_dad; done
-  for scope in all default; do echo 0 > /proc/sys/net/ipv6/conf/$scope/accept_ra; done
-fi
-case "$1" in
-internet|nat)
-  echo 1 > /proc/sys/net/ipv4/ip_forward
-  [ ! -e /proc/sys/net/ipv6 ] || echo 1 > /proc/sys/net/ipv6/conf/all/forwarding ;;
-relay)
-  [ ! -e /proc/sys/net/ipv6 ] || echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6 ;;
-node)
-  mkdir -m 700 /run/lab /run/lab/upper /run/lab/work
-  chmod 755 /run/lab/upper
-  mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/lab/upper,workdir=/run/lab/work,"$4" /etc ;;
-esac
-trap '' CHLD
-echo "$pid"
-exec >/dev/null 2>&1
-if [ "$3" = pipe ]; then exec cat; else exec sleep infinity; fi
-"""
+#: What process 1 of a namespace runs.
+_HOLDER = Path(__file__).with_name("holder.sh")
 
 _UNSHARE = ("unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--")
 
@@ -190,7 +163,7 @@ class Namespaces:
         self._holders: list[subprocess.Popen[str]] = []
         self._stack = ExitStack()
         self._read, self._write = os.pipe()
-        self._left_running = False
+        self.left_running = False
 
     def __enter__(self) -> Self:
         return self
@@ -205,7 +178,7 @@ class Namespaces:
         for name, role in roles.items():
             self._holders.append(
                 subprocess.Popen(
-                    [*_UNSHARE, "sh", "-c", _HOLDER, f"gl-{self.lab_id}-{name}", role, name, mode, options],
+                    [*_UNSHARE, "sh", str(_HOLDER), f"gl-{self.lab_id}-{name}", role, name, mode, options],
                     stdin=self._read if mode == "pipe" else subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
@@ -226,7 +199,7 @@ class Namespaces:
     def leave_running(self) -> None:
         """Let them outlive this process (made with *keep*)."""
         assert self.keep
-        self._left_running = True
+        self.left_running = True
 
     def close(self) -> None:
         """End every namespace and whatever runs in it, and wait until it is gone; idempotent."""
@@ -234,7 +207,7 @@ class Namespaces:
             if fd >= 0:
                 os.close(fd)
         self._read = self._write = -1
-        if self._left_running:
+        if self.left_running:
             return
         for holder in self._holders:
             if self.keep or holder.poll() is None:

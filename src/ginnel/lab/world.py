@@ -49,7 +49,8 @@ class World:
         """End everything in it; idempotent."""
         self.namespaces.close()
         for relay in self._relays.values():
-            relay.wait()
+            if not self.namespaces.left_running:
+                relay.wait()
             if relay.stdout is not None:
                 relay.stdout.close()
         self._relays.clear()
