@@ -30,9 +30,10 @@
 //!    handshake refills by two: honest crowds open it as fast as they are served, spoofed ones leave it at 256, 1.5 % of a
 //!    core. A flood from one address can take no more than 20 of it, so it is there for the peer from elsewhere.
 //!
-//! And a source is *suspect*, load or no load, when its forgeries outnumber its genuine handshakes by 32: it is asked for a cookie at once,
-//! gets nothing on credit, and only what newcomers leave of the purse. A flood therefore never even begins to load the
-//! interface a second time. Being suspect costs an honest peer there one retry, and passes within a minute.
+//! And a source is *suspect*, load or no load, after five forgeries without a genuine handshake lately, or 32 more forgeries than
+//! genuine ones: it is asked for a cookie at once, gets nothing on credit, and of the purse only what newcomers leave, its upper
+//! half. A flood from one address, or from hundreds, therefore never even begins to load the interface a second time. Being
+//! suspect costs an honest peer there one retry, and passes within a minute.
 //!
 //! Load lasts while the gate still asks for more than 256 cookies a second, so that a spoofed flood does not get 512 free
 //! messages every second only because it was fended off in the last. And more than 1,000 forged ones within a second are load though

@@ -14,8 +14,10 @@ const WAYS: usize = 8;
 const STALE_NS: u64 = SECOND_NS;
 /// How long a genuine handshake speaks for its source: as long as its session can live.
 const GOOD_NS: u64 = 180 * SECOND_NS;
-/// Each refusal by the control plane weighs as a second of distrust, ...
+/// Each refusal by the control plane weighs as a second of distrust where handshakes lately were genuine, ...
 const FORGED_WEIGHT_NS: u64 = SECOND_NS;
+/// ... and as eight where none was, ...
+const STRANGER_FORGED_WEIGHT_NS: u64 = 8 * SECOND_NS;
 /// ... each genuine handshake lifts four, ...
 const GENUINE_WEIGHT_NS: u64 = 4 * SECOND_NS;
 /// ... a source with more than this is suspect, ...
@@ -116,7 +118,12 @@ impl Source {
             return first;
         }
         self.credit = self.credit.saturating_sub(1);
-        self.distrust_until_ns = now_ns + (distrust + FORGED_WEIGHT_NS).min(MAX_DISTRUST_NS);
+        let weight = if self.is_good(now_ns) {
+            FORGED_WEIGHT_NS
+        } else {
+            STRANGER_FORGED_WEIGHT_NS
+        };
+        self.distrust_until_ns = now_ns + (distrust + weight).min(MAX_DISTRUST_NS);
         false
     }
 
@@ -359,21 +366,49 @@ mod tests {
 
     #[test]
     fn distrust_grows_with_forgeries_and_goes_by_itself() {
-        let mut source = Source::default();
-        for _ in 0..32 {
-            source.judged(false, T0);
+        let mut stranger = Source::default();
+        for _ in 0..4 {
+            stranger.judged(false, T0);
         }
-        assert!(!source.is_suspect(T0));
-        source.judged(false, T0);
-        assert!(source.is_suspect(T0));
+        assert!(!stranger.is_suspect(T0));
+        stranger.judged(false, T0);
+        assert!(stranger.is_suspect(T0));
         for _ in 0..1000 {
-            source.judged(false, T0);
+            stranger.judged(false, T0);
         }
-        assert!(source.is_suspect(T0 + 31 * S) && !source.is_suspect(T0 + 32 * S));
-        for _ in 0..8 {
+        assert!(stranger.is_suspect(T0 + 31 * S) && !stranger.is_suspect(T0 + 32 * S));
+
+        let mut good = Source::default();
+        good.judged(true, T0);
+        for _ in 0..32 {
+            good.judged(false, T0);
+        }
+        assert!(!good.is_suspect(T0));
+        good.judged(false, T0);
+        assert!(good.is_suspect(T0));
+        good.judged(true, T0);
+        assert!(!good.is_suspect(T0));
+    }
+
+    #[test]
+    fn credit_is_earned_and_lost() {
+        let mut source = Source::default();
+        for _ in 0..10 {
             source.judged(true, T0);
         }
-        assert!(!source.is_suspect(T0));
+        assert_eq!(source.credit, 20);
+        for _ in 0..5 {
+            source.judged(false, T0);
+        }
+        assert_eq!(source.credit, 15);
+        for _ in 0..20 {
+            source.judged(false, T0);
+        }
+        assert!(!source.spend_credit());
+        for _ in 0..10_000 {
+            source.judged(true, T0);
+        }
+        assert_eq!(source.credit, MAX_CREDIT);
     }
 
     #[test]

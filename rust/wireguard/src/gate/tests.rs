@@ -727,14 +727,14 @@ fn a_forged_source_cannot_keep_a_known_peer_from_its_cookie() {
         &[
             flood(50_000, Place::At(victim)),
             Sender {
-                first_ns: MS,
+                first_ns: 40 * MS,
                 ..genuine(1, victim)
             },
         ],
     );
     let cookie = first[1].last_cookie.unwrap();
     let retry = Sender {
-        first_ns: MS,
+        first_ns: 40 * MS,
         cookie: Some(cookie),
         ..genuine(1, victim)
     };
@@ -774,4 +774,43 @@ fn memory_is_fixed_whatever_comes() {
     );
     assert_eq!(world.gate.cookie_counters.capacity(), COOKIE_COUNTERS);
     assert!(size_of::<Gate>() < 1024);
+}
+
+#[test]
+fn a_suspect_is_held_to_its_share_though_nothing_is_under_load() {
+    let mut world = World::new();
+    let forger = addr(66, 666);
+    // 100/s for a second: nothing that loads anybody, but some forgeries too many.
+    world.run(S, &[flood(100, Place::At(forger))]);
+    assert!(!world.gate.is_under_load(world.now));
+    let tallies = world.run(
+        S,
+        &[flood(100, Place::At(forger)), genuine(100, addr(1, 1))],
+    );
+    assert!(!world.gate.is_under_load(world.now));
+    assert!((18..=26).contains(&tallies[0].accepted), "{:?}", tallies[0]);
+    assert!(tallies[0].cookies > 0);
+    assert_eq!(
+        (tallies[1].answered_after_ns.len(), tallies[1].cookies),
+        (100, 0)
+    );
+}
+
+#[test]
+fn many_suspects_leave_half_the_purse_to_newcomers() {
+    let mut world = World::new();
+    let forgers = || (0..200).map(|n| flood(250, Place::At(addr(0x4200_0000 + n, 1))));
+    world.run(2 * S, &forgers().collect::<Vec<_>>());
+    let mut senders: Vec<Sender> = forgers().collect();
+    senders.extend((0..60).map(|n| newcomer(u64::from(n) * 30 * MS, n, None)));
+    let spent = world.spent_ns[0];
+    let tallies = world.run(2 * S, &senders);
+    let at_once = tallies[200..]
+        .iter()
+        .filter(|tally| !tally.answered_after_ns.is_empty())
+        .count();
+    let share_of_core = (world.spent_ns[0] - spent) as f64 / (2 * S) as f64;
+    println!("(c) beside 50,000/s forged from 200 addresses: {at_once} of 60 new peers at once, {:.1} % of a core", share_of_core * 100.0);
+    assert_eq!(at_once, 60);
+    assert!(share_of_core <= 0.03, "{share_of_core}");
 }
