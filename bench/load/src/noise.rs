@@ -220,3 +220,89 @@ pub fn tai64n(since_epoch: std::time::Duration) -> [u8; 12] {
     stamp[8..].copy_from_slice(&since_epoch.subsec_nanos().to_be_bytes());
     stamp
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn open(key: &Hash, ciphertext: &[u8], ad: &Hash) -> Option<Vec<u8>> {
+        ChaCha20Poly1305::new(key.into())
+            .decrypt(
+                &[0; 12].into(),
+                Payload {
+                    msg: ciphertext,
+                    aad: ad,
+                },
+            )
+            .ok()
+    }
+
+    /// The responder's half, from the paper: reads an initiation and answers it.
+    fn respond(
+        private: &StaticSecret,
+        msg: &[u8; INITIATION_SIZE],
+    ) -> ([u8; 32], Vec<u8>, [u8; RESPONSE_SIZE]) {
+        let public = PublicKey::from(private).to_bytes();
+        let responder = Responder::new(public);
+        assert_eq!(msg[116..132], mac(&responder.mac1_key, &msg[..116]));
+        let ephemeral: [u8; 32] = msg[8..40].try_into().unwrap();
+        let h = hash(&[&responder.hash, &ephemeral]);
+        let [chain] = kdf(&responder.chain, &ephemeral);
+        let ephemeral = PublicKey::from(ephemeral);
+        let [chain, key] = kdf(&chain, private.diffie_hellman(&ephemeral).as_bytes());
+        let peer: [u8; 32] = open(&key, &msg[40..88], &h).unwrap().try_into().unwrap();
+        let h = hash(&[&h, &msg[40..88]]);
+        let [chain, key] = kdf(
+            &chain,
+            private.diffie_hellman(&PublicKey::from(peer)).as_bytes(),
+        );
+        let stamp = open(&key, &msg[88..116], &h).unwrap();
+        let h = hash(&[&h, &msg[88..116]]);
+
+        let own = StaticSecret::from([9; 32]);
+        let own_public = PublicKey::from(&own).to_bytes();
+        let h = hash(&[&h, &own_public]);
+        let [chain] = kdf(&chain, &own_public);
+        let [chain] = kdf(&chain, own.diffie_hellman(&ephemeral).as_bytes());
+        let [chain] = kdf(
+            &chain,
+            own.diffie_hellman(&PublicKey::from(peer)).as_bytes(),
+        );
+        let [_, tau, key] = kdf(&chain, &[0; 32]);
+        let h = hash(&[&h, &tau]);
+        let mut response = [0; RESPONSE_SIZE];
+        response[0] = 2;
+        response[8..12].copy_from_slice(&msg[4..8]);
+        response[12..44].copy_from_slice(&own_public);
+        response[44..60].copy_from_slice(&seal(&key, &[], &h));
+        (peer, stamp, response)
+    }
+
+    #[test]
+    fn a_responder_reads_the_initiation_and_its_answer_is_accepted() {
+        let (private, public) = keys("responder", 0);
+        let responder = Responder::new(public);
+        let peer = Peer::new("seed", 5, &responder);
+        let stamp = tai64n(std::time::Duration::new(1, 2));
+        assert_eq!(stamp, [0x40, 0, 0, 0, 0, 0, 0, 0x0b, 0, 0, 0, 2]);
+        let (msg, pending) = peer.initiate(&responder, 77, stamp, [3; 32]);
+        let (from, read_stamp, response) = respond(&private, &msg);
+        assert_eq!((from, read_stamp), (peer.public, stamp.to_vec()));
+        assert!(peer.accepts(&pending, &response));
+        for at in 12..60 {
+            let mut changed = response;
+            changed[at] ^= 1;
+            // The top bit of a public key does not count (RFC 7748); this is the lowest.
+            assert!(!peer.accepts(&pending, &changed), "byte {at}");
+        }
+        assert!(!Peer::new("seed", 6, &responder).accepts(&pending, &response));
+    }
+
+    #[test]
+    fn keys_are_the_same_from_run_to_run_and_differ() {
+        assert_eq!(keys("a", 1).1, keys("a", 1).1);
+        assert_ne!(keys("a", 1).1, keys("a", 2).1);
+        assert_ne!(keys("a", 1).1, keys("b", 1).1);
+    }
+}
