@@ -20,7 +20,9 @@ mod text;
 pub mod x25519;
 
 pub use aead::AuthenticationFailed;
-pub use packet::{aead_backend, check_aead_backend, Job, PacketKey, TAG_SIZE, UNENCRYPTED};
+pub use packet::{
+    aead_backend, aead_backends, check_aead_backend, Job, PacketKey, TAG_SIZE, UNENCRYPTED,
+};
 pub use secret::{entropy, Secret};
 pub use text::NotAKey;
 pub use x25519::ZeroSecret;

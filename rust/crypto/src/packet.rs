@@ -102,6 +102,12 @@ fn chosen() -> Result<Backend, &'static str> {
         .map_err(String::as_str)
 }
 
+/// The implementations that this CPU can run, for tests and the bench.
+pub fn aead_backends() -> Vec<&'static str> {
+    let all = [Some(Backend::AwsLc), vector()];
+    all.into_iter().flatten().map(Backend::name).collect()
+}
+
 /// The implementation that is live, for `status`.
 pub fn aead_backend() -> &'static str {
     if UNENCRYPTED {
