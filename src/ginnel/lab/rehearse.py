@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from ginnel import crypto
 from ginnel.lab import nodes, probe
@@ -40,7 +41,7 @@ from ginnel.lab.topology import INTERNET, OUTSIDE_V6, RESOLVER_V4, ROUTER_V4, pl
 from ginnel.lab.world import World
 from ginnel.network import Expect, Lock, Network, Node, NodeDescription, compile_network
 from ginnel.network.addressing import within
-from ginnel.network.check import predict, source_node
+from ginnel.network.check import owner_of, predict, source_node
 from ginnel.network.paths import Paths
 from ginnel.units import PublicKey
 
@@ -111,6 +112,8 @@ class Rehearsal:
         self.faulty = any(wire.faults.any for wire in self.topology.wires)
         self.world = World(self.topology, self.lab_id, keep=options.keep, seed=network.lab.seed)
         self.went_up = False
+        #: Links that never shook hands: what crosses them is not waited for at length.
+        self.silent: set[frozenset[str]] = set()
 
     def run(self) -> LabReport:
         """Rehearse; the world is ended unless it is to be kept and every node came up."""
@@ -270,6 +273,7 @@ class Rehearsal:
                     waiting.discard(pair)
             if waiting:
                 time.sleep(0.05)
+        self.silent = waiting
         done = len(self.paths.links) - len(waiting)
         self.progress(f"{done} of {len(self.paths.links)} links have shaken hands")
 
@@ -280,6 +284,11 @@ class Rehearsal:
         version = self.network.pool[0].version
         with probe.Pinger(self.world[caller], version, self.canary) as pinger:
             pinger.ping(self._inner(other, version), 0.0, tries=1)
+
+    def _patience_s(self, path: Sequence[str] | None) -> float:
+        """How long an answer over *path* is worth waiting for."""
+        hopeless = path is None or any(frozenset(hop) in self.silent for hop in pairwise(path))
+        return SILENCE_S if hopeless else PROBE_DEADLINE_S
 
     def _shaken(self, live: nodes.LiveInterface | None, far: str) -> bool:
         peer = live.peers.get(self.keys[far]) if live else None
@@ -296,7 +305,7 @@ class Rehearsal:
         def judge(between: tuple[str, str]) -> LinkReport:
             left, right = between
             pings = [
-                (version, self._ping(near, self._inner(far, version), version))
+                (version, self._ping(near, self._inner(far, version), version, self._patience_s(between)))
                 for version in self._pool_versions()
                 for near, far in ((left, right), (right, left))
             ]
@@ -317,9 +326,9 @@ class Rehearsal:
     def _pool_versions(self) -> list[int]:
         return sorted({pool.version for pool in self.network.pool})
 
-    def _ping(self, space: str, target: str, version: int, payload: bytes | None = None) -> probe.Pong:
+    def _ping(self, space: str, target: str, version: int, patience_s: float, payload: bytes | None = None) -> probe.Pong:
         with probe.Pinger(self.world[space], version, payload or self.canary) as pinger:
-            return pinger.ping(target, PROBE_DEADLINE_S)
+            return pinger.ping(target, patience_s)
 
     def _configured(self, between: tuple[str, str], ends: dict[str, nodes.LiveInterface | None]) -> Finding:
         wrong: list[str] = []
@@ -375,19 +384,26 @@ class Rehearsal:
                     for target in self.places
                     if target is not source and (address := target.of(version)) is not None
                 ]
-                for reaches in (True, False):
+                for patience_s in (PROBE_DEADLINE_S, SILENCE_S):
                     some = [
                         (target, address, path)
                         for target, address in targets
-                        if ((path := self.paths.path(source.node.name, target.node.name)) is not None) is reaches
+                        if self._patience_s(path := self.paths.path(source.node.name, target.node.name)) == patience_s
                     ]
                     if not some:
                         continue
                     with probe.Pinger(self.world[source.space], version, self.canary, source.of(version)) as pinger:
-                        pongs = pinger.ping_all([address for _, address, _ in some], PROBE_DEADLINE_S if reaches else SILENCE_S)
+                        pongs = pinger.ping_all([address for _, address, _ in some], patience_s)
                     found += [
                         ReachReport(
-                            source.name, target.name, version, reaches, pong.ok, round(pong.rtt_ms, 3), path or (), pong.said
+                            source.name,
+                            target.name,
+                            version,
+                            expected=path is not None,
+                            found=pong.ok,
+                            rtt_ms=round(pong.rtt_ms, 3),
+                            path=path or (),
+                            said=pong.said,
                         )
                         for (target, _, path), pong in zip(some, pongs, strict=True)
                     ]
@@ -403,8 +419,8 @@ class Rehearsal:
         found = []
         for version, target in ((4, RESOLVER_V4), (6, OUTSIDE_V6)):
             if version in self._pool_versions() and source.of(version) is not None:
-                pong = self._ping(source.space, target, version, self.outside)
                 path = (source.node.name, source.node.exit, "internet")
+                pong = self._ping(source.space, target, version, self._patience_s(path), self.outside)
                 found.append(ReachReport(source.name, "internet", version, True, pong.ok, round(pong.rtt_ms, 3), path, pong.said))
         return found
 
@@ -437,7 +453,10 @@ class Rehearsal:
     def _try(self, expect: Expect, space: str, source: str | None) -> tuple[bool, str]:
         target = expect.target
         held = self.world[space]
-        deadline_s = PROBE_DEADLINE_S if expect.reaches else SILENCE_S
+        near, far = source_node(self.network, expect), target.node
+        owner = self.network.node(far) if far else owner_of(self.network, target.packed)
+        path = self.paths.path(near.name, owner.name) if near and owner else ()
+        deadline_s = self._patience_s(path) if expect.reaches else SILENCE_S
         payload = self.outside if target.packed in self.topology.outside else self.canary
         if target.node is None:
             address = str(ipaddress.ip_address(target.packed))
