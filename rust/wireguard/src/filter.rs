@@ -16,8 +16,8 @@
 //! # Floods
 //!
 //! Initiations of listed addresses (see `Gate::heavy_hitters`) are kept with a chance of 1 in 32: enough for the gate to see that the
-//! flood goes on. One with a mac2 is kept always, so that who has a cookie gets through. Only type 1 is touched: sessions,
-//! and handshakes that we begin, live on.
+//! flood goes on. One with a mac2, which may be a cookie's (or random bytes), is kept with a chance of 1 in 4, so that who has a
+//! cookie gets through within some retries. Only type 1 is touched: sessions, and handshakes that we begin, live on.
 
 use std::net::IpAddr;
 
@@ -26,6 +26,8 @@ pub type Instruction = (u16, u8, u8, u32);
 
 /// Of the initiations of a listed address, one in so many is kept; a power of two.
 pub const KEEP_ONE_IN: u32 = 32;
+/// ... and with a mac2, of so many.
+pub const KEEP_ONE_WITH_MAC2_IN: u32 = 4;
 /// Addresses of each family that the program takes; more are ignored.
 pub const MAX_LISTED: usize = crate::heavy::MAX_LISTED;
 
@@ -157,6 +159,9 @@ impl Program {
             (JUMP_IF_EQUAL, 0, To::Next, To::Skip(3)),
             (LOAD_WORD, RANDOM, To::Next, To::Next),
             (AND, KEEP_ONE_IN - 1, To::Next, To::Next),
+            (JUMP_IF_EQUAL, 0, To::Skip(3), To::Skip(4)),
+            (LOAD_WORD, RANDOM, To::Next, To::Next),
+            (AND, KEEP_ONE_WITH_MAC2_IN - 1, To::Next, To::Next),
             (JUMP_IF_EQUAL, 0, To::Next, To::Skip(1)),
             (RETURN, ALL, To::Next, To::Next),
             (RETURN, 0, To::Next, To::Next),
@@ -305,7 +310,10 @@ mod tests {
                     .filter(|&random| keeps(&program, from, &initiation, random))
                     .count();
                 assert_eq!(kept, 100, "{from}");
-                assert!(keeps(&program, from, &with_mac2, 1));
+                let kept = (0..3200)
+                    .filter(|&random| keeps(&program, from, &with_mac2, random))
+                    .count();
+                assert_eq!(kept, 800, "{from}");
                 for (kind, len) in [(2, 92), (3, 64), (4, 32), (4, 1452)] {
                     assert!(
                         keeps(&program, from, &datagram(kind, len), 1),
