@@ -56,11 +56,10 @@ def up(tunnel: str, backend: str, dry_run: bool, as_json: bool) -> None:
     loaded = files.load(tunnel)
     file = files.check(loaded)
     store = Store()
-    host = bringup.real_host(store)
     console = ui.ListConsole() if as_json else ui.StderrConsole()
     if not dry_run:
         _may_we(backend)
-    with _interruptible():
+    with bringup.real_host(store) as host, _interruptible():
         bringup.up(file, loaded.name, host, _backend(backend), store, console, dry_run=dry_run)
     if isinstance(console, ui.ListConsole):
         plan = {"schema": "ginnel.plan/1", "interface": loaded.name, "steps": console.steps, "notes": console.notes}
@@ -77,7 +76,8 @@ def down(tunnel: str) -> None:
     """
     name, _ = files.find(tunnel)
     store = Store()
-    take_down(name, tunnel, bringup.real_host(store), store)
+    with bringup.real_host(store) as host:
+        take_down(name, tunnel, host, store)
 
 
 def take_down(name: str, tunnel: str, host: bringup.Host, store: Store) -> None:
@@ -111,20 +111,20 @@ def run(tunnel: str, backend: str) -> int:
     file = files.check(loaded)
     _may_we(backend)
     store = Store()
-    host = bringup.real_host(store)
-    with _interruptible():
-        bringup.up(file, loaded.name, host, _backend(backend, detached=False), store, ui.StderrConsole())
-        try:
-            record = store.load(loaded.name)
-            _notify(f"READY=1\nSTATUS={loaded.name} is up\n")
-            died = record is None or _wait_for_the_end(record)
-        except KeyboardInterrupt:
-            died = False
-    _notify("STOPPING=1\n")
-    _wait_for_others(loaded.name, store)
-    if store.load(loaded.name) is None:
-        return ui.DONE  # `ginnel down` did it
-    take_down(loaded.name, tunnel, host, store)
+    with bringup.real_host(store) as host:
+        with _interruptible():
+            bringup.up(file, loaded.name, host, _backend(backend, detached=False), store, ui.StderrConsole())
+            try:
+                record = store.load(loaded.name)
+                _notify(f"READY=1\nSTATUS={loaded.name} is up\n")
+                died = record is None or _wait_for_the_end(record)
+            except KeyboardInterrupt:
+                died = False
+        _notify("STOPPING=1\n")
+        _wait_for_others(loaded.name, store)
+        if store.load(loaded.name) is None:
+            return ui.DONE  # `ginnel down` did it
+        take_down(loaded.name, tunnel, host, store)
     if died:
         raise GinnelError(f"the process of {loaded.name} ended by itself; what it left was mended")
     return ui.DONE
@@ -177,7 +177,8 @@ def save(tunnel: str) -> None:
     """
     loaded = files.load(tunnel)
     store = Store()
-    _save(loaded, bringup.real_host(store), store)
+    with bringup.real_host(store) as host:
+        _save(loaded, host, store)
 
 
 def _save(loaded: files.Loaded, host: bringup.Host, store: Store) -> None:

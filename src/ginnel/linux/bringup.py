@@ -105,14 +105,22 @@ class Host:
         return self._kernel
 
 
-def real_host(store: Store) -> Host:
-    """The host this process runs on, in its namespaces."""
+@contextlib.contextmanager
+def real_host(store: Store) -> Iterator[Host]:
+    """The host this process runs on, in its namespaces; its netlink socket is closed at the end."""
     from ginnel.linux.dns import SystemResolver
     from ginnel.linux.netlink import Netlink
     from ginnel.linux.nft import Nft
     from ginnel.linux.settings import ProcSettings
 
-    return Host(Netlink, Nft(), ProcSettings(), shell.Bash(), SystemResolver(store.directory))
+    with contextlib.ExitStack() as opened:
+
+        def open_kernel() -> Netlink:
+            netlink = Netlink()
+            opened.callback(netlink.close)
+            return netlink
+
+        yield Host(open_kernel, Nft(), ProcSettings(), shell.Bash(), SystemResolver(store.directory))
 
 
 # ---------------------------------------------------------------- up
