@@ -13,12 +13,16 @@ use super::{check, check_len};
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 const TUNGETIFF: libc::c_ulong = 0x8004_54d2;
 const TUNSETOFFLOAD: libc::c_ulong = 0x4004_54d0;
+const TUNSETVNETHDRSZ: libc::c_ulong = 0x4004_54d8;
 const IFF_TUN: i16 = 0x0001;
 const IFF_NO_PI: i16 = 0x1000;
 const IFF_VNET_HDR: i16 = 0x4000;
 const TUN_F_CSUM: libc::c_uint = 0x01;
 const TUN_F_TSO: libc::c_uint = 0x02 | 0x04;
 const TUN_F_USO: libc::c_uint = 0x20 | 0x40;
+
+/// The short virtio-net header, which is what we read and write.
+const HEADER_SIZE: libc::c_int = 10;
 
 /// `struct ifreq`, of which we use the name and either the flags or an int.
 #[repr(C)]
@@ -89,6 +93,7 @@ impl Tun {
             udp_offload: Err("switched off".to_owned()),
         };
         set_mtu(name, mtu).map_err(failed("SIOCSIFMTU"))?;
+        tun.set_header_size().map_err(failed("TUNSETVNETHDRSZ"))?;
         tun.set_offloads(offload);
         Ok(tun)
     }
@@ -135,19 +140,25 @@ impl Tun {
                 source,
             });
         }
+        tun.set_header_size().map_err(|source| OpenError {
+            step: "TUNSETVNETHDRSZ".to_owned(),
+            source,
+        })?;
         tun.set_offloads(offload);
         Ok(tun)
     }
 
+    /// A device keeps the header size that whoever opened it before had set.
+    fn set_header_size(&self) -> io::Result<()> {
+        let size = HEADER_SIZE;
+        if self.vnet_hdr {
+            // SAFETY: TUNSETVNETHDRSZ reads one int, which `size` is.
+            check(unsafe { libc::ioctl(self.fd.as_raw_fd(), TUNSETVNETHDRSZ, &raw const size) })?;
+        }
+        Ok(())
+    }
+
     fn set_offloads(&mut self, wanted: bool) {
-        if !self.vnet_hdr {
-            self.tcp_offload = Err("the descriptor has no virtio-net header".to_owned());
-            self.udp_offload = self.tcp_offload.clone();
-            return;
-        }
-        if !wanted {
-            return;
-        }
         let ask = |flags: libc::c_uint| {
             // SAFETY: TUNSETOFFLOAD takes its argument by value.
             let result = unsafe {
@@ -159,6 +170,15 @@ impl Tun {
             };
             check(result).map(|_| ()).map_err(|error| error.to_string())
         };
+        if !self.vnet_hdr || !wanted {
+            if !self.vnet_hdr {
+                self.tcp_offload = Err("the descriptor has no virtio-net header".to_owned());
+                self.udp_offload = self.tcp_offload.clone();
+            }
+            // Whoever had the device before may have left them on. A kernel that cannot be told so never had any.
+            let _ = ask(0);
+            return;
+        }
         let tcp = ask(TUN_F_CSUM | TUN_F_TSO);
         let udp = match &tcp {
             Ok(()) => ask(TUN_F_CSUM | TUN_F_TSO | TUN_F_USO)
