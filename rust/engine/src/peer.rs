@@ -43,7 +43,6 @@ pub struct State {
     pub current: Option<Arc<Session>>,
     pub next: Option<Arc<Session>>,
     pub timers: DataTimers,
-    pub keepalive_s: u16,
     /// Finished inner packets; an empty one is a keepalive.
     pub staged: VecDeque<Box<[u8]>>,
     /// A `SessionNeeded` was sent and not answered yet.
@@ -112,6 +111,21 @@ impl State {
         }
         self.asked = None;
         leaving
+    }
+
+    /// Something was received: is it time for the next handshake, for a side that only listens? Once a session, and of the current one,
+    /// whichever the packet came under: one that is being replaced asks for nothing (kernel `keep_key_fresh`).
+    pub fn is_ageing_on_receive(&self, now_ns: u64) -> bool {
+        self.current
+            .as_ref()
+            .is_some_and(|current| current.is_ageing_on_receive(now_ns))
+    }
+
+    /// Gives back the room of a long queue once it is empty: there may be ten thousand peers.
+    pub fn trim_staged(&mut self) {
+        if self.staged.is_empty() && self.staged.capacity() > 8 {
+            self.staged = VecDeque::new();
+        }
     }
 
     /// Whether *session* waits for its first packet.
@@ -200,6 +214,35 @@ mod tests {
         assert_eq!(left(&state.install(session(3, false))), [2]);
         assert!(!state.awaits(&second), "a replaced next never comes back");
         assert_eq!(indices(&state), [None, Some(1), Some(3)]);
+    }
+
+    #[test]
+    fn only_the_current_session_grows_too_old_to_listen() {
+        const OLD: u64 = 170_000_000_000;
+        let mut state = State::default();
+        state.install(session(1, true));
+        assert!(state.is_ageing_on_receive(OLD));
+        assert!(!state.is_ageing_on_receive(OLD), "once a session");
+        let key = || Secret::random().unwrap();
+        state.install(session(2, true));
+        state.install(Arc::new(Session::new(3, 103, &key(), &key(), true, OLD)));
+        assert!(
+            !state.is_ageing_on_receive(OLD),
+            "session 2 is as old, but replaced"
+        );
+    }
+
+    #[test]
+    fn an_emptied_queue_gives_its_memory_back() {
+        let mut state = State::default();
+        for _ in 0..MAX_STAGED_PACKETS {
+            state.stage(&[0]);
+        }
+        state.trim_staged();
+        assert_eq!(state.staged.len(), MAX_STAGED_PACKETS);
+        state.staged.clear();
+        state.trim_staged();
+        assert_eq!(state.staged.capacity(), 0);
     }
 
     #[test]

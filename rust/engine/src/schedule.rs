@@ -40,6 +40,12 @@ impl Schedule {
         earliest
     }
 
+    /// Forgets the peer, whose entry is at *deadline_ns* (0: it has none). The earliest deadline is left as it is: at worst somebody looks
+    /// once for nothing.
+    pub fn remove(&self, deadline_ns: u64, peer: u32) {
+        lock(&self.entries).remove(&(deadline_ns, peer));
+    }
+
     pub fn next_ns(&self) -> u64 {
         self.next_ns.load(Ordering::Relaxed)
     }
@@ -86,6 +92,20 @@ mod tests {
         schedule.due(1000, &mut due);
         assert_eq!(due, [(30, 3)]);
         assert_eq!(schedule.next_ns(), u64::MAX);
+    }
+
+    #[test]
+    fn a_removed_peer_leaves_nothing() {
+        let schedule = Schedule::new();
+        schedule.push(10, 1, 0);
+        schedule.push(20, 2, 0);
+        schedule.remove(10, 1);
+        schedule.remove(0, 3);
+        let mut due = Vec::new();
+        schedule.due(10, &mut due);
+        assert!(due.is_empty());
+        assert_eq!(schedule.next_ns(), 20);
+        assert_eq!(lock(&schedule.entries).len(), 1);
     }
 
     #[test]

@@ -65,14 +65,20 @@ impl Session {
             && self.next_counter.load(Ordering::Relaxed) < REJECT_AFTER_MESSAGES
     }
 
-    /// Takes *count* consecutive counters; `None` when the session has not that many left.
+    /// Takes *count* consecutive counters; `None` when the session has not that many left, and it is then over for sending: were it still
+    /// offered, a batch larger than what is left would be tried for ever.
     pub fn reserve(&self, count: u64) -> Option<u64> {
-        self.next_counter
+        let taken = self
+            .next_counter
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
                 next.checked_add(count)
                     .filter(|after| *after <= REJECT_AFTER_MESSAGES)
             })
-            .ok()
+            .ok();
+        if taken.is_none() {
+            self.expire();
+        }
+        taken
     }
 
     /// For sending no more: the private key changed, so the next packet must begin a handshake.
@@ -122,7 +128,12 @@ mod tests {
     fn counters_end_at_reject_after_messages() {
         let session = session(true);
         session.set_counter(REJECT_AFTER_MESSAGES - 2);
+        assert!(session.may_send(1000 * SECOND));
         assert_eq!(session.reserve(3), None);
+        assert!(
+            !session.may_send(1000 * SECOND),
+            "a refused batch must not be offered the same session again"
+        );
         assert_eq!(session.reserve(1), Some(REJECT_AFTER_MESSAGES - 2));
         assert_eq!(session.reserve(1), Some(REJECT_AFTER_MESSAGES - 1));
         assert_eq!(session.reserve(1), None);
