@@ -11,7 +11,7 @@ import ctypes
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,12 +145,19 @@ class Rig:
 
 
 @contextmanager
-def rig(space: Namespace, *, offload: bool = True, mtu: int = 1420) -> Iterator[Rig]:
-    """A tunnel `wg0` that is up, with one peer at 127.0.0.1 for everything in 10.9.0.0/24 and fd09::/64."""
+def rig(
+    space: Namespace, *, offload: bool = True, mtu: int = 1420, adopt: Callable[[str], int] | None = None
+) -> Iterator[Rig]:
+    """
+    A tunnel that is up, with one peer at 127.0.0.1 for everything in 10.9.0.0/24 and fd09::/64.
+
+    *adopt* opens the device of that name, in the namespace, for the engine to take over.
+    """
     engine = native.Engine()
     name = "wg" + os.urandom(4).hex()
     with inside(space):
-        tunnel = engine.wireguard(name, mtu=mtu, tun_offload=offload, udp_offload=offload)
+        tun_fd = adopt(name) if adopt else None
+        tunnel = engine.wireguard(name, mtu=mtu, tun_fd=tun_fd, tun_offload=offload, udp_offload=offload)
         tunnel.set_private_key(native.Secret.random().clamp())
         tunnel.up()
         peer_socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -186,9 +193,8 @@ def checksum(data: bytes) -> int:
 
 def ipv4(payload: bytes, *, source: str, destination: str, protocol: int = 17, tos: int = 0) -> bytes:
     """An IPv4 packet without options."""
-    head = struct.pack(
-        "!BBHHHBBH4s4s", 0x45, tos, 20 + len(payload), 1, 0, 64, protocol, 0, socket.inet_aton(source), socket.inet_aton(destination)
-    )
+    addresses = socket.inet_aton(source) + socket.inet_aton(destination)
+    head = struct.pack("!BBHHHBBH8s", 0x45, tos, 20 + len(payload), 1, 0, 64, protocol, 0, addresses)
     return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + payload
 
 

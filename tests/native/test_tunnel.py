@@ -564,8 +564,9 @@ def test_a_fork_is_refused(one: Rig) -> None:
 
 def test_junk_dies_in_the_kernel_and_is_counted(one: Rig) -> None:
     confirmed(one)
-    for junk in (b"", b"\x04", b"\x05\0\0\0" + bytes(60), b"\x04\0\0\1" + bytes(60), b"\x01\0\0\0" + bytes(100), b"\x04\0\0\0" + bytes(20)):
-        one.send(junk)
+    junk = ((b"", 0), (b"\x04", 0), (b"\x05\0\0\0", 60), (b"\x04\0\0\1", 60), (b"\x01\0\0\0", 100), (b"\x04\0\0\0", 20))
+    for head, rest in junk:
+        one.send(head + bytes(rest))
     one.send(one.seal(b""))
     one.wait_drop("at_socket", 6)
     assert one.tunnel.offloads()["socket_filter"] == "on"

@@ -22,7 +22,11 @@ fn os_error(error: &std::io::Error, step: &str) -> PyErr {
     let errno = error.raw_os_error().unwrap_or(libc_eio());
     let text = error.to_string();
     // Python prints the number itself.
-    let text = text.split(" (os error ").next().unwrap_or_default().to_owned();
+    let text = text
+        .split(" (os error ")
+        .next()
+        .unwrap_or_default()
+        .to_owned();
     PyOSError::new_err((errno, text, step.to_owned()))
 }
 
@@ -379,7 +383,10 @@ impl Engine {
             .detach(|| engine::Tunnel::open(id, options, events))
             .map_err(|error| os_error(&error.source, &error.step))?;
         let tunnel = Arc::new(tunnel);
-        self.tunnels().push(tunnel.clone());
+        let mut tunnels = self.tunnels();
+        tunnels.retain(|tunnel| !tunnel.is_closed());
+        tunnels.push(tunnel.clone());
+        drop(tunnels);
         Ok(Tunnel(tunnel))
     }
 
@@ -564,9 +571,8 @@ impl Tunnel {
             .map_err(|error| map_error(&error, "install_session"))
     }
 
-    fn send_handshake(&self, peer: u32, message: &[u8]) -> PyResult<()> {
-        self.0
-            .send_handshake(peer, message)
+    fn send_handshake(&self, py: Python<'_>, peer: u32, message: &[u8]) -> PyResult<()> {
+        py.detach(|| self.0.send_handshake(peer, message))
             .map_err(|error| map_error(&error, "send_handshake"))
     }
 

@@ -4,8 +4,11 @@
 //! each run as a batch; then, in order and under the peer's lock, check the counter, roam, confirm, run the timers; then check each
 //! inner packet and hand it to the coalescer, which writes to the device. Order within a flow is the order of arrival.
 //!
-//! What is checked when (the order matters and is tested): counter limit and age before opening; replay after it; the endpoint moves
+//! What is checked when (the order matters and is tested): age before opening; counter limit and replay after it; the endpoint moves
 //! for every authenticated packet, even one whose inner source is then refused.
+//!
+//! What was decrypted stays in the slab until the next datagrams overwrite it: it is what the device was given, in memory that only this
+//! process reads. Keys do not stay: a turn lets go of its sessions at its end.
 
 use std::io;
 use std::net::IpAddr;
@@ -39,6 +42,13 @@ const TAG_V4: u64 = 1;
 const TAG_V6: u64 = 2;
 const TAG_WAKE: u64 = 3;
 const COOKIE_REPLY: usize = 64;
+/// Turns for one socket before the other is looked at: a flood over one family must not starve the other.
+const TURNS_AT_ONCE: usize = 8;
+/// Receives that fail one after another before the socket is given up: an error of the network is taken off the socket by being told, one
+/// that stays would have us spin.
+const MAX_FAILURES: u32 = 1000;
+/// How long coalesced packets are cut again after the kernel refused one; then it is asked again.
+const COALESCE_PAUSE_NS: u64 = 1_000_000_000;
 /// How often the list of flooding addresses is looked at.
 const FILTER_PERIOD_NS: u64 = 250_000_000;
 
@@ -64,6 +74,8 @@ struct Receiver {
     cookies_to: Vec<Source>,
     send_scratch: SendScratch,
     device_failed: Option<io::Error>,
+    /// Until then coalesced packets are cut again, because the kernel refused one.
+    coalesce_again_ns: u64,
     /// Addresses whose floods the sockets' filter stops now, and when to look again.
     listed: Vec<IpAddr>,
     look_again_ns: u64,
@@ -88,6 +100,7 @@ pub(crate) fn run(shared: &Arc<Shared>) -> io::Result<()> {
         cookies_to: Vec::new(),
         send_scratch: SendScratch::default(),
         device_failed: None,
+        coalesce_again_ns: 0,
         listed: Vec::new(),
         look_again_ns: 0,
     };
@@ -115,6 +128,7 @@ impl Receiver {
             socket.keep_only_messages(&self.listed);
         }
         let mut ready = Poll::no_ready();
+        let mut failures = 0;
         let current = || {
             shared.sockets_generation.load(Ordering::Acquire) == generation
                 && !shared.stop.load(Ordering::Acquire)
@@ -132,12 +146,19 @@ impl Receiver {
                 else {
                     continue;
                 };
-                while current() {
+                for _ in 0..TURNS_AT_ONCE {
+                    if !current() {
+                        break;
+                    }
                     match socket.receive_many(&mut self.scratch, &mut self.received) {
-                        Ok(()) => {}
+                        Ok(()) => failures = 0,
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                        Err(error) if failures == MAX_FAILURES => return Err(error),
                         // An ICMP error of an earlier send (ECONNREFUSED and the like): taken off the socket, not ours to act on.
-                        Err(_) => break,
+                        Err(_) => {
+                            failures += 1;
+                            break;
+                        }
                     }
                     let now_ns = boottime_ns();
                     self.turn(socket, now_ns);
@@ -187,7 +208,7 @@ impl Receiver {
         // Put back empty: sessions are let go, so that retired keys are zeroed now and not with the next batch.
         self.runs = runs;
         self.runs.clear();
-        self.write_device();
+        self.write_device(now_ns);
         self.answer_cookies(socket);
     }
 
@@ -201,6 +222,10 @@ impl Receiver {
             from: message.from,
             to: message.to,
         };
+        if message.len == 0 {
+            self.shared.drops.count(Drop::BadLength, 1);
+            return;
+        }
         let segment = message.segment.max(1);
         let mut start = message.start;
         let end = message.start + message.len;
@@ -313,6 +338,7 @@ impl Receiver {
         {
             let mut state = lock(&run.peer.state);
             if state.removed {
+                shared.drops.count(Drop::UnknownIndex, authenticated as u64);
                 return;
             }
             shared.roam(&run.peer, &mut state, run.source);
@@ -328,7 +354,7 @@ impl Receiver {
                     shared.mark_dirty(run.peer.id);
                 }
             }
-            if run.session.is_ageing_on_receive(now_ns) {
+            if state.is_ageing_on_receive(now_ns) {
                 shared.ask(&run.peer, &mut state, Need::Ageing);
             }
             state.timers.any_authenticated_received(now_ns);
@@ -375,19 +401,20 @@ impl Receiver {
         counters.rx_packets.fetch_add(packets, Ordering::Relaxed);
     }
 
-    fn write_device(&mut self) {
+    fn write_device(&mut self, now_ns: u64) {
         let (shared, device) = (&self.shared, &self.device);
         let failed = &mut self.device_failed;
         self.coalescer
             .flush(self.scratch.slab(), &mut |header, slab, ranges| {
-                if let Err(error) = write_packet(shared, device, header, slab, ranges) {
-                    if is_device_gone(&error) {
-                        *failed = Some(error);
-                    } else {
-                        shared.drops.count(Drop::DeviceWrite, 1);
-                    }
+                let pause = &mut self.coalesce_again_ns;
+                let (lost, error) = write_packet(device, header, slab, ranges, pause, now_ns);
+                shared.drops.count(Drop::DeviceWrite, lost);
+                if let Some(error) = error.filter(is_device_gone) {
+                    *failed = Some(error);
                 }
             });
+        let refused = now_ns < self.coalesce_again_ns;
+        shared.coalesce_refused.store(refused, Ordering::Relaxed);
     }
 
     /// Type 1 to 3: lengths and MAC1 and load at the gate, the index here.
@@ -463,9 +490,13 @@ impl Receiver {
         let mut rest = &messages[..];
         while !rest.is_empty() {
             // One that cannot be sent (its sender is unreachable) is skipped; the others go.
-            let sent = socket
-                .send_many(&self.cookies, &pieces, rest, &mut self.send_scratch)
-                .unwrap_or(1);
+            let sent = match socket.send_many(&self.cookies, &pieces, rest, &mut self.send_scratch)
+            {
+                Ok(sent) => sent,
+                // The send buffer is full: nothing here waits, and who asked will ask again.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => 1,
+            };
             rest = &rest[sent.clamp(1, rest.len())..];
         }
         self.cookies.clear();
@@ -483,29 +514,33 @@ fn drop_of(reason: Reason) -> Drop {
     }
 }
 
-/// One packet to the device; coalesced packets that the kernel refuses (6.6.44 did) are cut again and written singly from then on.
+/// One packet to the device; coalesced packets that the kernel refuses (6.6.44 did) are cut again, and written singly for a while.
+///
+/// Returns how many packets were lost, and the last error.
 fn write_packet(
-    shared: &Shared,
     device: &Tun,
     header: &VirtioNetHdr,
     slab: &[u8],
     ranges: &[Range<usize>],
-) -> io::Result<()> {
+    coalesce_again_ns: &mut u64,
+    now_ns: u64,
+) -> (u64, Option<io::Error>) {
     let vnet = header.to_bytes();
     let vnet = if device.vnet_hdr { &vnet[..] } else { &[] };
     let coalesced = header.gso_type != GSO_NONE;
-    let refused = coalesced && shared.coalesce_refused.load(Ordering::Relaxed);
-    if !refused {
+    if !coalesced || now_ns >= *coalesce_again_ns {
         let mut slices = [io::IoSlice::new(&[]); 1 + MAX_RANGES];
         slices[0] = io::IoSlice::new(vnet);
         for (slice, range) in slices[1..].iter_mut().zip(ranges) {
             *slice = io::IoSlice::new(&slab[range.clone()]);
         }
         match device.write(&slices[..=ranges.len()]) {
+            Ok(_) => return (0, None),
             Err(error) if coalesced && error.raw_os_error() == Some(libc::EINVAL) => {
-                shared.coalesce_refused.store(true, Ordering::Relaxed);
+                *coalesce_again_ns = now_ns + COALESCE_PAUSE_NS;
             }
-            result => return result.map(|_| ()),
+            // Each range is, or brings the payload of, one packet.
+            Err(error) => return (ranges.len() as u64, Some(error)),
         }
     }
     let whole: Vec<u8> = ranges
@@ -514,15 +549,23 @@ fn write_packet(
         .copied()
         .collect();
     let mut pieces = Singles(Vec::new());
-    split(header, &whole, &mut pieces).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    if split(header, &whole, &mut pieces).is_err() {
+        let error = io::Error::from_raw_os_error(libc::EINVAL);
+        return (ranges.len() as u64, Some(error));
+    }
     let plain = VirtioNetHdr::default().to_bytes();
+    let (mut lost, mut last) = (0, None);
     for piece in &pieces.0 {
-        device.write(&[
+        let slices = [
             io::IoSlice::new(&plain[..vnet.len()]),
             io::IoSlice::new(piece),
-        ])?;
+        ];
+        if let Err(error) = device.write(&slices) {
+            lost += 1;
+            last = Some(error);
+        }
     }
-    Ok(())
+    (lost, last)
 }
 
 struct Singles(Vec<Vec<u8>>);

@@ -44,13 +44,16 @@ const MESSAGE_DATA: u32 = 4;
 
 /// A read from the device is at most this long: virtio header and a full super-packet.
 const READ_BUFFER: usize = VirtioNetHdr::SIZE + 65_536;
-/// What one turn may fill. A super-packet grows when split (headers, padding, tags); with segments of 88 bytes, the smallest Linux
-/// makes, 64 KiB become 130 KiB.
-const SLAB: usize = 384 << 10;
+/// What one turn may fill. A super-packet grows when split (headers, padding, tags): with 36 bytes of payload a segment, what the smallest
+/// MSS that Linux takes leaves beside timestamps, 64 KiB become 228 KiB.
+const SLAB: usize = 448 << 10;
 /// Another read is begun only while this much is free.
-const SLAB_RESERVE: usize = 192 << 10;
+const SLAB_RESERVE: usize = 256 << 10;
 /// Packets in one turn: enough to fill segmented sends, few enough that the first does not wait for the last.
 const TURN_PACKETS: usize = 128;
+/// How long a full send buffer is waited for while nothing of it drains: longer than 64 KiB take at 10 Mb/s, short enough for the timers.
+/// From then on what finds no room is dropped at once, until something leaves again.
+const SEND_PATIENCE_NS: u64 = 200_000_000;
 /// ICMP answers: as many at once, and one more each so often (Linux: 1,000/s).
 const ICMP_BURST: u32 = 50;
 const ICMP_INTERVAL_NS: u64 = 1_000_000;
@@ -101,6 +104,8 @@ struct Transmitter {
     jitter: Jitter,
     icmp_tokens: u32,
     icmp_refilled_ns: u64,
+    /// Since when the send buffer is full and nothing leaves.
+    stuck_since_ns: Option<u64>,
 }
 
 /// Up to a third of a second, so that two sides do not step on each other; need not be unpredictable.
@@ -165,6 +170,7 @@ pub(crate) fn run(shared: &Arc<Shared>) -> io::Result<()> {
         jitter: Jitter(u64::from_ne_bytes(seed) | 1),
         icmp_tokens: ICMP_BURST,
         icmp_refilled_ns: 0,
+        stuck_since_ns: None,
     };
     let poll = Poll::new()?;
     poll.add(transmitter.device.as_raw_fd(), TAG_DEVICE)?;
@@ -305,8 +311,13 @@ impl Transmitter {
         let peer = &group.peer;
         let (session, first_counter, to, source) = {
             let mut state = lock(&peer.state);
-            if pair.is_none() {
-                shared.drops.count(Drop::Down, group.packets.len() as u64);
+            if pair.is_none() || state.removed {
+                let reason = if pair.is_none() {
+                    Drop::Down
+                } else {
+                    Drop::NoPeer
+                };
+                shared.drops.count(reason, group.packets.len() as u64);
                 return;
             }
             let Some(to) = state.endpoint else {
@@ -445,6 +456,7 @@ impl Transmitter {
 
     fn send(&mut self, pair: Option<&Pair>) {
         let Some(pair) = pair else { return };
+        let generation = self.shared.sockets_generation.load(Ordering::Acquire);
         for (family, socket) in [pair.v4.as_ref(), pair.v6.as_ref()].into_iter().enumerate() {
             let Some(socket) = socket else { continue };
             let mut at = 0;
@@ -452,6 +464,7 @@ impl Transmitter {
                 let waiting = &self.outgoing[family][at..];
                 match socket.send_many(&self.slab, &self.pieces, waiting, &mut self.scratch) {
                     Ok(sent) => {
+                        self.stuck_since_ns = None;
                         for (message, owner) in
                             waiting.iter().zip(&self.owners[family][at..]).take(sent)
                         {
@@ -469,6 +482,15 @@ impl Transmitter {
                         at += sent.max(1);
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        if self.may_wait_for_room(generation) {
+                            socket.wait_for_room();
+                        } else {
+                            let lost = self.owners[family][at..].iter().map(|owner| owner.packets);
+                            self.shared.drops.count(Drop::SendFailed, lost.sum());
+                            break;
+                        }
+                    }
                     Err(error) => {
                         self.send_refused(socket, family, at, &error);
                         at += 1;
@@ -476,6 +498,15 @@ impl Transmitter {
                 }
             }
         }
+    }
+
+    /// Whether a full send buffer is still worth waiting for; not when the sockets are being replaced, or nothing has left them for long.
+    fn may_wait_for_room(&mut self, generation: u64) -> bool {
+        let now_ns = boottime_ns();
+        let since_ns = *self.stuck_since_ns.get_or_insert(now_ns);
+        now_ns.saturating_sub(since_ns) < SEND_PATIENCE_NS
+            && self.shared.sockets_generation.load(Ordering::Acquire) == generation
+            && !self.shared.stop.load(Ordering::Acquire)
     }
 
     /// The kernel refused a message: without segmentation, or without the sticky source, it may take it; else it is lost and counted.
@@ -554,6 +585,7 @@ impl Transmitter {
             {
                 let mut state = lock(&peer.state);
                 let Some(front) = state.staged.front() else {
+                    state.trim_staged();
                     return;
                 };
                 if pair.is_none() || state.endpoint.is_none() {
@@ -563,6 +595,7 @@ impl Transmitter {
                         .filter(|packet| !packet.is_empty())
                         .count();
                     state.staged.clear();
+                    state.trim_staged();
                     let reason = if pair.is_none() {
                         Drop::Down
                     } else {
@@ -676,7 +709,7 @@ impl Transmitter {
 fn datagram_from(packet: &[u8], port: u16) -> Option<SocketAddr> {
     const UDP: u8 = 17;
     let header = match packet.first()? >> 4 {
-        4 if *packet.get(9)? == UDP && packet[6] & 0x1f == 0 && packet[7] == 0 => {
+        4 if *packet.get(9)? == UDP && u16::from_be_bytes([packet[6], packet[7]]) << 3 == 0 => {
             usize::from(packet[0] & 0x0f) * 4
         }
         6 if *packet.get(6)? == UDP => 40,
@@ -741,6 +774,35 @@ mod tests {
         assert_eq!(datagram_from(&v6(), 51820), Some(to));
         assert_eq!(datagram_from(&V4, 51821), None);
         assert_eq!(datagram_from(&v6(), 51821), None);
+    }
+
+    /// An application may have the smallest MSS, by its peer's wish: its super-packets fit whenever they are read at all.
+    #[test]
+    fn the_most_finely_cut_super_packet_fits_into_the_reserve() {
+        const HEADERS: usize = 20 + 32;
+        let mut packet = vec![0; 65_535];
+        packet[..4].copy_from_slice(&[0x45, 0, 0xff, 0xff]);
+        packet[8..10].copy_from_slice(&[64, 6]);
+        packet[32] = 0x80;
+        let header = VirtioNetHdr {
+            flags: ginnel_packet::virtio::NEEDS_CSUM,
+            gso_type: ginnel_packet::virtio::GSO_TCPV4,
+            hdr_len: HEADERS as u16,
+            gso_size: 36,
+            csum_start: 20,
+            csum_offset: 16,
+        };
+        let (mut slab, mut used, mut placed) = (vec![0; SLAB], SLAB - SLAB_RESERVE, Vec::new());
+        let mut placer = Placer {
+            slab: &mut slab,
+            used: &mut used,
+            placed: &mut placed,
+            mtu: 1420,
+            ecn: 0,
+        };
+        let count = (packet.len() - HEADERS).div_ceil(36);
+        assert_eq!(split(&header, &packet, &mut placer), Ok(count));
+        assert!(used <= SLAB);
     }
 
     #[test]

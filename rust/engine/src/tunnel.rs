@@ -27,6 +27,8 @@ use crate::{lock, read, receive, transmit, write};
 
 /// DSCP AF41 on handshakes, as the kernel sends them: they must get through when data fills the link.
 const HANDSHAKE_TOS: u8 = 0x88;
+/// How long a handshake message waits for room in a full send buffer.
+const CONTROL_PATIENCE: Duration = Duration::from_millis(100);
 /// How long closing waits for a thread to let go of the sockets.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -147,7 +149,10 @@ impl Shared {
     /// Puts the peer's next deadline into the schedule when it comes before the entry the peer has.
     pub fn arm(&self, peer: &Peer, state: &mut State) {
         let deadline_ns = state.timers.next_deadline();
-        if deadline_ns != 0 && (state.scheduled_ns == 0 || deadline_ns < state.scheduled_ns) {
+        if deadline_ns != 0
+            && !state.removed
+            && (state.scheduled_ns == 0 || deadline_ns < state.scheduled_ns)
+        {
             let replaced_ns = std::mem::replace(&mut state.scheduled_ns, deadline_ns);
             if self.schedule.push(deadline_ns, peer.id, replaced_ns) {
                 self.transmit_wake.signal();
@@ -176,6 +181,9 @@ impl Shared {
 
     /// An authenticated message came from *source*: replies go there from now on.
     pub fn roam(&self, peer: &Peer, state: &mut State, source: Source) {
+        if state.removed {
+            return;
+        }
         if state.endpoint != Some(source.from) {
             state.endpoint = Some(source.from);
             if !peer.endpoint_announced.swap(true, Ordering::Relaxed) {
@@ -221,6 +229,8 @@ pub struct Tunnel {
     settings: Mutex<Settings>,
     next_peer: AtomicU32,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// A forked child has our memory but not our threads.
+    process: u32,
 }
 
 impl Tunnel {
@@ -271,6 +281,7 @@ impl Tunnel {
             }),
             next_peer: AtomicU32::new(1),
             threads: Mutex::new(Vec::new()),
+            process: std::process::id(),
         };
         for (name, body) in [
             (
@@ -302,7 +313,12 @@ impl Tunnel {
     }
 
     /// Stops both threads, zeroes all sessions, closes the sockets and the device, which deletes it; idempotent.
+    ///
+    /// Nothing in a forked child: there are no threads to wait for, any lock may be held for ever, and all is still the parent's.
     pub fn close(&self) {
+        if std::process::id() != self.process {
+            return;
+        }
         self.shared.stop.store(true, Ordering::Release);
         self.shared.transmit_wake.signal();
         self.shared.receive_wake.signal();
@@ -312,6 +328,11 @@ impl Tunnel {
         }
         self.down();
         lock(&self.shared.device).take();
+    }
+
+    /// After `close`, never before: the engine need not remember it.
+    pub fn is_closed(&self) -> bool {
+        lock(&self.shared.device).is_none()
     }
 
     pub fn up(&self) -> io::Result<()> {
@@ -326,9 +347,7 @@ impl Tunnel {
         let now_ns = boottime_ns();
         for peer in peers {
             let mut state = lock(&peer.state);
-            let interval_s = state.keepalive_s;
-            state.timers.set_persistent(interval_s, now_ns, true);
-            if interval_s != 0 {
+            if state.timers.start(now_ns) {
                 state.stage_keepalive();
             }
             self.shared.arm(&peer, &mut state);
@@ -455,6 +474,8 @@ impl Tunnel {
         state.removed = true;
         self.purge(&mut state);
         state.timers.stop();
+        let scheduled_ns = std::mem::take(&mut state.scheduled_ns);
+        self.shared.schedule.remove(scheduled_ns, peer.id);
         self.shared.forget_indices(state.take_sessions());
         let mut indices = write(&self.shared.indices);
         for index in state.reserved.drain(..) {
@@ -475,7 +496,6 @@ impl Tunnel {
         let peer = self.shared.peer(peer)?;
         let up = self.is_up();
         let mut state = lock(&peer.state);
-        state.keepalive_s = interval_s;
         if state.timers.set_persistent(interval_s, boottime_ns(), up) {
             state.stage_keepalive();
             self.shared.mark_dirty(peer.id);
@@ -539,6 +559,7 @@ impl Tunnel {
             .filter(|packet| !packet.is_empty())
             .count();
         state.staged.clear();
+        state.trim_staged();
         self.shared.drops.count(Drop::StagedPurged, packets as u64);
     }
 
@@ -640,6 +661,10 @@ impl Tunnel {
 
     pub fn send_handshake(&self, peer: u32, message: &[u8]) -> Result<(), Error> {
         let peer = self.shared.peer(peer)?;
+        if !self.is_up() {
+            // Before the timers: they run only while the interface is up.
+            return Err(Error::Io(io::Error::from_raw_os_error(libc::ENETDOWN)));
+        }
         let now_ns = boottime_ns();
         let (to, source) = {
             let mut state = lock(&peer.state);
@@ -687,9 +712,24 @@ impl Tunnel {
         };
         // One whole-message piece; the slice is of ranges, hence not `[0..n]` as an array of numbers.
         let pieces = std::slice::from_ref(&(0..message.len())).to_vec();
-        socket
-            .send_many(message, &pieces, &[outgoing], &mut SendScratch::default())
-            .map(|_| ())
+        let mut scratch = SendScratch::default();
+        let deadline = Instant::now() + CONTROL_PATIENCE;
+        loop {
+            let sent = socket.send_many(
+                message,
+                &pieces,
+                std::slice::from_ref(&outgoing),
+                &mut scratch,
+            );
+            match sent.map_err(|error| (error.kind(), error)) {
+                Ok(_) => return Ok(()),
+                Err((io::ErrorKind::Interrupted, _)) => {}
+                Err((io::ErrorKind::WouldBlock, _)) if Instant::now() < deadline => {
+                    socket.wait_for_room();
+                }
+                Err((_, error)) => return Err(error),
+            }
+        }
     }
 
     /// A handshake message was authenticated by the control plane.
@@ -707,11 +747,14 @@ impl Tunnel {
         peer.counters
             .last_receive_ns
             .store(now_ns, Ordering::Relaxed);
+        let up = self.is_up();
         let mut state = lock(&peer.state);
         self.shared.roam(&peer, &mut state, source);
-        state.timers.any_authenticated_received(now_ns);
-        state.timers.any_traversal(now_ns);
-        self.shared.arm(&peer, &mut state);
+        if up {
+            state.timers.any_authenticated_received(now_ns);
+            state.timers.any_traversal(now_ns);
+            self.shared.arm(&peer, &mut state);
+        }
         Ok(())
     }
 

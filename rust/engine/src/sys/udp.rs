@@ -32,6 +32,9 @@ pub const MAX_PIECES: usize = MAX_SEGMENTS;
 /// 10 Gb/s for 3 ms: room for a burst while the worker is busy, small enough not to add latency.
 const SOCKET_BUFFER_BYTES: libc::c_int = 4 << 20;
 
+/// How often a full send buffer is tried again.
+const ROOM_RETRY_MS: libc::c_int = 5;
+
 const CONTROL_WORDS: usize = 16;
 type Control = [u64; CONTROL_WORDS];
 
@@ -278,7 +281,8 @@ impl Udp {
         self.gro.clone().err().unwrap_or_else(|| "on".to_owned())
     }
 
-    /// Sends *messages*, whose pieces lie in *slab*; returns how many went out. An error is that of the first message.
+    /// Sends *messages*, whose pieces lie in *slab*, without waiting; returns how many went out. An error is that of the first message;
+    /// `WouldBlock` when the send buffer is full.
     pub fn send_many(
         &self,
         slab: &[u8],
@@ -339,10 +343,22 @@ impl Udp {
                 self.fd.as_raw_fd(),
                 scratch.headers.as_mut_ptr(),
                 scratch.headers.len() as u32,
-                0,
+                libc::MSG_DONTWAIT,
             )
         })?;
         Ok(sent.unsigned_abs() as usize)
+    }
+
+    /// Waits for room in the send buffer, a few milliseconds at most: half of it must drain before the kernel tells, so the caller tries
+    /// again either way.
+    pub fn wait_for_room(&self) {
+        let mut entry = libc::pollfd {
+            fd: self.fd.as_raw_fd(),
+            events: libc::POLLOUT,
+            revents: 0,
+        };
+        // SAFETY: one pollfd that outlives the call. Its outcome does not matter: the next send tells.
+        unsafe { libc::poll(&raw mut entry, 1, ROOM_RETRY_MS) };
     }
 
     /// Datagrams that the kernel dropped before we read them, as far as told by what was received since the last call.
