@@ -7,8 +7,8 @@ Two WireGuard interfaces on a simulated network and a simulated clock, for tests
     pair.run_for(seconds=1)
     assert pair.right.delivered == [b"hello"]
 
-Everything but the ephemeral keys follows from the seed; no real time passes. `clock` is time, `net` the network with its faults, `tunnel`
-the engine's model, `pair` what joins them to the machines.
+Everything but the ephemeral keys follows from the seed; no real time passes. `clock` is time, `net` the network with its faults,
+`tunnel` the engine's model, `pair` what joins them to the machines.
 """
 
 from ginnel.testing.clock import FakeClock
