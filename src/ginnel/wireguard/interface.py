@@ -14,10 +14,11 @@ configuration its meaning.
     commands   configure_peer, replace_peers, set_private_key, set_listen_port, set_fwmark, up, down, restore
     output     poll() -> Effect | Event | WaitUntil
 
-After an input, poll until WaitUntil and apply each effect in order. Messages and events may come in batches before that;
-after a command poll at once (a peer added again must not meet its own removal). Two things are needed while a message is
-made, so they are callables and not effects: `add_peer(public_key) -> handle` and `reserve_index(handle) -> index` of the
-tunnel; `entropy(n)` gives jitter.
+After an input, poll until WaitUntil and apply each effect in order. `timeout` does a bounded part of what is due, the longest
+overdue first, and then WaitUntil names a time that has passed: call it again once others had their turn. Messages and events
+may come in batches before that; after a command poll at once (a peer added again must not meet its own removal). Two things
+are needed while a message is made, so they are callables and not effects: `add_peer(public_key) -> handle` and
+`reserve_index(handle) -> index` of the tunnel; `entropy(n)` gives jitter.
 
 Rules, each with its test:
 - A refused message is a `Drop`, counted, and leaves no other trace: everything is computed in locals and assigned at the end.
@@ -95,6 +96,9 @@ from ginnel.wireguard.peer import LONG_AGO_NS, Initiation, Peer, PeerChange, Pee
 from ginnel.wireguard.timers import Timer, Timers
 
 _NO_PSK: Final = Secret.zero()
+
+#: One call of `timeout` does this much, some 5 ms: ten thousand silent peers must not hold up those that speak.
+TIMERS_PER_CALL: Final = 64
 
 #: A wall clock this far behind the last timestamp sent was set back; less is the grain, or two handshakes in one.
 _CLOCK_BEHIND_NS: Final = 1_000_000_000
@@ -381,8 +385,6 @@ class Interface:
         peer = self._by_handle.get(handle)
         if peer is None:
             return
-        # After a suspend the packet may be seen before the timers: an overdue ZERO_KEY_MATERIAL would forget the new handshake.
-        self.timeout(now)
         peer.wanted = peer.wanted or reason
         self._pursue(peer, now)
 
@@ -414,8 +416,11 @@ class Interface:
     # ------------------------------------------------------------ time
 
     def timeout(self, now: Now) -> None:
-        """Do what is due. Calling it early or late is harmless."""
-        while (due := self._timers.pop_due(now.mono_ns)) is not None:
+        """Do up to `TIMERS_PER_CALL` of what is due. Calling it early or late is harmless."""
+        for _ in range(TIMERS_PER_CALL):
+            due = self._timers.pop_due(now.mono_ns)
+            if due is None:
+                return
             handle, timer = due
             peer = self._by_handle[handle]
             match timer:
@@ -597,6 +602,11 @@ class Interface:
         if private_key is None or public_key is None:
             raise AssertionError("an attempt without a private key: set_private_key ends them all")
         handle = peer.handle
+        zero_ns = self._timers.deadline(handle, Timer.ZERO_KEY_MATERIAL)
+        if zero_ns is not None and zero_ns <= now.mono_ns:
+            # Overdue, as after a suspend when the packet is seen before the timers: later it would forget this handshake.
+            self._timers.cancel(handle, Timer.ZERO_KEY_MATERIAL)
+            self._zero_key_material(peer)
         static_static = self._static_static(peer, private_key)
         if static_static is None:
             return

@@ -50,7 +50,7 @@ from ginnel.wireguard.effects import (
     WaitUntil,
     ZeroSessions,
 )
-from ginnel.wireguard.interface import Drop, Interface
+from ginnel.wireguard.interface import TIMERS_PER_CALL, Drop, Interface
 from ginnel.wireguard.peer import Peer, PeerChange, Remembered
 
 SECOND = 1_000_000_000
@@ -989,6 +989,50 @@ def test_r13_waking_from_a_long_sleep_does_each_thing_once() -> None:
     initiate(machine, peer)
     machine.timeout(later(START, 86_400 * SECOND))
     assert kinds(machine.outputs()) == [ClearSource, ReleaseIndex, SendHandshake]
+
+
+def crowd(count: int) -> tuple[Machine, list[Peer]]:
+    """A machine in the middle of *count* attempts that nobody answers."""
+    machine = Machine()
+    peers: list[Peer] = []
+    for number in range(count):
+        peer = machine.configure_peer(PeerChange(crypto.public_key(crypto.generate_private_key()), endpoint=THERE), START)
+        assert peer is not None
+        machine.session_needed(peer.handle, "packets", later(START, number))
+        peers.append(peer)
+    machine.outputs()
+    return machine, peers
+
+
+def test_one_call_does_a_bounded_part_of_what_is_due_and_asks_to_be_called_again_at_once() -> None:
+    count = 3 * TIMERS_PER_CALL + 1
+    machine, peers = crowd(count)
+    now = later(START, 60 * SECOND)
+    sent: list[list[int]] = []
+    while machine.deadline is not None and machine.deadline <= now.mono_ns:
+        machine.timeout(now)
+        sent.append([output.peer for output in machine.outputs() if isinstance(output, SendHandshake)])
+    assert [len(batch) for batch in sent] == [TIMERS_PER_CALL, TIMERS_PER_CALL, TIMERS_PER_CALL, 1]
+    assert [handle for batch in sent for handle in batch] == [peer.handle for peer in peers], "the longest overdue first"
+
+
+def test_what_is_overdue_of_many_does_not_touch_a_handshake_that_begins_meanwhile() -> None:
+    machine, _ = crowd(2 * TIMERS_PER_CALL)
+    remote = Remote()
+    peer = machine.know(remote)
+    assert machine.receive(remote.initiation(machine.key), THERE, START) is None
+    machine.outputs()
+    now = later(START, constants.ZERO_KEY_MATERIAL_TIME_NS + SECOND)
+    machine.session_needed(peer.handle, "packets", now)
+    begun = machine.outputs()
+    assert [type(output) for output in begun if getattr(output, "peer", None) == peer.handle] == [
+        ZeroSessions, AttemptStarted, SendHandshake
+    ]  # fmt: skip
+    assert len(begun) < 10, "one question does one peer's work"
+    while machine.deadline is not None and machine.deadline <= now.mono_ns:
+        machine.timeout(now)
+        machine.outputs()
+    assert peer.initiation is not None
 
 
 # ---------------------------------------------------------------- restart
