@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import threading
 import time
@@ -213,12 +214,15 @@ class Owner:
 
     def _timeout(self) -> None:
         self._timer = None
-        self.interface.timeout(self._clocks())
+        try:
+            self.interface.timeout(self._clocks())
+        except Exception as error:  # noqa: BLE001 - what it was about is lost, the other deadlines are not
+            self._mistake(error)
         self._apply()
 
     def _apply(self) -> OSError | None:
         """
-        Do what the machine says until it waits.
+        Do what the machine says until it waits. An effect that fails by our mistake does not keep back those behind it.
 
         Returns:
             The first error of an effect that serves a command (a port that is taken), for whoever gave the command.
@@ -244,6 +248,9 @@ class Owner:
                         output.apply(tunnel)
                     except OSError as error:
                         failure = failure or error
+                    except Exception as error:  # noqa: BLE001 - see above
+                        self._mistake(error)
+                        failure = failure or OSError(errno.EIO, "a mistake in ginnel, see its log")
 
     def _arm(self, mono_ns: int) -> None:
         if self._timer is not None:

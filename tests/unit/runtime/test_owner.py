@@ -16,14 +16,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from ginnel import crypto
 from ginnel.crypto import Secret
 from ginnel.runtime import owner as module
 from ginnel.runtime.journal import Journal
 from ginnel.runtime.monitor import Link
-from ginnel.runtime.owner import WARNINGS_LIMIT, Owner
-from ginnel.units import Prefix, PublicKey
+from ginnel.runtime.owner import WARNINGS_LIMIT, Owner, read_clocks
+from ginnel.units import NS_PER_S, Endpoint, Now, Prefix, PublicKey
 from ginnel.watch.log import Level
-from ginnel.wireguard.interface import Interface
+from ginnel.wireguard.interface import TIMERS_PER_CALL, Interface
 from ginnel.wireguard.peer import PeerChange
 
 KEY = PublicKey(b"\xaa" * 32)
@@ -72,7 +73,7 @@ class Tunnel:
     def __init__(self) -> None:
         self.listen_port = 0
         self.taken: set[int] = set()
-        self.handles = 0
+        self.handles = self.indices = 0
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         return lambda *arguments: None
@@ -80,6 +81,10 @@ class Tunnel:
     def add_peer(self, public_key: bytes) -> int:
         self.handles += 1
         return self.handles
+
+    def reserve_index(self, peer: int) -> int:
+        self.indices += 1
+        return self.indices
 
     def set_listen_port(self, port: int) -> None:
         if port in self.taken:
@@ -150,6 +155,79 @@ def test_a_mistake_is_said_without_its_text_and_loses_no_other_event(tmp_path: P
         assert "secret" not in warning + "".join(world.lines)
 
     play(tmp_path, scene)
+
+
+def test_a_mistake_with_one_peer_stops_neither_the_timers_nor_the_others(tmp_path: Path) -> None:
+    def scene(world: World) -> None:
+        owner, tunnel = world.owner, world.tunnel
+        owner.set_private_key(Secret.random())
+        owner._link_seen(Link(1, "wg0", True, 1420))
+        began = read_clocks()
+        for number in range(3):
+            key = crypto.public_key(crypto.generate_private_key())
+            owner.configure_peer(PeerChange(key, endpoint=Endpoint(b"\x7f\0\0\1", 9)))
+            owner.interface.session_needed(number + 1, "packets", began)
+            owner._apply()
+        sent: list[int] = []
+
+        def clear_source(peer: int) -> None:
+            if peer == 2:
+                raise KeyError(peer)
+
+        tunnel.__dict__.update(clear_source=clear_source, send_handshake=lambda peer, message: sent.append(peer))
+        owner._clocks = lambda: Now(began.mono_ns + 6 * NS_PER_S, began.unix_ns + 6 * NS_PER_S)
+        owner._timeout()
+        assert sorted(sent) == [1, 2, 3]
+        assert owner._timer is not None
+        assert [line.split(" at=")[0] for line in world.lines if line.startswith("failed")] == ["failed error=KeyError"]
+
+    play(tmp_path, scene)
+
+
+def test_a_mistake_of_the_machine_leaves_its_timer_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scene(world: World) -> None:
+        world.owner.set_private_key(Secret.random())
+        world.owner._link_seen(Link(1, "wg0", True, 1420))
+        now = read_clocks()
+        world.owner.configure_peer(PeerChange(KEY, endpoint=Endpoint(b"\x7f\0\0\1", 9)))
+        world.owner.interface.session_needed(1, "packets", now)
+
+        def timeout(*_: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(Interface, "timeout", timeout)
+        world.owner._timeout()
+        assert world.owner._timer is not None
+        assert "ZeroDivisionError" in world.show()["warnings"][0]
+
+    play(tmp_path, scene)
+
+
+def test_thousands_of_overdue_timers_leave_others_their_turn(tmp_path: Path) -> None:
+    async def scene() -> None:
+        world = World(asyncio.get_running_loop(), tmp_path)
+        owner, count = world.owner, 10 * TIMERS_PER_CALL
+        began = read_clocks()
+        owner._clocks = lambda: began
+        owner.set_private_key(Secret.random())
+        owner._link_seen(Link(1, "wg0", True, 1420))
+        for _ in range(count):
+            key = crypto.public_key(crypto.generate_private_key())
+            owner.configure_peer(PeerChange(key, endpoint=Endpoint(b"\x7f\0\0\1", 9)))
+            owner.interface.session_needed(world.tunnel.handles, "packets", began)
+            owner._apply()
+        peers = list(owner.interface.peers())
+        owner._clocks = lambda: Now(began.mono_ns + 6 * NS_PER_S, began.unix_ns + 6 * NS_PER_S)
+        owner._timeout()
+        turns = 0
+        while not all(peer.initiations == 2 for peer in peers):
+            await asyncio.sleep(0)  # another's turn
+            turns += 1
+            assert sum(peer.initiations == 2 for peer in peers) <= (turns + 1) * TIMERS_PER_CALL
+            assert turns < 100_000
+        owner.close()
+
+    asyncio.run(scene())
 
 
 def test_warnings_are_bounded(tmp_path: Path) -> None:
