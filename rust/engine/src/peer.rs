@@ -65,14 +65,12 @@ impl Peer {
 }
 
 impl State {
-    /// Puts a packet behind the others; true when the oldest had to give way.
+    /// Puts a packet behind the others; true when the oldest had to give way and was no mere keepalive.
     pub fn stage(&mut self, packet: &[u8]) -> bool {
         let full = self.staged.len() >= MAX_STAGED_PACKETS;
-        if full {
-            self.staged.pop_front();
-        }
+        let lost = if full { self.staged.pop_front() } else { None };
         self.staged.push_back(packet.into());
-        full
+        lost.is_some_and(|lost| !lost.is_empty())
     }
 
     /// A keepalive is only worth sending when nothing else waits.
@@ -248,8 +246,12 @@ mod tests {
     #[test]
     fn staging_is_bounded_and_drops_the_oldest() {
         let mut state = State::default();
+        state.stage_keepalive();
         for number in 0..MAX_STAGED_PACKETS as u8 {
-            assert!(!state.stage(&[number]));
+            assert!(
+                !state.stage(&[number]),
+                "a keepalive that gives way is no packet lost"
+            );
         }
         assert!(state.stage(&[255]));
         assert_eq!(state.staged.len(), MAX_STAGED_PACKETS);

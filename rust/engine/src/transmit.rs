@@ -317,14 +317,14 @@ impl Transmitter {
                 } else {
                     Drop::NoPeer
                 };
-                shared.drops.count(reason, group.packets.len() as u64);
+                shared.drops.count(reason, self.data_packets(group));
                 return;
             }
             let Some(to) = state.endpoint else {
                 drop(state);
                 shared
                     .drops
-                    .count(Drop::NoEndpoint, group.packets.len() as u64);
+                    .count(Drop::NoEndpoint, self.data_packets(group));
                 for &index in &group.packets {
                     let placed = self.placed[index];
                     let packet = self.slab[placed.start..placed.start + placed.inner_len].to_vec();
@@ -394,6 +394,12 @@ impl Transmitter {
                 .drops
                 .count(Drop::SendFailed, group.packets.len() as u64);
         }
+    }
+
+    /// How many packets of the group are more than keepalives, which nobody misses.
+    fn data_packets(&self, group: &Group) -> u64 {
+        let packets = group.packets.iter().map(|&index| self.placed[index]);
+        packets.filter(|placed| placed.inner_len > 0).count() as u64
     }
 
     /// Cuts one peer's sealed packets into messages: runs of one size and one ECN, a shorter packet ends its run.
