@@ -416,3 +416,37 @@ def test_prohibited_and_missing_routes_are_counted_and_do_not_last(one: Rig) -> 
     one.tunnel.set_endpoint(one.peer, socket.inet_aton("192.0.2.7"), elsewhere.getsockname()[1])
     application.sendto(b"back", (PEER_ADDRESS, 9))
     assert one.open(elsewhere.recv(2000))[1][28:32] == b"back"
+
+
+@pytest.mark.parametrize("mtu", [1500, 400], ids=["no-checksum-offload", "segments-over-the-mtu"])
+def test_an_underlay_that_takes_no_segmentation_loses_nothing(one: Rig, mtu: int) -> None:
+    """EIO and EINVAL of UDP_SEGMENT: the same datagrams leave one by one, fragmented where they must be."""
+    with inside(one.space):
+        under = opened_elsewhere("under", IFF_TUN | IFF_NO_PI)
+    os.set_blocking(under, False)
+    one.space.ip("link", "set", "under", "up", "mtu", str(mtu))
+    one.space.ip("address", "add", "192.0.2.1/24", "dev", "under")
+    one.tunnel.set_endpoint(one.peer, socket.inet_aton("192.0.2.2"), 9)
+    one.session()
+    counters: list[int] = []
+
+    def read() -> list[int]:
+        with contextlib.suppress(BlockingIOError):
+            while packet := os.read(under, 65_536):
+                first = struct.unpack_from("!H", packet, 6)[0] & 0x1FFF == 0
+                if packet[0] == 0x45 and packet[9] == socket.IPPROTO_UDP and first:
+                    counters.append(struct.unpack_from("<Q", packet, 20 + 8 + 8)[0])
+        return counters
+
+    wait_until(lambda: read() == [0], WITHIN_S, "the keepalive")
+    application = one.udp_socket(OUR_ADDRESS)
+    application.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 500)
+    for number in range(1, 4):
+        application.sendto(bytes(500 * 10), (PEER_ADDRESS, 9))
+        wait_until(lambda expected=number * 10 + 1: len(read()) >= expected, WITHIN_S, "all datagrams")
+    assert counters == list(range(31))
+    assert one.drops("send_failed") == 0
+    if mtu < 500:
+        assert "larger segments were refused" in one.tunnel.offloads()["udp_gso"]
+    assert one.tunnel.peer_counters(one.peer).tx_packets == 31
+    os.close(under)
