@@ -137,6 +137,8 @@ class Endpoint(NamedTuple):
                     scope_id = int(scope) if scope.isdigit() else socket.if_nametoindex(scope)
                 except OSError:
                     raise ValueError(f"no interface named {scope!r} for the scope in {text!r}") from None
+                if scope_id > 0xFFFF_FFFF:
+                    raise ValueError(f"expected a scope of 32 bits, found {text!r}")
         else:
             family = socket.AF_INET
         try:

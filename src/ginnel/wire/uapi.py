@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Generic, Literal, TypeVar
 
-from ginnel.units import Endpoint, Prefix, PublicKey
+from ginnel.units import KEY_SIZE_BYTES, Endpoint, Prefix, PublicKey
 
 S = TypeVar("S")
 
@@ -272,6 +272,8 @@ class Parser(Generic[S]):
 
     def _begin_peer(self, value: str) -> None:
         try:
+            if len(value) != 2 * KEY_SIZE_BYTES:  # fromhex would pass over spaces
+                raise ValueError
             self._peer = PeerChange(PublicKey(bytes.fromhex(value)))
         except ValueError:
             raise _Bad(errno.EINVAL, "public_key: expected 64 hexadecimal digits") from None
