@@ -27,6 +27,9 @@ READ_BYTES = 32_768
 #: Both sockets serve an administrator's commands, some of which poll.
 CONNECTIONS = 64
 BACKLOG = 128
+#: Out of descriptors or memory: the backlog keeps who waits, and it is looked at again after this.
+ACCEPT_AGAIN_S = 1.0
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Session(Protocol):
@@ -116,11 +119,14 @@ class Listener:
         self._loop, self._sock, self._session = loop, sock, session
         self._connections: set[Connection] = set()
         self._accepting = False
+        self._again: asyncio.TimerHandle | None = None
         sock.setblocking(False)
         self._accept_more()
 
     def close(self) -> None:
         """Close all connections and the socket; the file is the caller's."""
+        if self._again is not None:
+            self._again.cancel()
         if self._sock.fileno() >= 0:
             self._loop.remove_reader(self._sock)
             self._sock.close()
@@ -135,7 +141,10 @@ class Listener:
     def _acceptable(self) -> None:
         try:
             accepted, _ = self._sock.accept()
-        except OSError:  # gone again, or out of descriptors: the backlog keeps it
+        except OSError as error:
+            if error.errno in _EXHAUSTED:  # it stays readable: to go on trying would take the whole core
+                self._pause()
+                self._again = self._loop.call_later(ACCEPT_AGAIN_S, self._accept_more)
             return
         accepted.setblocking(False)
         session = self._session(accepted)
@@ -144,8 +153,11 @@ class Listener:
             return
         self._connections.add(Connection(self._loop, accepted, session, self._forget))
         if len(self._connections) >= CONNECTIONS:
-            self._accepting = False
-            self._loop.remove_reader(self._sock)
+            self._pause()
+
+    def _pause(self) -> None:
+        self._accepting = False
+        self._loop.remove_reader(self._sock)
 
     def _forget(self, connection: Connection) -> None:
         self._connections.discard(connection)
@@ -212,10 +224,13 @@ def remove(path: str, ours: tuple[int, int] | None) -> None:
 
 def _check_directory(directory: str) -> None:
     status = os.stat(directory)
-    if status.st_uid not in (0, os.geteuid()) or (status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX):
+    strangers = stat.S_IWOTH if status.st_gid in (0, os.getegid()) else stat.S_IWOTH | stat.S_IWGRP
+    writable = status.st_mode & strangers and not status.st_mode & stat.S_ISVTX
+    if status.st_uid not in (0, os.geteuid()) or writable:
         raise UsageError(
             f"{directory}: expected a directory of root's that others cannot write, found uid {status.st_uid}, "
-            f"mode {stat.S_IMODE(status.st_mode):04o}\n  hint: chown root {directory} && chmod 0755 {directory}"
+            f"gid {status.st_gid}, mode {stat.S_IMODE(status.st_mode):04o}\n"
+            f"  hint: chown root {directory} && chmod 0755 {directory}"
         )
 
 

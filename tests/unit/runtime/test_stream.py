@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -105,6 +106,38 @@ def test_a_session_that_makes_a_mistake_loses_its_connection_alone(tmp_path: Pat
     asyncio.run(scene())
 
 
+def test_without_descriptors_it_waits_instead_of_spinning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "ACCEPT_AGAIN_S", 0.05)
+
+    class Exhausted(socket.socket):
+        tries = 0
+
+        def accept(self) -> tuple[socket.socket, object]:
+            Exhausted.tries += 1
+            if Exhausted.tries <= 2:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return super().accept()
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        listening = Exhausted(fileno=stream.bind(str(tmp_path / "s"), what="it").detach())
+        listener = stream.Listener(loop, listening, lambda _: Echo(1))
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(tmp_path / "s"))
+        client.setblocking(False)
+        await loop.sock_sendall(client, b"bye")
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert Exhausted.tries == 1
+        async with asyncio.timeout(10):
+            assert await loop.sock_recv(client, 10) == b"bye"
+        assert Exhausted.tries == 3
+        client.close()
+        listener.close()
+
+    asyncio.run(scene())
+
+
 def test_a_stale_socket_is_replaced_and_a_live_one_refused(tmp_path: Path) -> None:
     path = tmp_path / "run" / "s"
     first = stream.bind(str(path), what="an interface of that name")
@@ -131,6 +164,17 @@ def test_a_socket_file_that_somebody_else_made_since_is_not_removed(tmp_path: Pa
     assert path.read_text() == "theirs"
     sock.close()
     stream.remove(str(tmp_path / "never"), None)
+
+
+def test_a_directory_that_a_group_can_write_is_refused(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.fail("needs root: it gives the directory to a group")
+    os.chown(tmp_path, 0, 65_534)
+    tmp_path.chmod(0o775)
+    with pytest.raises(UsageError, match="others cannot write"):
+        stream.bind(str(tmp_path / "s"), what="it")
+    tmp_path.chmod(0o1775)  # sticky: they can neither remove nor rename what is ours
+    stream.bind(str(tmp_path / "s"), what="it").close()
 
 
 def test_a_directory_that_others_can_write_is_refused(tmp_path: Path) -> None:
