@@ -8,7 +8,9 @@ loop and never fails it: a full socket loses the line and counts it.
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import socket
 from collections.abc import Callable
 
@@ -51,24 +53,33 @@ def level_of(text: str | None) -> Level:
 
 
 def to_stderr(fd: int = 2) -> Callable[[Level, str], None]:
-    """A writer of whole lines to a descriptor; with systemd's <N> priority prefix when stderr is the journal."""
+    """
+    A writer of whole lines to a descriptor; with systemd's <N> priority prefix when stderr is the journal.
+
+    The descriptor is shared with whoever started us, so it is not made non-blocking: it is asked whether it takes a line. A pipe
+    that says so has room for 4 KiB, which is what the longest line can take.
+    """
     prefixed = "JOURNAL_STREAM" in os.environ
+    room = select.poll()
+    room.register(fd, select.POLLOUT)
 
     def write(level: Level, line: str) -> None:
+        if not room.poll(0):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         os.write(fd, f"<{_SEVERITY[level]}>{line}\n".encode() if prefixed else f"{line}\n".encode())
 
     return write
 
 
 class Syslog:
-    """A writer to the host's log."""
+    """A writer to the host's log, which may be restarted: each line is sent to whoever has the path then."""
 
-    def __init__(self, tag: str, sender: socket.socket) -> None:
-        self._prefix, self._sender = f"{tag}[{os.getpid()}]", sender
+    def __init__(self, tag: str, sender: socket.socket, path: str) -> None:
+        self._prefix, self._sender, self._path = f"{tag}[{os.getpid()}]", sender, path
 
     def __call__(self, level: Level, line: str) -> None:
         """One datagram, as RFC 3164 has them."""
-        self._sender.send(f"<{3 << 3 | _SEVERITY[level]}>{self._prefix}: {line}".encode())
+        self._sender.sendto(f"<{3 << 3 | _SEVERITY[level]}>{self._prefix}: {line}".encode(), self._path)
 
     def close(self) -> None:
         """Write no more."""
@@ -77,13 +88,13 @@ class Syslog:
 
 def to_syslog(tag: str, path: str = "/dev/log") -> Syslog | None:
     """A writer to the host's log, or None where there is none."""
-    sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-    try:
-        sender.connect(path)
-    except OSError:
-        sender.close()
-        return None
-    return Syslog(tag, sender)
+    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    with socket.socket(socket.AF_UNIX, kind) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return None
+    return Syslog(tag, socket.socket(socket.AF_UNIX, kind), path)
 
 
 def nowhere(level: Level, line: str) -> None:

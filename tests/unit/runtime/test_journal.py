@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 from pathlib import Path
@@ -67,3 +68,35 @@ def test_syslog_has_facility_severity_and_tag(tmp_path: Path) -> None:
         journal.Journal(Level.DEBUG, write)("clock_set_back", peer="lyon")
         assert receiver.recv(200) == f"<28>ginnel[{os.getpid()}]: clock_set_back peer=lyon".encode()
         write.close()
+
+
+def test_a_reader_that_stopped_loses_lines_and_blocks_nobody() -> None:
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    log = journal.Journal(Level.DEBUG, journal.to_stderr(writing))
+    for _ in range(100):
+        log("failed", error="x" * 500)
+    assert log.lost > 80
+    os.read(reading, 65_536)
+    lost = log.lost
+    log("started")
+    assert log.lost == lost
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_log_that_was_restarted_is_written_to_again(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(path))
+        write = journal.to_syslog("ginnel", str(path))
+        assert write is not None
+        log = journal.Journal(Level.DEBUG, write)
+    path.unlink()
+    log("started")
+    assert log.lost == 1
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(path))
+        log("started")
+        assert receiver.recv(200).endswith(b": started")
+    write.close()
