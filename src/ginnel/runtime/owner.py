@@ -15,7 +15,7 @@ more than the answer that failed.
 
 The timer is armed for the machine's next deadline and never re-armed for a later one: it fires early then, finds nothing due
 and is armed anew, which is far cheaper than moving it with every handshake. The loop's clock stands still in suspend; the first
-packet or command after a resume finds the deadlines due.
+event of the engine after a resume brings overdue deadlines forward.
 """
 
 from __future__ import annotations
@@ -178,6 +178,9 @@ class Owner:
                 self._apply()
             except Exception as error:  # noqa: BLE001 - the engine asks once: one event's mistake must not lose the others
                 self._mistake(error)
+        timer = self._timer
+        if timer is not None and self._timer_ns <= now.mono_ns and timer.when() > self.loop.time():
+            self._arm(self._timer_ns)  # the loop's clock stood still in a suspend
 
     def _handle(self, event: Event, now: Now) -> None:
         interface = self.interface
@@ -187,7 +190,7 @@ class Owner:
                 if drop is not None and self.journal.debugging:
                     self.journal("handshake_refused", reason=drop.value)
             case SessionNeeded(_, peer, reason):
-                if reason == "silent":
+                if reason == "silent" and interface.peer_of(peer) is not None:
                     self._silent_ns[peer] = now.mono_ns
                 interface.session_needed(peer, reason, now)
             case SessionConfirmed(_, peer, index):
@@ -241,6 +244,9 @@ class Owner:
                         output.apply(tunnel)
                     except OSError as error:
                         self.interface.send_failed(peer, error.strerror or str(error))
+                case effects.RemovePeer(peer):
+                    self._silent_ns.pop(peer, None)
+                    output.apply(tunnel)
                 case effects.Established() | effects.AttemptStarted() | effects.GaveUp() | effects.ClockBehind():
                     self._tell(output)
                 case _:
@@ -420,8 +426,14 @@ class Owner:
         self._save_timer = None
         self._changed_since = False
         remembered = self.interface.remembered(self.tunnel.counters(), self._clocks())
-        self._saving = threading.Thread(target=self._write, args=(remembered,), name="state", daemon=True)
-        self._saving.start()
+        thread = threading.Thread(target=self._write, args=(remembered,), name="state", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the host gives no more threads
+            self._changed_since = True
+            self._saved(str(error), 0.0)
+        else:
+            self._saving = thread
 
     def _write(self, remembered: Mapping[PublicKey, Remembered]) -> None:
         began = time.thread_time()
@@ -430,6 +442,8 @@ class Owner:
             state.write(self._state_path, state.encode(remembered))
         except OSError as failure:
             error = failure.strerror or str(failure)
+        except Exception as failure:  # noqa: BLE001 - a mistake of ours must not be the last time that anything is written
+            error = type(failure).__name__
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             self.loop.call_soon_threadsafe(self._saved, error, time.thread_time() - began)
 

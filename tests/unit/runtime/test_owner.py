@@ -230,6 +230,48 @@ def test_thousands_of_overdue_timers_leave_others_their_turn(tmp_path: Path) -> 
     asyncio.run(scene())
 
 
+def test_what_was_silent_is_forgotten_with_its_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SessionNeeded", Needed)
+
+    def scene(world: World) -> None:
+        for _ in range(10):
+            world.owner.configure_peer(PeerChange(KEY))
+            world.engine.events = [Needed(1, world.tunnel.handles, "silent")]
+            world.owner._drain()
+            world.owner.configure_peer(PeerChange(KEY, remove=True))
+        world.engine.events = [Needed(1, world.tunnel.handles, "silent")]  # was on its way when the peer was removed
+        world.owner._drain()
+        assert world.owner._silent_ns == {}
+
+    play(tmp_path, scene)
+
+
+def test_after_a_suspend_an_event_brings_the_overdue_timer_forward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop's clock stood still: what is due on the engine's clock is hours away on the loop's."""
+    monkeypatch.setattr(module, "SessionNeeded", Needed)
+
+    async def scene() -> None:
+        world = World(asyncio.get_running_loop(), tmp_path)
+        owner, began = world.owner, read_clocks()
+        owner._clocks = lambda: began
+        owner.set_private_key(Secret.random())
+        owner._link_seen(Link(1, "wg0", True, 1420))
+        owner.configure_peer(PeerChange(KEY, endpoint=Endpoint(b"\x7f\0\0\1", 9)))
+        world.engine.events = [Needed(1, 1, "packets")]
+        owner._drain()
+        (peer,) = owner.interface.peers()
+        assert peer.initiations == 1
+        owner._clocks = lambda: Now(began.mono_ns + 3600 * NS_PER_S, began.unix_ns + 3600 * NS_PER_S)
+        world.engine.events = [Needed(1, 99, "packets")]
+        owner._drain()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert peer.initiations == 2
+        owner.close()
+
+    asyncio.run(scene())
+
+
 def test_warnings_are_bounded(tmp_path: Path) -> None:
     def scene(world: World) -> None:
         for i in range(WARNINGS_LIMIT + 5):
@@ -293,6 +335,21 @@ def test_what_changed_is_written_when_it_ends(tmp_path: Path) -> None:
 
     play(tmp_path, scene)
     assert json.loads((tmp_path / "wg0.state").read_text())["schema"] == "ginnel.state/1"
+
+
+def test_without_a_thread_to_write_the_state_it_is_said_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def scene(world: World) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(module.threading.Thread, "start", refuse)
+            world.owner._save()
+        assert [line.split()[0] for line in world.lines] == ["state_unwritable"]
+        assert world.owner._save_timer is not None
+
+    play(tmp_path, scene)
+    assert (tmp_path / "wg0.state").exists()
 
 
 def test_a_state_that_cannot_be_written_is_said(tmp_path: Path) -> None:
