@@ -1,6 +1,8 @@
 """
 Fixtures that every test may use: namespaces, and waiting by polling.
 
+Hypothesis measures no times (the machine may be busy), and tries the same examples in every run.
+
 `net` makes namespaces and links as the test asks; `netns` is the common case, two namespaces joined by one veth pair.
 Tests under tests/peers carry the marker `peers`. A missing tool fails the test that needs it.
 """
@@ -13,9 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from namespaces import Link, Namespace, Net
 from namespaces import wait_until as poll_until
+
+settings.register_profile("ginnel", deadline=None, derandomize=True)
+settings.load_profile("ginnel")
 
 PEERS = Path(__file__).parent / "peers"
 
