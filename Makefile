@@ -45,7 +45,7 @@ packages-lab packages-test packages-bench: packages-%:
 	@touch $@
 
 .venv/.engine: $(RUST_SOURCES) Cargo.lock pyproject.toml .venv/.python
-	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin develop --release --quiet
+	VIRTUAL_ENV=$(CURDIR)/.venv PIP_QUIET=1 $(BIN)/maturin develop --release --quiet
 	@touch $@
 
 setup: .venv/.engine
