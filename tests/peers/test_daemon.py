@@ -7,6 +7,7 @@ removed, killed, clock set back, a name that does not resolve) is here with the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -626,3 +627,24 @@ def test_fresh_it_takes_little_memory_and_idle_it_sleeps(start: Start, net: Net)
     time.sleep(10)
     assert two.left.wakeups() - before <= 10 + 5, "at most one a second, and what looking costs"
     assert two.left.cpu_s() - cpu <= 0.01 * 10
+
+
+def test_ten_thousand_peers_that_never_answer_hold_nobody_up(start: Start, net: Net) -> None:
+    """Each wants a handshake at once and again every 5 s, a second of work: who asks is served in between."""
+    space = net.namespace("h")
+    hub = start(space)
+    peers = "".join(
+        f"public_key={hashlib.sha256(b'%d' % number).hexdigest()}\nendpoint=127.0.0.1:9\npersistent_keepalive_interval=25\n"
+        for number in range(10_000)
+    )
+    assert uapi(hub.interface, f"set=1\nprivate_key={'a8' * 32}\n{peers}\n") == "errno=0\n\n"
+    space.ip("link", "set", hub.interface, "up")
+    worst_s, until = 0.0, time.monotonic() + 12
+    while time.monotonic() < until:
+        began = time.monotonic()
+        assert ask(hub.interface, {"op": "state"})["state"] == "up"
+        worst_s = max(worst_s, time.monotonic() - began)
+        time.sleep(0.01)  # a pace, not a wait
+    asked_again = [peer["why"] for peer in show(hub.interface)["peers"] if "1 initiation sent" not in peer["why"]]
+    assert len(asked_again) > 9_000, "the second and third round were sent meanwhile"
+    assert worst_s < 0.4, f"an answer took {worst_s:.2f} s"
