@@ -238,7 +238,10 @@ class Tunnel:
         Responder: becomes next, and current with the first authenticated packet.
         """
     def send_handshake(self, peer: int, message: bytes) -> None:
-        """To the peer's endpoint, DSCP AF41, sticky source; counts as authenticated traversal. OSError EDESTADDRREQ when it has none."""
+        """
+        To the peer's endpoint, DSCP AF41, sticky source; counts as authenticated traversal. OSError EDESTADDRREQ when
+        it has none.
+        """
     def handshake_received(self, peer: int, source: Source, size_bytes: int) -> None:
         """A type 1 or 2 datagram was authenticated: roam, count bytes, authenticated traversal."""
     def handshake_outcome(self, source: Source, genuine: bool) -> None:
