@@ -49,22 +49,30 @@ class AuthenticationFailed(ValueError):
 def x25519_public(private: Secret) -> bytes: ...
 def x25519(private: Secret, public: bytes) -> Secret:
     """Raises ZeroSecret."""
+
 def blake2s(*parts: bytes | Secret) -> bytes:
     """32-byte BLAKE2s of the concatenation. A Secret among the parts is tau of the handshake; the digest is public."""
+
 def blake2s_mac(key: bytes, *parts: bytes) -> bytes:
     """16-byte keyed BLAKE2s of the concatenation (mac1, mac2)."""
+
 def blake2s_mac_equal(key: bytes, data: bytes, tag: bytes) -> bool:
     """Constant-time verification of `blake2s_mac`."""
+
 def kdf1(chain: Secret, data: bytes | Secret) -> Secret:
     """HKDF with HMAC-BLAKE2s as the paper's Kdf1; likewise kdf2, kdf3."""
+
 def kdf2(chain: Secret, data: bytes | Secret) -> tuple[Secret, Secret]: ...
 def kdf3(chain: Secret, data: bytes | Secret) -> tuple[Secret, Secret, Secret]: ...
 def aead_seal(key: Secret, counter: int, plaintext: bytes, ad: bytes) -> bytes:
     """ChaCha20-Poly1305 with the 96-bit nonce 0^4 || LE64(counter)."""
+
 def aead_open(key: Secret, counter: int, ciphertext: bytes, ad: bytes) -> bytes:
     """Raises AuthenticationFailed."""
+
 def xaead_seal(key: bytes, nonce: bytes, plaintext: bytes, ad: bytes) -> bytes:
     """XChaCha20-Poly1305, 24-byte nonce. The key is public by construction (cookie key)."""
+
 def xaead_open(key: bytes, nonce: bytes, ciphertext: bytes, ad: bytes) -> bytes: ...
 def entropy(size_bytes: int) -> bytes:
     """From the operating system; for nonces and jitter, never for keys (those are `Secret.random`)."""
