@@ -29,8 +29,10 @@ const RECEIVE_LARGE_MESSAGES: usize = 4;
 const LARGE_MESSAGE: usize = 4096;
 /// Pieces that one message may gather (`UIO_MAXIOV` is 1024; a piece is at least one segment).
 pub const MAX_PIECES: usize = MAX_SEGMENTS;
-/// 10 Gb/s for 3 ms: room for a burst while the worker is busy, small enough not to add latency.
-const SOCKET_BUFFER_BYTES: libc::c_int = 4 << 20;
+/// 10 Gb/s for 3 ms: room for a burst while the receiving thread is busy, small enough not to add latency.
+const RECEIVE_BUFFER_BYTES: libc::c_int = 4 << 20;
+/// A few segmented messages under way: more would only queue where the kernel cannot tell flows apart.
+const SEND_BUFFER_BYTES: libc::c_int = 1 << 20;
 
 /// How often a full send buffer is tried again.
 const ROOM_RETRY_MS: libc::c_int = 5;
@@ -145,16 +147,13 @@ impl Udp {
             )?;
         }
         udp.option(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
-        for (force, plain) in [
-            (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
-            (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
+        for (force, plain, bytes) in [
+            (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, RECEIVE_BUFFER_BYTES),
+            (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER_BYTES),
         ] {
             // Beyond rmem_max only with CAP_NET_ADMIN; without it the kernel's own cap applies and that is good enough.
-            if udp
-                .option(libc::SOL_SOCKET, force, SOCKET_BUFFER_BYTES)
-                .is_err()
-            {
-                udp.option(libc::SOL_SOCKET, plain, SOCKET_BUFFER_BYTES)?;
+            if udp.option(libc::SOL_SOCKET, force, bytes).is_err() {
+                udp.option(libc::SOL_SOCKET, plain, bytes)?;
             }
         }
         if offload {
