@@ -145,9 +145,7 @@ class Rig:
 
 
 @contextmanager
-def rig(
-    space: Namespace, *, offload: bool = True, mtu: int = 1420, adopt: Callable[[str], int] | None = None
-) -> Iterator[Rig]:
+def rig(space: Namespace, *, offload: bool = True, mtu: int = 1420, adopt: Callable[[str], int] | None = None) -> Iterator[Rig]:
     """
     A tunnel that is up, with one peer at 127.0.0.1 for everything in 10.9.0.0/24 and fd09::/64.
 

@@ -496,9 +496,7 @@ def test_a_chain_of_datagrams_is_opened_checked_and_delivered_in_order(tun: Rig)
     confirmed(tun)
     application = tun.udp_socket(OUR_ADDRESS, 7001)
     tun.socket.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 16 + 16 * 63 + 16)
-    sealed = [
-        tun.seal(udp4(bytes([number]) * 980, source=PEER_ADDRESS, destination=OUR_ADDRESS)) for number in range(30)
-    ]
+    sealed = [tun.seal(udp4(bytes([number]) * 980, source=PEER_ADDRESS, destination=OUR_ADDRESS)) for number in range(30)]
     forged = bytearray(sealed[13])
     forged[40] ^= 1
     sealed[13] = bytes(forged)
