@@ -1,4 +1,4 @@
-//! What one core does here, per second and per packet: `cargo run --release -p ginnel-packet --example speed`.
+//! What one core does here, per second and per packet: `cargo run --release -p ginnel-packet --example packet_speed`.
 //!
 //! The best of 41 rounds of 5 ms each: what the code costs, whatever else the machine is doing. Sources are larger than a first-level cache, as a 64 KiB read from TUN is.
 #![allow(clippy::print_stdout, clippy::cast_precision_loss)] // a program for the terminal; its numbers are small

@@ -1,4 +1,4 @@
-//! How long the machines of this crate take, in nanoseconds: `cargo run --release -p ginnel-wireguard --example speed`.
+//! How long the machines of this crate take, in nanoseconds: `cargo run --release -p ginnel-wireguard --example protocol_speed`.
 //!
 //! One core, warm caches, the best of several rounds; random addresses, so that each lookup is of another flow.
 
