@@ -486,7 +486,9 @@ class Interface:
             peer.unusable = False
             self._reset_attempt(peer)
             self._output.append(ExpireSession(peer.handle))
-            self._pursue(peer, now)
+            if peer.wanted is not None and key is not None:
+                self._timers.arm(peer.handle, Timer.THROTTLED, now.mono_ns)
+        self.timeout(now)  # the first of them at once, thousands in turns
 
     def set_listen_port(self, port: int) -> None:
         """Listen there; 0 for any. The effect may fail: see `SetListenPort`."""

@@ -3,7 +3,8 @@ The handshake's timers: one table of armed deadlines for all peers of an interfa
 
     RETRANSMIT_HANDSHAKE  an initiation was sent and not answered: 5 s and up to 333 ms later, send another or give up
     ZERO_KEY_MATERIAL     no session was made for 540 s: forget every key of the peer
-    THROTTLED             a handshake was wanted within 5 s of the last handshake message: start it when those have passed
+    THROTTLED             a handshake was wanted within 5 s of the last handshake message: start it when those have passed;
+                          or by many peers at once, when a private key was set: start them in turns
     RECOVERY              after a restart: speak first to a peer that was active just before it
 
 The first two are the paper's; the engine holds the other three of its five, which data packets drive (ARCHITECTURE.md).

@@ -1016,6 +1016,16 @@ def test_one_call_does_a_bounded_part_of_what_is_due_and_asks_to_be_called_again
     assert [handle for batch in sent for handle in batch] == [peer.handle for peer in peers], "the longest overdue first"
 
 
+def test_a_private_key_that_thousands_waited_for_begins_their_handshakes_in_turns() -> None:
+    machine, peers = crowd(2 * TIMERS_PER_CALL)
+    machine.set_private_key(crypto.generate_private_key(), START)
+    assert len(every(SendHandshake, machine.outputs())) == TIMERS_PER_CALL
+    assert machine.deadline == START.mono_ns
+    machine.timeout(START)
+    assert len(every(SendHandshake, machine.outputs())) == TIMERS_PER_CALL
+    assert all(peer.initiations == 1 for peer in peers)
+
+
 def test_what_is_overdue_of_many_does_not_touch_a_handshake_that_begins_meanwhile() -> None:
     machine, _ = crowd(2 * TIMERS_PER_CALL)
     remote = Remote()
