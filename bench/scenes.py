@@ -368,14 +368,23 @@ class Flood:
             raise RuntimeError(f"the flood ended early: {said}")
 
 
-def _flood(kind: str, rate: int) -> Callable[[Bed, Implementation, float], Figures]:
-    """What established TCP keeps while a stranger floods: the same tunnel just before and during."""
+def _flood(kind: str, rate: int, *, nowhere: bool = False) -> Callable[[Bed, Implementation, float], Figures]:
+    """
+    What established TCP keeps while a stranger floods: the same tunnel just before and during.
+
+    With *nowhere*, netfilter drops the flood before any socket is looked for: what TCP loses then went to the generator and to
+    the way there, on the same cores, and no implementation can give it back.
+    """
 
     def measure(bed: Bed, implementation: Implementation, seconds: float) -> Figures:
         with bed.tunnel(implementation) as tunnel:
             quiet = tcp_gbit_s(bed, seconds)
             before = tunnel.rss_kib()
-            with Flood(bed, kind, rate):
+            with contextlib.ExitStack() as stack:
+                if nowhere:
+                    bed.right.run("nft", "-f", "-", stdin=NOWHERE)
+                    stack.callback(bed.right.run, "nft", "delete", "table", "inet", "nowhere")
+                stack.enter_context(Flood(bed, kind, rate))
                 flooded = tcp_gbit_s(bed, seconds)
                 times = round_trips_ms(bed.left, RIGHT_INNER, 100, 0.01)
             return {
@@ -387,6 +396,15 @@ def _flood(kind: str, rate: int) -> Callable[[Bed, Implementation, float], Figur
 
     return measure
 
+
+NOWHERE = f"""
+table inet nowhere {{
+    chain first {{
+        type filter hook prerouting priority raw
+        ip daddr {RIGHT_APART} udp dport {RIGHT_PORT} drop
+    }}
+}}
+"""
 
 FLOOD_METRICS = (
     Metric("kept_percent", "% of TCP kept", True),
@@ -504,6 +522,7 @@ SCENES: dict[str, Scene] = {
             without=("unencrypted",),
             rounds=3,
         ),
+        Scene("flood-nowhere", _flood("junk", 200_000, nowhere=True), FLOOD_METRICS, seconds=4),
         Scene("flood-junk", _flood("junk", 200_000), FLOOD_METRICS, seconds=4),
         Scene("flood-initiations", _flood("initiations", 200_000), FLOOD_METRICS, seconds=4),
         Scene("flood-data", _flood("unknown-index", 200_000), FLOOD_METRICS, seconds=4),

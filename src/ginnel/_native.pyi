@@ -220,7 +220,8 @@ class Tunnel:
     def clear_sources(self) -> None:
         """Forget all sticky source addresses (routes or addresses of the host changed)."""
     # -- peers
-    def add_peer(self, public_key: bytes) -> int: ...
+    def add_peer(self, public_key: bytes) -> int:
+        """A new peer's number. Of the key only the size is checked: whose it is, is the handshake's business."""
     def remove_peer(self, peer: int) -> None: ...
     def set_endpoint(self, peer: int, packed: bytes, port: int, scope_id: int = 0) -> None: ...
     def set_keepalive(self, peer: int, interval_s: int) -> None:
