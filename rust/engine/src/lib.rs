@@ -10,10 +10,13 @@
 
 mod drops;
 mod event;
+mod outbox;
 mod peer;
 mod receive;
 mod schedule;
 mod session;
+mod shared;
+mod slab;
 pub mod sys;
 mod transmit;
 mod tunnel;

@@ -30,12 +30,12 @@ use crate::drops::Drop;
 use crate::event::{Event, Need, Source, MAX_MESSAGE};
 use crate::peer::Peer;
 use crate::session::Session;
+use crate::shared::{is_device_gone, Shared};
+use crate::slab::HEADER;
 use crate::sys::clock::boottime_ns;
 use crate::sys::poll::{Poll, Ready};
 use crate::sys::tun::Tun;
 use crate::sys::udp::{Outgoing, Pair, ReceiveScratch, Received, SendScratch, Udp};
-use crate::transmit::HEADER;
-use crate::tunnel::{is_device_gone, Shared};
 use crate::{lock, read};
 
 const TAG_V4: u64 = 1;

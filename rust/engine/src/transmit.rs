@@ -14,12 +14,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use ginnel_crypto::{Job, TAG_SIZE};
+use ginnel_crypto::Job;
 use ginnel_packet::icmp::{unreachable, Unreachable};
 use ginnel_packet::split::{split, SegmentSink};
 use ginnel_packet::virtio::VirtioNetHdr;
@@ -28,32 +27,23 @@ use ginnel_wireguard::constants::REKEY_TIMEOUT_JITTER_MAX_NS;
 
 use crate::drops::Drop;
 use crate::event::Need;
+use crate::outbox::Outbox;
 use crate::peer::Peer;
 use crate::session::Session;
+use crate::shared::Shared;
+use crate::slab::{Placed, Slab, HEADER};
 use crate::sys::clock::boottime_ns;
 use crate::sys::poll::{Poll, Ready};
 use crate::sys::tun::Tun;
-use crate::sys::udp::{
-    Outgoing, Pair, SendScratch, Udp, MAX_PIECES, MAX_SEGMENTS, MAX_UDP_PAYLOAD,
-};
-use crate::tunnel::{is_source_error, Shared};
+use crate::sys::udp::Pair;
 use crate::{lock, read};
 
-pub(crate) const HEADER: usize = 16;
 const MESSAGE_DATA: u32 = 4;
 
 /// A read from the device is at most this long: virtio header and a full super-packet.
 const READ_BUFFER: usize = VirtioNetHdr::SIZE + 65_536;
-/// What one turn may fill. A super-packet grows when split (headers, padding, tags): with 36 bytes of payload a segment, what the smallest
-/// MSS that Linux takes leaves beside timestamps, 64 KiB become 228 KiB.
-const SLAB: usize = 448 << 10;
-/// Another read is begun only while this much is free.
-const SLAB_RESERVE: usize = 256 << 10;
 /// Packets in one turn: enough to fill segmented sends, few enough that the first does not wait for the last.
 const TURN_PACKETS: usize = 128;
-/// How long a full send buffer is waited for while nothing of it drains: longer than 64 KiB take at 10 Mb/s, short enough for the timers.
-/// From then on what finds no room is dropped at once, until something leaves again.
-const SEND_PATIENCE_NS: u64 = 200_000_000;
 /// ICMP answers: as many at once, and one more each so often (Linux: 1,000/s).
 const ICMP_BURST: u32 = 50;
 const ICMP_INTERVAL_NS: u64 = 1_000_000;
@@ -61,51 +51,27 @@ const ICMP_INTERVAL_NS: u64 = 1_000_000;
 const TAG_DEVICE: u64 = 1;
 const TAG_WAKE: u64 = 2;
 
-/// One packet in the slab, ready to be sealed.
-#[derive(Clone, Copy)]
-struct Placed {
-    /// Of the inner packet; the header is before it.
-    start: usize,
-    /// Padded.
-    len: usize,
-    /// Not padded; 0 for a keepalive.
-    inner_len: usize,
-    ecn: u8,
-}
-
 /// What goes to one peer in this turn.
 struct Group {
     peer: Arc<Peer>,
     packets: Vec<usize>,
 }
 
-/// Who pays for a message, for the counters.
-struct Owner {
-    peer: Arc<Peer>,
-    packets: u64,
-}
-
 struct Transmitter {
     shared: Arc<Shared>,
     device: Arc<Tun>,
     read_buffer: Vec<u8>,
-    slab: Vec<u8>,
-    used: usize,
-    placed: Vec<Placed>,
+    slab: Slab,
+    outbox: Outbox,
+    /// The packets of the group being sealed.
+    sealing: Vec<Placed>,
     groups: Vec<Group>,
     group_count: usize,
     jobs: Vec<Job>,
-    pieces: Vec<Range<usize>>,
-    /// By family: IPv4, IPv6.
-    outgoing: [Vec<Outgoing>; 2],
-    owners: [Vec<Owner>; 2],
-    scratch: SendScratch,
     due: Vec<(u64, u32)>,
     jitter: Jitter,
     icmp_tokens: u32,
     icmp_refilled_ns: u64,
-    /// Since when the send buffer is full and nothing leaves.
-    stuck_since_ns: Option<u64>,
 }
 
 /// Up to a third of a second, so that two sides do not step on each other; need not be unpredictable.
@@ -120,35 +86,6 @@ impl Jitter {
     }
 }
 
-/// Places segments one behind the other in the slab, with room for header, padding and tag.
-struct Placer<'a> {
-    slab: &'a mut [u8],
-    used: &'a mut usize,
-    placed: &'a mut Vec<Placed>,
-    mtu: usize,
-    ecn: u8,
-}
-
-impl SegmentSink for Placer<'_> {
-    fn place(&mut self, len: usize) -> Option<&mut [u8]> {
-        let padded = ip::padded_len(len, self.mtu);
-        let start = *self.used + HEADER;
-        let end = start + padded + TAG_SIZE;
-        if end > self.slab.len() {
-            return None;
-        }
-        self.slab[start + len..start + padded].fill(0);
-        self.placed.push(Placed {
-            start,
-            len: padded,
-            inner_len: len,
-            ecn: self.ecn,
-        });
-        *self.used = end;
-        Some(&mut self.slab[start..start + len])
-    }
-}
-
 pub(crate) fn run(shared: &Arc<Shared>) -> io::Result<()> {
     let mut seed = [0; 8];
     ginnel_crypto::entropy(&mut seed).map_err(io::Error::from)?;
@@ -156,21 +93,16 @@ pub(crate) fn run(shared: &Arc<Shared>) -> io::Result<()> {
         shared: shared.clone(),
         device: shared.device()?,
         read_buffer: vec![0; READ_BUFFER],
-        slab: vec![0; SLAB],
-        used: 0,
-        placed: Vec::new(),
+        slab: Slab::new(),
+        outbox: Outbox::new(shared.clone()),
+        sealing: Vec::new(),
         groups: Vec::new(),
         group_count: 0,
         jobs: Vec::new(),
-        pieces: Vec::new(),
-        outgoing: [Vec::new(), Vec::new()],
-        owners: [Vec::new(), Vec::new()],
-        scratch: SendScratch::default(),
         due: Vec::new(),
         jitter: Jitter(u64::from_ne_bytes(seed) | 1),
         icmp_tokens: ICMP_BURST,
         icmp_refilled_ns: 0,
-        stuck_since_ns: None,
     };
     let poll = Poll::new()?;
     poll.add(transmitter.device.as_raw_fd(), TAG_DEVICE)?;
@@ -228,7 +160,7 @@ impl Transmitter {
         self.begin();
         let mut any = false;
         let tables = read(&shared.tables);
-        while SLAB - self.used >= SLAB_RESERVE && self.placed.len() < TURN_PACKETS {
+        while self.slab.has_room() && self.slab.placed.len() < TURN_PACKETS {
             let length = match device.read(&mut self.read_buffer) {
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -262,35 +194,23 @@ impl Transmitter {
                     continue;
                 }
             }
-            let (before_used, before_placed) = (self.used, self.placed.len());
-            let mut placer = Placer {
-                slab: &mut self.slab,
-                used: &mut self.used,
-                placed: &mut self.placed,
-                mtu,
-                ecn: ecn::outer_ecn(packet),
-            };
+            let before = self.slab.mark();
+            let mut placer = self.slab.placer(mtu, ecn::outer_ecn(packet));
             if split(&header, packet, &mut placer).is_err() {
-                self.used = before_used;
-                self.placed.truncate(before_placed);
+                self.slab.rewind(before);
                 shared.drops.count(Drop::Malformed, 1);
                 continue;
             }
             let group = group_of(&mut self.groups, &mut self.group_count, peer);
-            group.packets.extend(before_placed..self.placed.len());
+            group.packets.extend(before.0..self.slab.placed.len());
         }
         Ok(any)
     }
 
     fn begin(&mut self) {
-        self.used = 0;
-        self.placed.clear();
+        self.slab.clear();
+        self.outbox.clear();
         self.group_count = 0;
-        self.pieces.clear();
-        for family in 0..2 {
-            self.outgoing[family].clear();
-            self.owners[family].clear();
-        }
     }
 
     /// Seals and sends what `collect` has grouped.
@@ -302,7 +222,7 @@ impl Transmitter {
         }
         // Put back: the vectors inside are reused, the peers are let go.
         self.groups = groups;
-        self.send(pair.as_deref());
+        self.outbox.send(&self.slab.bytes, pair.as_deref());
     }
 
     /// One peer's packets: counters, headers, sealing, messages. What cannot go now is staged (unless it comes from there).
@@ -326,8 +246,8 @@ impl Transmitter {
                     .drops
                     .count(Drop::NoEndpoint, self.data_packets(group));
                 for &index in &group.packets {
-                    let placed = self.placed[index];
-                    let packet = self.slab[placed.start..placed.start + placed.inner_len].to_vec();
+                    let placed = self.slab.placed[index];
+                    let packet = self.slab.inner(placed).to_vec();
                     self.answer_unreachable(&packet, now_ns);
                 }
                 return;
@@ -341,8 +261,8 @@ impl Transmitter {
             };
             let Some((session, first_counter)) = ready else {
                 for &index in &group.packets {
-                    let placed = self.placed[index];
-                    if state.stage(&self.slab[placed.start..placed.start + placed.inner_len]) {
+                    let placed = self.slab.placed[index];
+                    if state.stage(self.slab.inner(placed)) {
                         shared.drops.count(Drop::StagedOverflow, 1);
                     }
                 }
@@ -361,7 +281,7 @@ impl Transmitter {
             if group
                 .packets
                 .iter()
-                .any(|&index| self.placed[index].inner_len > 0)
+                .any(|&index| self.slab.placed[index].inner_len > 0)
             {
                 let jitter_ns = self.jitter.next_ns();
                 state.timers.data_sent(now_ns, jitter_ns);
@@ -374,8 +294,8 @@ impl Transmitter {
         };
         self.jobs.clear();
         for (&index, counter) in group.packets.iter().zip(first_counter..) {
-            let Placed { start, len, .. } = self.placed[index];
-            let header = &mut self.slab[start - HEADER..start];
+            let Placed { start, len, .. } = self.slab.placed[index];
+            let header = &mut self.slab.bytes[start - HEADER..start];
             header[..4].copy_from_slice(&MESSAGE_DATA.to_le_bytes());
             header[4..8].copy_from_slice(&session.remote_index.to_le_bytes());
             header[8..].copy_from_slice(&counter.to_le_bytes());
@@ -385,10 +305,14 @@ impl Transmitter {
                 len,
             });
         }
-        session.sending.seal_many(&mut self.slab, &self.jobs);
+        session.sending.seal_many(&mut self.slab.bytes, &self.jobs);
         peer.counters.last_send_ns.store(now_ns, Ordering::Relaxed);
         if let Some(socket) = pair.and_then(|pair| pair.of(&to)) {
-            self.queue(group, socket, to, source);
+            self.sealing.clear();
+            let placed = &self.slab.placed;
+            self.sealing
+                .extend(group.packets.iter().map(|&index| placed[index]));
+            self.outbox.queue(peer, &self.sealing, socket, to, source);
         } else {
             shared
                 .drops
@@ -398,186 +322,8 @@ impl Transmitter {
 
     /// How many packets of the group are more than keepalives, which nobody misses.
     fn data_packets(&self, group: &Group) -> u64 {
-        let packets = group.packets.iter().map(|&index| self.placed[index]);
+        let packets = group.packets.iter().map(|&index| self.slab.placed[index]);
         packets.filter(|placed| placed.inner_len > 0).count() as u64
-    }
-
-    /// Cuts one peer's sealed packets into messages: runs of one size and one ECN, a shorter packet ends its run.
-    fn queue(
-        &mut self,
-        group: &Group,
-        socket: &Udp,
-        to: std::net::SocketAddr,
-        source: Option<std::net::IpAddr>,
-    ) {
-        let family = usize::from(socket.is_v6());
-        let mut at = 0;
-        while at < group.packets.len() {
-            let first = self.placed[group.packets[at]];
-            let segment = HEADER + first.len + TAG_SIZE;
-            let may_segment = socket.may_segment(segment);
-            let first_piece = self.pieces.len();
-            let (mut bytes, mut packets) = (0, 0);
-            while let Some(&index) = group.packets.get(at) {
-                let Placed {
-                    start, len, ecn, ..
-                } = self.placed[index];
-                let (from, size) = (start - HEADER, HEADER + len + TAG_SIZE);
-                let joins = packets == 0
-                    || (may_segment
-                        && packets < MAX_SEGMENTS
-                        && size <= segment
-                        && bytes + size <= MAX_UDP_PAYLOAD
-                        && ecn == first.ecn);
-                if !joins {
-                    break;
-                }
-                let count = self.pieces.len() - first_piece;
-                match self.pieces[first_piece..].last_mut() {
-                    Some(last) if last.end == from => last.end = from + size,
-                    _ if count == MAX_PIECES => break,
-                    _ => self.pieces.push(from..from + size),
-                }
-                bytes += size;
-                packets += 1;
-                at += 1;
-                if size < segment {
-                    break;
-                }
-            }
-            self.outgoing[family].push(Outgoing {
-                to,
-                source,
-                tos: first.ecn,
-                segment: if packets > 1 { segment } else { 0 },
-                bytes,
-                pieces: first_piece..self.pieces.len(),
-            });
-            self.owners[family].push(Owner {
-                peer: group.peer.clone(),
-                packets: packets as u64,
-            });
-        }
-    }
-
-    fn send(&mut self, pair: Option<&Pair>) {
-        let Some(pair) = pair else { return };
-        let generation = self.shared.sockets_generation.load(Ordering::Acquire);
-        for (family, socket) in [pair.v4.as_ref(), pair.v6.as_ref()].into_iter().enumerate() {
-            let Some(socket) = socket else { continue };
-            let mut at = 0;
-            while at < self.outgoing[family].len() {
-                let waiting = &self.outgoing[family][at..];
-                match socket.send_many(&self.slab, &self.pieces, waiting, &mut self.scratch) {
-                    Ok(sent) => {
-                        self.stuck_since_ns = None;
-                        for (message, owner) in
-                            waiting.iter().zip(&self.owners[family][at..]).take(sent)
-                        {
-                            owner
-                                .peer
-                                .counters
-                                .tx_bytes
-                                .fetch_add(message.bytes as u64, Ordering::Relaxed);
-                            owner
-                                .peer
-                                .counters
-                                .tx_packets
-                                .fetch_add(owner.packets, Ordering::Relaxed);
-                        }
-                        at += sent.max(1);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        if self.may_wait_for_room(generation) {
-                            socket.wait_for_room();
-                        } else {
-                            let lost = self.owners[family][at..].iter().map(|owner| owner.packets);
-                            self.shared.drops.count(Drop::SendFailed, lost.sum());
-                            break;
-                        }
-                    }
-                    Err(error) => {
-                        self.send_refused(socket, family, at, &error);
-                        at += 1;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether a full send buffer is still worth waiting for; not when the sockets are being replaced, or nothing has left them for long.
-    fn may_wait_for_room(&mut self, generation: u64) -> bool {
-        let now_ns = boottime_ns();
-        let since_ns = *self.stuck_since_ns.get_or_insert(now_ns);
-        now_ns.saturating_sub(since_ns) < SEND_PATIENCE_NS
-            && self.shared.sockets_generation.load(Ordering::Acquire) == generation
-            && !self.shared.stop.load(Ordering::Acquire)
-    }
-
-    /// The kernel refused a message: without segmentation, or without the sticky source, it may take it; else it is lost and counted.
-    fn send_refused(&mut self, socket: &Udp, family: usize, at: usize, error: &io::Error) {
-        let message = self.outgoing[family][at].clone();
-        let peer = self.owners[family][at].peer.clone();
-        let mut source = message.source;
-        if source.is_some() && is_source_error(error) {
-            source = None;
-            lock(&peer.state).source = None;
-        } else if message.segment != 0
-            && matches!(
-                error.raw_os_error(),
-                Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE)
-            )
-        {
-            socket.refuse_segments(message.segment, error);
-        } else {
-            self.shared
-                .drops
-                .count(Drop::SendFailed, self.owners[family][at].packets);
-            return;
-        }
-        let size = if message.segment == 0 {
-            message.bytes
-        } else {
-            message.segment
-        };
-        let mut singles = Vec::new();
-        let mut datagrams = Vec::new();
-        for piece in &self.pieces[message.pieces.clone()] {
-            for from in piece.clone().step_by(size) {
-                let datagram = from..(from + size).min(piece.end);
-                let pieces = datagrams.len()..datagrams.len() + 1;
-                singles.push(Outgoing {
-                    source,
-                    segment: 0,
-                    bytes: datagram.len(),
-                    pieces,
-                    ..message.clone()
-                });
-                datagrams.push(datagram);
-            }
-        }
-        let mut rest = &singles[..];
-        while let Some(first) = rest.first() {
-            match socket.send_many(&self.slab, &datagrams, rest, &mut self.scratch) {
-                Ok(sent) => {
-                    let bytes: usize = rest[..sent].iter().map(|single| single.bytes).sum();
-                    peer.counters
-                        .tx_bytes
-                        .fetch_add(bytes as u64, Ordering::Relaxed);
-                    peer.counters
-                        .tx_packets
-                        .fetch_add(sent as u64, Ordering::Relaxed);
-                    rest = &rest[sent.max(1)..];
-                }
-                Err(again) if again.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => {
-                    debug_assert!(first.bytes > 0);
-                    self.shared.drops.count(Drop::SendFailed, 1);
-                    rest = &rest[1..];
-                }
-            }
-        }
     }
 
     /// Sends what waits for a session, oldest first; asks for one when there is none.
@@ -620,13 +366,8 @@ impl Transmitter {
                     return;
                 }
                 while let Some(packet) = state.staged.front() {
-                    let mut placer = Placer {
-                        slab: &mut self.slab,
-                        used: &mut self.used,
-                        placed: &mut self.placed,
-                        mtu,
-                        ecn: ecn::outer_ecn(packet),
-                    };
+                    let ecn = ecn::outer_ecn(packet);
+                    let mut placer = self.slab.placer(mtu, ecn);
                     let Some(place) = placer.place(packet.len()) else {
                         break;
                     };
@@ -636,10 +377,10 @@ impl Transmitter {
             }
             let group = Group {
                 peer: peer.clone(),
-                packets: (0..self.placed.len()).collect(),
+                packets: (0..self.slab.placed.len()).collect(),
             };
             self.seal_group(&group, pair.as_deref(), now_ns, true);
-            self.send(pair.as_deref());
+            self.outbox.send(&self.slab.bytes, pair.as_deref());
         }
     }
 
@@ -783,34 +524,6 @@ mod tests {
     }
 
     /// An application may have the smallest MSS, by its peer's wish: its super-packets fit whenever they are read at all.
-    #[test]
-    fn the_most_finely_cut_super_packet_fits_into_the_reserve() {
-        const HEADERS: usize = 20 + 32;
-        let mut packet = vec![0; 65_535];
-        packet[..4].copy_from_slice(&[0x45, 0, 0xff, 0xff]);
-        packet[8..10].copy_from_slice(&[64, 6]);
-        packet[32] = 0x80;
-        let header = VirtioNetHdr {
-            flags: ginnel_packet::virtio::NEEDS_CSUM,
-            gso_type: ginnel_packet::virtio::GSO_TCPV4,
-            hdr_len: HEADERS as u16,
-            gso_size: 36,
-            csum_start: 20,
-            csum_offset: 16,
-        };
-        let (mut slab, mut used, mut placed) = (vec![0; SLAB], SLAB - SLAB_RESERVE, Vec::new());
-        let mut placer = Placer {
-            slab: &mut slab,
-            used: &mut used,
-            placed: &mut placed,
-            mtu: 1420,
-            ecn: 0,
-        };
-        let count = (packet.len() - HEADERS).div_ceil(36);
-        assert_eq!(split(&header, &packet, &mut placer), Ok(count));
-        assert!(used <= SLAB);
-    }
-
     #[test]
     fn what_is_no_whole_datagram_is_not_ours() {
         for length in 0..24 {
