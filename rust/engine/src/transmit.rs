@@ -2,14 +2,7 @@
 //!
 //! One turn: read packets from the device until none waits or the slab is full, splitting super-packets straight into the places they
 //! are sent from; group them by peer; for each group take counters (or stage, when there is no session), seal in place, and send
-//! everything with as few system calls as the sizes allow. The slab of one turn:
-//!
-//! ```text
-//! | 16 header | inner packet | zeros to 16 | 16 tag | 16 header | inner packet | ...
-//!   ^ type 4, index, counter                ^ written by sealing
-//! ```
-//!
-//! Neighbours in the slab that go to one peer leave as one segmented message with a single gather entry. Order within a peer is the
+//! everything with as few system calls as the sizes allow (`slab` holds the packets, `outbox` the messages). Order within a peer is the
 //! order of reading; staged packets go before newer ones, which queue up behind them.
 
 use std::io;
