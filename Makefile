@@ -19,6 +19,8 @@ BENCH ?=
 FUZZ_SECONDS ?= 20
 # Where the generated and fetched lies: kernel, peers' builds, the unencrypted build of the bench.
 CACHE := .cache
+# The load generators of the bench: a workspace of their own, never in a wheel.
+LOAD := bench/load/Cargo.toml
 
 RUST_SOURCES := $(shell find rust -name target -prune -o \( -name '*.rs' -o -name Cargo.toml \) -print)
 
@@ -61,6 +63,7 @@ test: packages-test setup test-rust test-python
 
 test-rust: | toolchain
 	cargo test --workspace --locked
+	cargo test --manifest-path $(LOAD) --target-dir $(CACHE)/load --locked
 
 test-python: setup
 	$(BIN)/python -m pytest $(PYTEST)
@@ -96,4 +99,6 @@ lint-python: setup
 
 lint-rust: | toolchain
 	cargo fmt --all --check
+	cargo fmt --manifest-path $(LOAD) --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --manifest-path $(LOAD) --target-dir $(CACHE)/load --all-targets --locked -- -D warnings
