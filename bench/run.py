@@ -76,6 +76,16 @@ def table(results: dict[str, Rounds]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def kept(day: str) -> dict[str, Rounds]:
+    """All scenes of a day, in the order of the scenes: runs of single scenes add up."""
+    found: dict[str, Rounds] = {}
+    for name in SCENES:
+        path = RESULTS / f"{day}-{name}.json"
+        if path.exists():
+            found[name] = json.loads(path.read_text())["rounds"]
+    return found
+
+
 def save(
     scene: str, rounds: Rounds, implementations: list[Implementation], machine: dict[str, str | int], seconds: float
 ) -> Path:
@@ -123,8 +133,10 @@ def main() -> int:
     if not options.no_save:
         head = "\n".join(f"- {key}: {value}" for key, value in machine.items())
         versions = "\n".join(f"- {one.name}: {one.version}" for one in implementations)
-        path = RESULTS / f"{time.strftime('%Y-%m-%d')}.md"
-        path.write_text(f"# Measured {machine['when']}\n\n{text}\n## Machine\n\n{head}\n\n## Versions\n\n{versions}\n")
+        day = time.strftime("%Y-%m-%d")
+        path = RESULTS / f"{day}.md"
+        body = table(kept(day))
+        path.write_text(f"# Measured {machine['when']}\n\n{body}\n## Machine\n\n{head}\n\n## Versions\n\n{versions}\n")
         print(f"written: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}", file=sys.stderr)
     return 0
 
