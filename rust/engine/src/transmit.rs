@@ -213,7 +213,7 @@ impl Transmitter {
         for group in &groups[..self.group_count] {
             self.seal_group(group, pair.as_deref(), now_ns, false);
         }
-        // Put back: the vectors inside are reused, the peers are let go.
+        // Put back: the vectors inside are reused; a group holds its last peer until another takes its place.
         self.groups = groups;
         self.outbox.send(&self.slab.bytes, pair.as_deref());
     }
