@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -579,13 +580,17 @@ def test_the_control_socket_answers_every_mistake(start: Start, net: Net, line: 
 
 
 def test_the_control_socket_serves_root_alone(start: Start, net: Net) -> None:
+    """Even when somebody opens the modes: who asks is known by its credentials."""
     running = start(net.namespace("d"))
+    control_path(running.interface).parent.chmod(0o755)
     control_path(running.interface).chmod(0o666)
-    client = ("import socket,sys; s=socket.socket(socket.AF_UNIX); s.settimeout(10); s.connect(sys.argv[1]); "
-              "s.sendall(b'{\"op\": \"state\"}\\n'); print(len(s.recv(100)))")  # fmt: skip
-    said = run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "python3", "-c", client,
-                str(control_path(running.interface))], check=False)  # fmt: skip
-    assert said in ("0\n", ""), "closed without an answer"
+    # The interpreter may lie where only root reaches it, so it becomes nobody after it has started.
+    client = ("import os,socket,sys; s=socket.socket(socket.AF_UNIX); s.settimeout(10)\n"
+              "os.setgroups([]); os.setresgid(65534,65534,65534); os.setresuid(65534,65534,65534)\n"
+              "s.connect(sys.argv[1])\n"
+              "try: s.sendall(b'{\"op\": \"state\"}\\n'); print(len(s.recv(100)))\n"
+              "except (BrokenPipeError, ConnectionResetError): print(0)\n")  # fmt: skip
+    assert run([sys.executable, "-c", client, str(control_path(running.interface))]) == "0\n", "closed without an answer"
     wait_until(lambda: "control_refused" in running.said(), 5, "the refusal in the log")
     assert ask(running.interface, {"op": "state"})["ok"]
 

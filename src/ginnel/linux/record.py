@@ -246,7 +246,9 @@ class Store:
 
     def _make_directory(self) -> None:
         try:
-            self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if not self.directory.is_dir():
+                self.directory.mkdir(parents=True, exist_ok=True)
+                self.directory.chmod(0o755)  # whatever the umask is: the sockets in it have modes of their own
         except OSError as error:
             raise GinnelError(f"make {self.directory}: {error.strerror}\n  hint: this needs root: try `sudo`") from None
 
