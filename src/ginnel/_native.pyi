@@ -135,7 +135,61 @@ class DeviceGone:
     tunnel: Final[int]
     reason: Final[str]
 
-Event = HandshakeReceived | SessionNeeded | SessionConfirmed | EndpointChanged | DeviceGone
+@final
+class ControlReceived:
+    """
+    A GRE keepalive for tunnel *tunnel*: its own that came back, or the peer's that wants an answer. At most 50 a second for
+    each tunnel.
+
+    kind: "returned" · "asked". packet: what was inside the GRE header, at most 128 bytes (for "asked" the whole packet to send
+    back).
+    """
+
+    __match_args__: Final = ("tunnel", "kind", "protocol", "packet")
+    tunnel: Final[int]
+    kind: Final[Literal["returned", "asked"]]
+    protocol: Final[int]
+    packet: Final[bytes]
+
+@final
+class PathError:
+    """
+    An ICMP error that quotes a packet of *tunnel* (addresses, and key or ports where they were quoted). At most 10 a second
+    for each
+    tunnel; the first of a (kind, code) is never lost.
+
+    kind: "too-big" (mtu is what the router names, of the whole delivery packet; 0 when it names none) · "unreachable" ·
+    "time-exceeded" · "other". *origin*: the packed address of the router or host that sent it. local: the kernel itself
+    refused (EMSGSIZE).
+    """
+
+    __match_args__: Final = ("tunnel", "kind", "code", "mtu", "origin")
+    tunnel: Final[int]
+    kind: Final[Literal["too-big", "unreachable", "time-exceeded", "other"]]
+    code: Final[int]
+    mtu: Final[int]
+    origin: Final[bytes]
+
+@final
+class Mismatch:
+    """
+    Packets from the tunnel's peer are dropped because the two ends are configured differently. At most once a minute for each
+    reason.
+
+    reason: a name from the closed list of drops ("key_mismatch", "checksum_missing", ...). seen: what the peer sends (its key,
+    its protocol type, its
+    version), None where there is nothing to tell. remote: packed address of the sender.
+    """
+
+    __match_args__: Final = ("tunnel", "reason", "seen", "remote")
+    tunnel: Final[int]
+    reason: Final[str]
+    seen: Final[int | None]
+    remote: Final[bytes]
+
+Event = (
+    HandshakeReceived | SessionNeeded | SessionConfirmed | EndpointChanged | DeviceGone | ControlReceived | PathError | Mismatch
+)
 
 # ---------------------------------------------------------------- engine
 
@@ -180,6 +234,48 @@ class Engine:
 
         Raises OSError with the errno of the step that failed; `.filename` names the step ("/dev/net/tun", "TUNSETIFF wg0").
         """
+    def plain(
+        self,
+        name: str,
+        *,
+        kind: Literal["gre", "gretap", "ipip", "sit", "ip6tnl"],
+        local: bytes | None,
+        remote: bytes | None,
+        ikey: int | None = None,
+        okey: int | None = None,
+        icsum: bool = False,
+        ocsum: bool = False,
+        iseq: bool = False,
+        oseq: bool = False,
+        ttl: int = 0,
+        tos: int = 0,
+        tos_inherit: bool = False,
+        pmtudisc: bool = True,
+        ignore_df: bool = False,
+        encaplimit: int | None = None,
+        flowlabel: int | None = None,
+        udp: tuple[int, int, int] | None = None,
+        tolerant: bool = False,
+        fwmark: int = 0,
+        device: int = 0,
+        mtu: int = 1476,
+        tun_fd: int | None = None,
+        tun_offload: bool = True,
+        udp_offload: bool = True,
+    ) -> PlainTunnel:
+        """
+        Make the device *name* (TUN; TAP for gretap) and an unprotected tunnel on it; down until `up`.
+
+        All plain tunnels of a process share two threads, and those with the same underlay (family, protocol or port, fwmark,
+        device) their
+        sockets. *udp*: (listen port, source port or 0 for flow entropy, destination port or 0 for learned). *device*: index of
+        the
+        underlay device or 0. *local* None: the route's choice; *remote* None: any.
+
+        Raises OSError as `wireguard` does; FileExistsError (filename: the other tunnel's name) when two could not be told apart.
+        """
+    def carrier(self) -> CarrierCounters:
+        """What concerns no single tunnel: packets for none of them, packets lost at the sockets, sockets open."""
     def close(self) -> None:
         """End all tunnels and their threads; idempotent."""
 
@@ -272,6 +368,84 @@ class Tunnel:
         """Dropped packets by reason: every reason of the closed list, zeros included."""
     def offloads(self) -> dict[str, str]:
         """For tun_tcp, tun_udp, udp_gso, udp_gro, socket_filter, aead: "on", or why not; for aead, which."""
+
+@final
+class PlainCounters:
+    """One plain tunnel, from `PlainTunnel.counters`. Packets and bytes are those of the inner side, as Linux counts them."""
+
+    rx_packets: Final[int]
+    rx_bytes: Final[int]
+    tx_packets: Final[int]
+    tx_bytes: Final[int]
+    #: CLOCK_BOOTTIME ns of the last packet admitted and of the last sent; 0 = never.
+    last_receive_ns: Final[int]
+    last_send_ns: Final[int]
+    #: Where packets go now: (packed address, UDP port or 0), None while unknown.
+    remote: Final[tuple[bytes, int] | None]
+    #: Sequence numbers: the next to send, the next expected (None before the first, or without iseq).
+    sequence_out: Final[int]
+    sequence_in: Final[int | None]
+
+@final
+class CarrierCounters:
+    """What the shared half of all plain tunnels counted."""
+
+    #: Packets of our protocols that no tunnel here is for (another program's, or nobody's).
+    no_tunnel: Final[int]
+    #: Dropped by the kernel because a socket's buffer was full.
+    at_socket: Final[int]
+    #: One line a socket: ("gre over IPv4", "on" or why it is not as fast as it could be).
+    sockets: Final[dict[str, str]]
+
+@final
+class PlainTunnel:
+    """
+    One tunnel without protection: GRE, GRETAP, IP in IP, GRE in UDP. All methods may be called in any state.
+    """
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def tun_fd(self) -> int:
+        """The TUN or TAP descriptor, still owned by the engine."""
+    @property
+    def is_up(self) -> bool: ...
+    def up(self) -> None:
+        """
+        Open the sockets it needs (OSError EADDRINUSE: the UDP port is another's; EPERM: raw sockets need CAP_NET_RAW) and carry.
+        """
+    def down(self) -> None: ...
+    def close(self) -> None:
+        """Out of the demultiplexer, its device deleted; the last to use a socket closes it."""
+    def set_mtu(self, mtu: int) -> None:
+        """The device's MTU, as the kernel has it."""
+    def set_path_mtu(self, mtu: int) -> None:
+        """
+        The largest inner packet that the path takes, as learned; 0 = not learned. What is larger is fragmented or answered by
+        ICMP.
+        """
+    def set_hold(self, held: bool) -> None:
+        """While held nothing from the device is sent (drop reason "held"); what arrives still comes in."""
+    def set_unreachable(self, packets: int, until_ns: int) -> None:
+        """The next *packets* senders, until then, are told host-unreachable by ICMP (their packets are sent all the same)."""
+    def set_ends(self, local: bytes | None, remote: bytes | None) -> None:
+        """
+        Other ends for the same tunnel (an address changed, a name was resolved anew). FileExistsError as for `Engine.plain`.
+        """
+    def send_control(self, protocol: int, payload: bytes) -> None:
+        """One packet of ours through the tunnel: delivery header, GRE header with *protocol*, *payload* (at most 1280 bytes)."""
+    def send_back(self, packet: bytes) -> None:
+        """
+        Send a finished IP packet of the peer's, as it wants it back. ValueError unless it goes from our end to the peer's and
+        is GRE.
+        """
+    def counters(self) -> PlainCounters: ...
+    def drops(self) -> dict[str, int]:
+        """Dropped packets by reason: every reason of the closed list, zeros included."""
+    def offloads(self) -> dict[str, str]:
+        """For tun_tcp, tun_udp, udp_gso, udp_gro, raw: "on", or why not; "raw" names how raw packets are sent and received."""
 
 # ---------------------------------------------------------------- lab
 

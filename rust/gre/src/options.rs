@@ -1,0 +1,77 @@
+//! What a tunnel is: its kind, its two ends, and iproute2's options under iproute2's names.
+
+use std::net::IpAddr;
+
+/// What is carried, and in what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// IPv4 and IPv6 in GRE (protocol 47), over either family.
+    Gre,
+    /// Ethernet in GRE (0x6558).
+    GreTap,
+    /// IPv4 in IPv4 (protocol 4).
+    Ipip,
+    /// IPv6 in IPv4 (protocol 41).
+    Sit,
+    /// IPv4 (protocol 4) and IPv6 (protocol 41) in IPv6.
+    Ip6Tnl,
+}
+
+/// GRE in UDP (RFC 8086): the ports of what we send. We listen on [`Udp::listen`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Udp {
+    /// 4754 by default.
+    pub listen: u16,
+    /// Source port; 0: from the inner flow, 49152..=65535 (breaks NATs and stateful filters, spreads over links).
+    pub source: u16,
+    /// The peer's port; 0: whatever port its last matching packet came from.
+    pub destination: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    pub kind: Kind,
+    /// Our address of the delivery header; None: any on receive, the route's choice on send.
+    pub local: Option<IpAddr>,
+    /// The peer's; None: any on receive, nothing can be sent until one was learned (never learned without a key).
+    pub remote: Option<IpAddr>,
+    pub ikey: Option<u32>,
+    pub okey: Option<u32>,
+    pub icsum: bool,
+    pub ocsum: bool,
+    pub iseq: bool,
+    pub oseq: bool,
+    /// 0: inherited from the inner packet (64 for what has none).
+    pub ttl: u8,
+    /// DSCP and ECN bits of the delivery header; `tos_inherit` takes DSCP from the inner packet. ECN always by RFC 6040.
+    pub tos: u8,
+    pub tos_inherit: bool,
+    /// DF on the delivery header (IPv4).
+    pub pmtudisc: bool,
+    /// The inner DF is neither copied out nor heeded.
+    pub ignore_df: bool,
+    /// Over IPv6: value of the Tunnel Encapsulation Limit option (RFC 2473); None: no option, which is our default.
+    pub encaplimit: Option<u8>,
+    /// Over IPv6: fixed flow label (20 bits); None: from the inner flow.
+    pub flowlabel: Option<u32>,
+    pub udp: Option<Udp>,
+    /// Index of the underlay device it is bound to; 0: any.
+    pub device: u32,
+    /// Verify a checksum that is present though `icsum` is off, and take packets without though it is on.
+    pub tolerant: bool,
+}
+
+impl Options {
+    /// Bytes of the GRE header that we send; 0 for the kinds without one.
+    pub fn gre_len(&self) -> usize {
+        match self.kind {
+            Kind::Gre | Kind::GreTap => {
+                4 + 4
+                    * (usize::from(self.ocsum)
+                        + usize::from(self.okey.is_some())
+                        + usize::from(self.oseq))
+            }
+            Kind::Ipip | Kind::Sit | Kind::Ip6Tnl => 0,
+        }
+    }
+}

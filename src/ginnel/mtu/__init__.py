@@ -1,0 +1,1 @@
+"""MTU as arithmetic: the layers of a stack, what each takes, what is left; pure."""
