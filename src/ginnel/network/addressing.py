@@ -18,9 +18,9 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from ginnel.config.positions import Path, Positions
 from ginnel.errors import ConfigError, Mistake
 from ginnel.network.model import Network, Node
-from ginnel.network.positions import Path, Positions
 from ginnel.units import Prefix, PublicKey
 
 LOCK_VERSION = 1

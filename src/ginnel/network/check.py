@@ -12,12 +12,12 @@ import ipaddress
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from ginnel.config.positions import Path, Positions
 from ginnel.errors import Mistake
 from ginnel.network import mtu
 from ginnel.network.addressing import capacity, usable, within
 from ginnel.network.model import Expect, Network, Node
 from ginnel.network.paths import Paths, unreachable_pairs
-from ginnel.network.positions import Path, Positions
 from ginnel.units import Prefix
 
 SUPPORTED_KINDS = ("wireguard",)

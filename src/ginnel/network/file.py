@@ -19,10 +19,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from ginnel.config.positions import Path, Positions
 from ginnel.errors import ConfigError, Mistake, Span
 from ginnel.network import model
 from ginnel.network.check import check
-from ginnel.network.positions import Path, Positions
 from ginnel.units import Prefix
 
 #: More than anybody writes by hand, less than what makes the parser a burden (a 2,000-node file is 424 KiB).

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ginnel.network.positions import Path, Positions
+from ginnel.config.positions import Path, Positions
 
 DOCUMENT = """\
 # a comment [not a table]
