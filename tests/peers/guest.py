@@ -4,6 +4,9 @@ The Linux kernel in QEMU, as a machine on a bridge in a namespace of its own.
 `Guest.boot` starts what scripts/kernel-guest builds and waits for its first word; `run` executes shell in it, one script at
 a time, over a virtio-serial port (the protocol is described there). One guest serves a whole test session: tests join their
 namespaces to its bridge by a veth pair, and take down what they configured.
+
+The guest sees this machine's files read-only (virtiofs, mounted there when `host` is first called), so that ginnel itself, the
+very one under test, runs beside a kernel that has WireGuard and GRE. `load` gives it further modules.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import select
 import shlex
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -21,8 +25,40 @@ from typing import Any
 
 from namespaces import CommandFailed, Link, Namespace, Net, run, wait_until
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "kernel-guest"
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "scripts" / "kernel-guest"
 BOOT_S = 60.0
+#: Part of Debian 12's qemu-system-common.
+VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
+#: Serves / and the paths "$4"... (which may lie on other file systems), put together at "$2" by read-only mounts that nobody else
+#: sees, to QEMU at the socket "$3"; "$1" is the server.
+SHARE = """
+set -e
+server=$1 top=$2 socket=$3; shift 3
+mount --bind / "$top"
+mount -o remount,bind,ro "$top"
+for other; do
+    mount --bind "$other" "$top$other"
+    mount -o remount,bind,ro "$top$other"
+done
+exec "$server" --socket-path="$socket" -o "source=$top" -o cache=auto -o sandbox=namespace
+"""
+
+
+def share(space: Namespace, directory: Path, log: Any) -> tuple[subprocess.Popen[Any], list[str]]:
+    """A process that serves this machine's files, read-only, and what makes QEMU use it."""
+    top, path = directory / "root", directory / "files"
+    top.mkdir()
+    wanted = [ROOT, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()]
+    process = space.popen(
+        *("unshare", "--mount", "--propagation", "private", "sh", "-c", SHARE, "share"),
+        *(VIRTIOFSD, str(top), str(path), *map(str, wanted)),
+        stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    wait_until(lambda: path.exists() or process.poll() is not None, 10, "virtiofsd's socket")
+    if process.poll() is not None:
+        raise AssertionError(f"virtiofsd ended with {process.returncode}")
+    return process, ["-chardev", f"socket,id=files,path={path}", "-device", "vhost-user-fs-pci,chardev=files,tag=host"]
 
 
 @dataclass(slots=True)
@@ -33,6 +69,7 @@ class Guest:
     space: Namespace
     bridge: str
     process: subprocess.Popen[Any]
+    files: subprocess.Popen[Any]
     channel: socket.socket
     directory: tempfile.TemporaryDirectory[str]
 
@@ -49,9 +86,11 @@ class Guest:
         space.ip("link", "set", tap, "master", bridge)
         directory = tempfile.TemporaryDirectory(prefix="ginnel-guest-")
         path = Path(directory.name, "shell")
-        with Path(directory.name, "console").open("wb") as console:
+        with Path(directory.name, "console").open("wb") as console, Path(directory.name, "files.log").open("wb") as log:
+            files, sharing = share(space, Path(directory.name), log)
             process = space.popen(
                 *command,
+                *sharing,
                 *("-netdev", f"tap,id=net0,ifname={tap},script=no,downscript=no"),
                 *("-device", "virtio-net-pci,netdev=net0,mac=52:54:00:00:00:01"),
                 *("-device", "virtio-serial-pci", "-chardev", f"socket,id=shell,path={path},server=on,wait=off"),
@@ -59,7 +98,7 @@ class Guest:
                 stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
             )  # fmt: skip
         channel = socket.socket(socket.AF_UNIX)
-        guest = cls(net, space, bridge, process, channel, directory)
+        guest = cls(net, space, bridge, process, files, channel, directory)
 
         def connected() -> bool:
             if process.poll() is not None:
@@ -90,6 +129,14 @@ class Guest:
         """Run one command in the guest."""
         return self.shell(shlex.join(argv), check=check, timeout_s=timeout_s)
 
+    def load(self, *modules: str) -> None:
+        """Modules of the script's ON_DEMAND, unless they are there."""
+        self.shell(shlex.join(["load", *modules]))
+
+    def host(self, *argv: str, check: bool = True, timeout_s: float = 60.0) -> str:
+        """Run one of this machine's own programs in the guest; /run and /tmp are the guest's own."""
+        return self.shell(shlex.join(["host", *argv]), check=check, timeout_s=timeout_s)
+
     def join(self, space: Namespace, addresses: list[str]) -> Link:
         """A veth pair from *space*, which gets *addresses*, to the guest's bridge."""
         link = self.net.veth(space, self.space, addresses)
@@ -101,6 +148,7 @@ class Guest:
         self.channel.close()
         self.process.kill()
         self.process.wait(timeout=10)
+        self.files.wait(timeout=10)
         self.directory.cleanup()
 
     def _answer(self, timeout_s: float) -> tuple[int, str]:
