@@ -467,8 +467,9 @@ class Relay:
         duplicate: float = 0.0,
         blocked_protocols: list[int] = [],
         blocked_udp_ports: list[int] = [],
+        blocked_too_big: bool = False,
         mtu: int = 0,
     ) -> None:
-        """The same faults both ways, from now on."""
+        """The same faults both ways, from now on. *blocked_too_big*: the ICMP that path MTU discovery lives on."""
     def counters(self) -> dict[str, int]: ...
     def close(self) -> None: ...

@@ -53,7 +53,7 @@ impl PyRelay {
     }
 
     #[pyo3(signature = (*, loss = 0.0, delay_ms = 0.0, jitter_ms = 0.0, reorder = 0.0, duplicate = 0.0,
-                        blocked_protocols = Vec::new(), blocked_udp_ports = Vec::new(), mtu = 0))]
+                        blocked_protocols = Vec::new(), blocked_udp_ports = Vec::new(), blocked_too_big = false, mtu = 0))]
     // The arguments are those of the Python method, all by keyword.
     #[allow(clippy::too_many_arguments)]
     fn configure(
@@ -65,6 +65,7 @@ impl PyRelay {
         duplicate: f64,
         blocked_protocols: Vec<u16>,
         blocked_udp_ports: Vec<u16>,
+        blocked_too_big: bool,
         mtu: usize,
     ) -> PyResult<()> {
         let blocked_protocols = blocked_protocols
@@ -85,6 +86,7 @@ impl PyRelay {
             duplicate: share("duplicate", duplicate)?,
             blocked_protocols,
             blocked_udp_ports,
+            blocked_too_big,
             mtu,
         };
         self.with(|relay| relay.configure(faults))

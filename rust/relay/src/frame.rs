@@ -5,9 +5,15 @@ const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86DD;
 
+const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 const IGMP: u8 = 2;
 const UDP: u8 = 17;
+
+/// RFC 792, RFC 1191: destination unreachable, fragmentation needed.
+const FRAGMENTATION_NEEDED: [u8; 2] = [3, 4];
+/// RFC 4443 3.2.
+const PACKET_TOO_BIG: u8 = 2;
 
 /// IPv6 extension headers that may stand before the transport header, at most so many; more is not read on.
 const MAX_EXTENSIONS: usize = 4;
@@ -17,10 +23,13 @@ const MAX_EXTENSIONS: usize = 4;
 pub enum Kind {
     /// ARP, NDP and reports of multicast listeners: what a local link says to itself.
     Neighbours,
-    /// An IP packet: its protocol, its UDP ports where it has any (not in later fragments), and its size without Ethernet.
+    /// An IP packet: its protocol (GRE is 47, IPv4 in IP 4, IPv6 in IP 41; behind extension headers too), its UDP ports where
+    /// it has any (not in later fragments), whether it is the ICMP that path MTU discovery lives on, and its size without
+    /// Ethernet.
     Ip {
         protocol: u8,
         udp_ports: Option<(u16, u16)>,
+        too_big: bool,
         size_bytes: usize,
     },
     Other,
@@ -43,14 +52,18 @@ fn ipv4(packet: &[u8]) -> Option<Kind> {
         return Some(Kind::Neighbours);
     }
     let fragment_offset = be16(packet, 6)? & 0x1fff;
-    let udp_ports = if protocol == UDP && fragment_offset == 0 {
+    let first = fragment_offset == 0;
+    let udp_ports = if protocol == UDP && first {
         ports(packet, header)
     } else {
         None
     };
+    let too_big =
+        protocol == ICMP && first && packet.get(header..header + 2) == Some(&FRAGMENTATION_NEEDED);
     Some(Kind::Ip {
         protocol,
         udp_ports,
+        too_big,
         size_bytes: packet.len(),
     })
 }
@@ -87,9 +100,11 @@ fn ipv6(packet: &[u8]) -> Option<Kind> {
     } else {
         None
     };
+    let too_big = protocol == ICMPV6 && packet.get(at) == Some(&PACKET_TOO_BIG);
     Some(Kind::Ip {
         protocol,
         udp_ports,
+        too_big,
         size_bytes: packet.len(),
     })
 }
@@ -132,6 +147,7 @@ mod tests {
             Kind::Ip {
                 protocol: 17,
                 udp_ports: Some((1000, 51820)),
+                too_big: false,
                 size_bytes: 28
             }
         );
@@ -141,6 +157,7 @@ mod tests {
             Kind::Ip {
                 protocol: 17,
                 udp_ports: None,
+                too_big: false,
                 size_bytes: 28
             }
         );
@@ -158,6 +175,7 @@ mod tests {
             Kind::Ip {
                 protocol: 17,
                 udp_ports: Some((0x1234, 53)),
+                too_big: false,
                 size_bytes: 56
             }
         );
@@ -180,9 +198,52 @@ mod tests {
         assert!(matches!(icmp6(128), Kind::Ip { protocol: 58, .. }));
     }
 
+    /// A packet of *protocol* over IPv4, and over IPv6 behind the destination options that Linux sends with a tunnel.
+    fn both(protocol: u8, payload: &[u8]) -> [Vec<u8>; 2] {
+        let mut v4 = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, protocol, 0, 0];
+        v4.extend([192, 0, 2, 1, 192, 0, 2, 2]);
+        v4.extend(payload);
+        let mut v6 = vec![0x60, 0, 0, 0, 0, 0, 60, 64];
+        v6.extend([0; 32]);
+        v6.extend([protocol, 0, 4, 1, 4, 1, 0, 0]);
+        v6.extend(payload);
+        [ethernet(ETHERTYPE_IPV4, &v4), ethernet(ETHERTYPE_IPV6, &v6)]
+    }
+
+    #[test]
+    fn tunnels_without_ports_are_known_by_their_protocol() {
+        for number in [47, 4, 41] {
+            for frame in both(number, &[0, 0, 8, 0, 0x45]) {
+                assert!(matches!(
+                    classify(&frame),
+                    Kind::Ip { protocol, udp_ports: None, too_big: false, .. } if protocol == number
+                ));
+            }
+        }
+    }
+
+    #[test]
+    fn too_big_is_told_from_other_icmp() {
+        let too_big = |frame: &[u8]| matches!(classify(frame), Kind::Ip { too_big: true, .. });
+        let [needed, _] = both(ICMP, &[3, 4, 0, 0, 0, 0, 5, 120]);
+        let [_, packet_too_big] = both(ICMPV6, &[2, 0, 0, 0, 0, 0, 5, 120]);
+        assert!(too_big(&needed));
+        assert!(too_big(&packet_too_big));
+        let mut later = needed.clone();
+        later[ETHERNET + 7] = 9; // a later fragment has no ICMP header
+        assert!(!too_big(&later));
+        for payload in [[3, 3], [8, 0], [11, 0]] {
+            assert!(!too_big(&both(ICMP, &payload)[0]));
+        }
+        assert!(!too_big(&both(ICMPV6, &[1, 4])[1]));
+        assert!(!too_big(&both(UDP, &[3, 4])[0]));
+    }
+
     #[test]
     fn every_truncation_is_harmless() {
         for packet in [
+            both(ICMP, &[3, 4])[0].clone(),
+            both(ICMPV6, &[2, 0])[1].clone(),
             ethernet(ETHERTYPE_IPV4, &udp4(1, 2, 0)),
             ethernet(ETHERTYPE_IPV6, &[0x60; 64]),
             ethernet(ETHERTYPE_IPV6, &[44; 64]),

@@ -28,6 +28,8 @@ pub struct Faults {
     pub duplicate: f64,
     pub blocked_protocols: Vec<u8>,
     pub blocked_udp_ports: Vec<u16>,
+    /// ICMP "fragmentation needed" and ICMPv6 "packet too big" vanish, other ICMP passes.
+    pub blocked_too_big: bool,
     /// IP packets above it vanish without a word; 0: no limit.
     pub mtu: usize,
 }
@@ -97,10 +99,13 @@ impl Path {
         if let Kind::Ip {
             protocol,
             udp_ports,
+            too_big,
             size_bytes,
         } = kind
         {
-            if self.faults.blocked_protocols.contains(&protocol) {
+            if self.faults.blocked_protocols.contains(&protocol)
+                || (too_big && self.faults.blocked_too_big)
+            {
                 return Fate::Blocked;
             }
             if let Some((source, target)) = udp_ports {
@@ -392,6 +397,24 @@ mod tests {
                 copies: 1
             }
         );
+    }
+
+    #[test]
+    fn too_big_may_vanish_while_other_icmp_passes() {
+        let icmp = |kind: u8, code: u8| {
+            let mut frame = datagram(0, 0);
+            frame[23] = 1;
+            frame[34..36].copy_from_slice(&[kind, code]);
+            frame
+        };
+        let mut path = with(Faults {
+            blocked_too_big: true,
+            ..Faults::default()
+        });
+        assert_eq!(path.arrive(0, &icmp(3, 4)), Fate::Blocked);
+        for passes in [icmp(3, 3), icmp(8, 0), datagram(0, 1)] {
+            assert!(matches!(path.arrive(0, &passes), Fate::Carried { .. }));
+        }
     }
 
     #[test]
