@@ -62,6 +62,22 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether the delivery header is IPv6: by whichever end is known, else by the kind (an IPv4 tunnel if both families would do).
+    #[inline]
+    pub fn over_v6(&self) -> bool {
+        match (self.kind, self.remote.or(self.local)) {
+            (Kind::Ipip | Kind::Sit, _) => false,
+            (Kind::Ip6Tnl, _) => true,
+            (Kind::Gre | Kind::GreTap, end) => end.is_some_and(|end| end.is_ipv6()),
+        }
+    }
+
+    /// Whether there is a GRE header.
+    #[inline]
+    pub fn carries_gre(&self) -> bool {
+        matches!(self.kind, Kind::Gre | Kind::GreTap)
+    }
+
     /// Bytes of the GRE header that we send; 0 for the kinds without one.
     pub fn gre_len(&self) -> usize {
         match self.kind {
