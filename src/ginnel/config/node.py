@@ -51,7 +51,7 @@ class PlainConfig:
 
     local, remote: numeric addresses (remote may be a host name, or "any"); family: of the delivery header, 4 or 6.
     ttl 0 and tos None inherit. mtu None: from the route to *remote*, less the layers. mss_clamp: TCP SYNs through the tunnel
-    are clamped to it.
+    are clamped to it. routes and rules are in the words of iproute2 (`config.words`), the prefix of a route first.
     """
 
     name: str
@@ -77,6 +77,7 @@ class PlainConfig:
     fwmark: int = 0
     address: tuple[str, ...] = ()
     routes: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
     mtu: int | None = None
     mss_clamp: bool = True
     keepalive: Keepalive | None = None
@@ -123,6 +124,7 @@ def from_json(text: str) -> NodeConfig:
                 "keepalive": Keepalive(**one["keepalive"]) if one["keepalive"] else None,
                 "address": tuple(one["address"]),
                 "routes": tuple(one["routes"]),
+                "rules": tuple(one["rules"]),
             }
         )
         for one in whole["plain"]
