@@ -3,8 +3,8 @@ Node files: `node.toml`, all tunnels of one host, read into one checked value, w
 
     text -> tomllib -> each key by itself (form) -> each tunnel, then all of them together (sense) -> NodeConfig
 
-A `[tunnel.NAME]` has a `kind` and the options of `ip link add NAME type KIND …` under iproute2's own names; NAME is the interface.
-A hyphen and an underscore are the same letter in a key. What iproute2 leaves to the kernel has the kernel's default here: TTL and
+A `[tunnel.NAME]` has a `kind` and the options of `ip link add NAME type KIND …` under iproute2's own names; NAME is the
+interface. A hyphen and an underscore are the same letter in a key. What iproute2 leaves to the kernel has the kernel's default here: TTL and
 flow label from the packet inside, TOS 0, path MTU discovery on. Two defaults differ, both because they cost people packets:
 `encaplimit` is "none" (the kernel's ip6gre adds 8 bytes of Destination Options that some firewalls drop), and the MSS of TCP
 connections through a tunnel is clamped.
@@ -310,7 +310,7 @@ class _BadItemError(_BadError):
 def _address(value: object) -> str:
     """An address with its length; without one, the address alone."""
     try:
-        interface = ipaddress.ip_interface(cast(str, value)) if isinstance(value, str) and "%" not in value else None
+        interface = ipaddress.ip_interface(value) if isinstance(value, str) and "%" not in value else None
     except ValueError:
         interface = None
     if interface is None:
@@ -464,6 +464,10 @@ class _Tunnel:
 
     def path(self, key: str = "") -> Path:
         return ("tunnel", self.name, self.spelled.get(key, key)) if key else ("tunnel", self.name)
+
+    def given_path(self, key: str) -> Path:
+        """The key where it is given, else the tunnel."""
+        return self.path(key if key in self.given else "")
 
     def has(self, *keys: str) -> str:
         """The first of *keys* that is given and on, or nothing."""
@@ -706,23 +710,14 @@ def _ends(tunnel: _Tunnel, kind: PlainKind, family: Literal[4, 6]) -> Iterator[_
     if kind in _GRE_KINDS:
         if no_remote and not keyed:
             hint = "add remote, or key for a tunnel whose remote is learned"
-            yield (
-                tunnel.path("remote" if "remote" in given else ""),
-                " has no remote, and no key to know its packets by",
-                hint,
-                True,
-            )
+            yield tunnel.given_path("remote"), " has no remote, and no key to know its packets by", hint, True
         elif no_local and not keyed:
             hint = "add local (`ip route get REMOTE` names it after src), or key"
             message = f" has no local: without one and without a key every packet of {remote} would be this tunnel's"
-            yield tunnel.path("local" if "local" in given else ""), message, hint, True
+            yield tunnel.given_path("local"), message, hint, True
     elif no_remote:
-        yield (
-            tunnel.path("remote" if "remote" in given else ""),
-            f" has no remote, and {kind} has nothing to know its packets by",
-            "add remote",
-            True,
-        )
+        message = f" has no remote, and {kind} has nothing else to know its packets by"
+        yield tunnel.given_path("remote"), message, "add remote", True
     for key, end in (("local", local), ("remote", remote)):
         if end.startswith(("fe8", "fe9", "fea", "feb")) and _version(end) == 6 and "dev" not in given:
             yield tunnel.path(key), f".{key}: {end} is on one link only, and which is not said", 'add dev = "eth0"', False
@@ -794,9 +789,7 @@ def _recursion(tunnel: _Tunnel) -> Iterator[_Complaint]:
             if route is not None and route.table not in {"", "main", "254"}:
                 continue
             if prefix.version == packed.version and _covers(prefix, packed):
-                message = (
-                    f".{key}[{index}]: {prefix} holds the remote {remote}: the tunnel's own packets would go into the tunnel"
-                )
+                message = f".{key}[{index}]: {prefix} holds the remote {remote}: the tunnel would carry itself"
                 yield (*tunnel.path(key), index), message, hint, False
 
 
