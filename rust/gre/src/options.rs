@@ -91,3 +91,79 @@ impl Options {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A tunnel with everything at its default; an empty address is none.
+    pub(crate) fn options(kind: Kind, local: &str, remote: &str) -> Options {
+        Options {
+            kind,
+            local: local.parse().ok(),
+            remote: remote.parse().ok(),
+            ikey: None,
+            okey: None,
+            icsum: false,
+            ocsum: false,
+            iseq: false,
+            oseq: false,
+            ttl: 0,
+            tos: 0,
+            tos_inherit: false,
+            pmtudisc: true,
+            ignore_df: false,
+            encaplimit: None,
+            flowlabel: None,
+            udp: None,
+            device: 0,
+            tolerant: false,
+        }
+    }
+
+    /// The same tunnel in UDP.
+    pub(crate) fn udp(options: Options) -> Options {
+        Options {
+            udp: Some(Udp {
+                listen: 4754,
+                source: 4754,
+                destination: 4754,
+            }),
+            ..options
+        }
+    }
+
+    #[test]
+    fn the_family_is_that_of_the_known_end_or_the_kind() {
+        let (four, six) = ("192.0.2.1", "2001:db8::1");
+        for (kind, local, remote, expected) in [
+            (Kind::Gre, four, four, false),
+            (Kind::Gre, six, six, true),
+            (Kind::GreTap, "", six, true),
+            (Kind::Gre, six, "", true),
+            (Kind::Gre, "", "", false),
+            (Kind::Ipip, "", "", false),
+            (Kind::Sit, "", "", false),
+            (Kind::Ip6Tnl, "", "", true),
+        ] {
+            assert_eq!(options(kind, local, remote).over_v6(), expected, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn each_option_costs_four_bytes_and_only_gre_has_them() {
+        let all = |kind| Options {
+            okey: Some(1),
+            ocsum: true,
+            oseq: true,
+            ..options(kind, "", "")
+        };
+        assert_eq!(options(Kind::Gre, "", "").gre_len(), 4);
+        assert_eq!(all(Kind::Gre).gre_len(), 16);
+        assert_eq!(all(Kind::GreTap).gre_len(), 16);
+        for kind in [Kind::Ipip, Kind::Sit, Kind::Ip6Tnl] {
+            assert_eq!(all(kind).gre_len(), 0);
+        }
+    }
+}
