@@ -427,7 +427,7 @@ mod tests {
         assert_eq!(table.insert(&ends(Kind::Gre, A, B, Some(1)), 2), Err(1));
         table.insert(&ends(Kind::GreTap, A, B, Some(1)), 3).unwrap();
         table
-            .insert(&udp(ends(Kind::Gre, A, B, Some(1))), 4)
+            .insert(&udp(&ends(Kind::Gre, A, B, Some(1))), 4)
             .unwrap();
         let bound = Options {
             device: 5,
@@ -523,10 +523,10 @@ mod tests {
         let mut table = Demux::new();
         table.insert(&ends(Kind::Gre, A, B, Some(1)), 1).unwrap();
         table
-            .insert(&udp(ends(Kind::Gre, "", "", Some(1))), 2)
+            .insert(&udp(&ends(Kind::Gre, "", "", Some(1))), 2)
             .unwrap();
         table
-            .insert(&udp(ends(Kind::Gre, "", "", Some(3))), 3)
+            .insert(&udp(&ends(Kind::Gre, "", "", Some(3))), 3)
             .unwrap();
         let by_udp = |key| Seen {
             udp: true,

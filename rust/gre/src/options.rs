@@ -28,6 +28,8 @@ pub struct Udp {
     pub destination: u16,
 }
 
+/// Switches under iproute2's names, each independent of the others.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     pub kind: Kind,
@@ -123,14 +125,14 @@ pub(crate) mod tests {
     }
 
     /// The same tunnel in UDP.
-    pub(crate) fn udp(options: Options) -> Options {
+    pub(crate) fn udp(options: &Options) -> Options {
         Options {
             udp: Some(Udp {
                 listen: 4754,
                 source: 4754,
                 destination: 4754,
             }),
-            ..options
+            ..options.clone()
         }
     }
 

@@ -23,9 +23,9 @@ pub const MAX_EXTENSIONS: usize = 8;
 pub const PADDING_MULTIPLE: usize = 16;
 
 /// The fixed part of an IPv4 header.
-pub(crate) const V4_HEADER: usize = 20;
+pub const V4_HEADER: usize = 20;
 /// The fixed part of an IPv6 header.
-pub(crate) const V6_HEADER: usize = 40;
+pub const V6_HEADER: usize = 40;
 
 /// Both addresses of a packet that has its fixed header, as they lie there: what a pseudo-header sums.
 #[inline]
@@ -129,19 +129,25 @@ pub fn padded_len(len: usize, mtu: usize) -> usize {
 
 /// Whether a packet is a fragment, and whether the transport header is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fragment {
+pub enum Fragment {
+    /// Not a fragment.
     Whole,
+    /// With the beginning of the payload, its transport header.
     First,
+    /// Without.
     Later,
 }
 
 /// Where the transport header is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Layout {
+pub struct Layout {
+    /// The version.
     pub ip: Ip,
     /// Offset of the first byte behind the IP header and its options or extensions; at most the packet's length.
     pub transport: usize,
+    /// What begins there, but for a later fragment.
     pub protocol: u8,
+    /// Whether this is all of the packet.
     pub fragment: Fragment,
     /// An IPv6 routing header was passed: the pseudo-header's destination is then not the header's.
     pub routed: bool,
@@ -149,7 +155,7 @@ pub(crate) struct Layout {
 
 /// Walks to the transport header of a packet that `total_len` accepted and that is trimmed to it. `None` when an extension
 /// header overruns the packet or there are more than `MAX_EXTENSIONS`.
-pub(crate) fn layout(packet: &[u8]) -> Option<Layout> {
+pub fn layout(packet: &[u8]) -> Option<Layout> {
     match version(packet)? {
         Ip::V4 => {
             let h = packet.first_chunk::<V4_HEADER>()?;
