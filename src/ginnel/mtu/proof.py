@@ -143,8 +143,8 @@ class Prover:
         found = self._there.low
         beyond = self._answers.get(found + 1)
         if not found:
-            told = [answer for answer in self._answers.values() if answer.end != "silent"]
-            return Proof(self.expected, 0, told[0] if told else self._answers.get(self.smallest), 0, 0, bool(self._answers))
+            told = [answer for answer in self._answers.values() if answer.end == "unreachable"]
+            return Proof(self.expected, 0, told[0] if told else self._answers.get(self.smallest), 0, 0, self._begun)
         at_found = self._answers[found]
         whole = found if not at_found.fragment else self._back.low if self._back is not None else 0
         finished = self._there.over and (not at_found.fragment or (self._back is not None and self._back.over))
