@@ -41,7 +41,7 @@ for other; do
     mount --bind "$other" "$top$other"
     mount -o remount,bind,ro "$top$other"
 done
-exec "$server" --socket-path="$socket" -o "source=$top" -o cache=auto -o sandbox=namespace
+exec "$server" --socket-path="$socket" -o "source=$top" -o cache=always -o sandbox=namespace
 """
 
 
