@@ -1,11 +1,13 @@
 """
-What is allocated once and then kept: addresses, ports and public keys, pinned in a lock file beside the network file.
+What is allocated once and then kept: addresses, ports, public keys and GRE keys, pinned in a lock file beside the network file.
 
-`network.lock.toml` holds, for each node, its tunnel addresses, its listen port and (once it is known) its public key. Both
-files live in git. Rules:
+`network.lock.toml` holds, for each node, its tunnel addresses, its listen port and (once it is known) its public key; for each
+GRE link, its subnets and its key where it needs one. Both files live in git. Rules:
 
-- what is pinned stays, as long as it lies in a pool and no other node demands it by `address = [...]`;
-- a new node gets the lowest free address of each pool: adding a node renumbers nothing;
+- what is pinned stays, as long as it lies in a pool and nothing in the file demands it by `address = [...]` or `subnet = [...]`;
+- a new node gets the lowest free address of each pool, a new GRE link the lowest free subnet, and the lowest free key: adding
+  one renumbers nothing;
+- a node whose links are all GRE has no address but theirs; it is called by that on one of them, the first when it was new;
 - a node that is gone from the network file is gone from the lock file; its addresses are free again;
 - the lock file holds no secret: public keys only.
 """
@@ -15,12 +17,14 @@ from __future__ import annotations
 import binascii
 import ipaddress
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from ginnel.config.positions import Path, Positions
 from ginnel.errors import ConfigError, Mistake
+from ginnel.network import gre
 from ginnel.network.model import Network, Node
+from ginnel.network.paths import Paths
 from ginnel.units import Prefix, PublicKey
 
 LOCK_VERSION = 1
@@ -42,63 +46,201 @@ class Pinned:
 
 
 @dataclass(frozen=True, slots=True)
+class PinnedLink:
+    """What one GRE link keeps."""
+
+    #: Whose address is the lower one, and the other.
+    between: tuple[str, str]
+    #: One of each pool.
+    subnet: tuple[Prefix, ...]
+    #: As the file says, or allocated; None: it needs none.
+    key: int | None = None
+
+    def end(self, name: str) -> tuple[bytes, ...]:
+        """The addresses of *name*, one of each subnet."""
+        which = self.between.index(name)
+        return tuple(gre.ends_of(subnet)[which] for subnet in self.subnet)
+
+
+@dataclass(frozen=True, slots=True)
 class Lock:
-    """The lock file's content, by node name."""
+    """The lock file's content: nodes by name, GRE links by the names of their ends."""
 
     nodes: Mapping[str, Pinned] = field(default_factory=dict)
+    links: Mapping[frozenset[str], PinnedLink] = field(default_factory=dict)
+
+    def link(self, left: str, right: str) -> PinnedLink:
+        """The GRE link between two nodes; KeyError when there is none."""
+        return self.links[frozenset((left, right))]
 
     def with_keys(self, keys: Mapping[str, PublicKey]) -> Lock:
         """The same with these public keys pinned."""
-        return Lock({name: replace(pin, public_key=keys.get(name, pin.public_key)) for name, pin in self.nodes.items()})
+        nodes = {name: replace(pin, public_key=keys.get(name, pin.public_key)) for name, pin in self.nodes.items()}
+        return Lock(nodes, self.links)
 
 
 def allocate(network: Network, lock: Lock) -> Lock:
     """
-    Give every node its addresses and port, keeping what *lock* has pinned.
+    Give every node its addresses and port, and every GRE link its subnets and key, keeping what *lock* has pinned.
 
     Args:
-        network: a checked network (fixed addresses are distinct and lie in pools, pools are large enough).
+        network: a checked network (fixed addresses and subnets are distinct and lie in pools).
         lock: the pins so far; empty for a new network.
 
     Returns:
-        the pins of exactly the nodes of *network*, in their order.
+        the pins of exactly the nodes and GRE links of *network*, in their order.
 
     Raises:
-        ConfigError: a pool has no address left.
+        ConfigError: a pool has no room left.
     """
-    taken = {packed for node in network.nodes for packed in node.address}
-    chosen: dict[str, dict[Prefix, bytes]] = {}
-    for node in network.nodes:
-        chosen[node.name] = {pool: packed for packed in node.address for pool in network.pool if within(packed, pool)}
-    for node in network.nodes:
-        pinned = lock.nodes.get(node.name)
-        for packed in pinned.address if pinned else ():
-            for pool in network.pool:
-                if pool not in chosen[node.name] and usable(packed, pool) and packed not in taken:
-                    chosen[node.name][pool] = packed
-                    taken.add(packed)
-    for pool in network.pool:
-        following = _first(pool)
-        for node in network.nodes:
-            if pool in chosen[node.name]:
-                continue
-            while following in taken:
-                following = _after(following)
-            if not usable(following, pool):
-                raise ConfigError(
-                    "network", [Mistake(f"the pool {pool} has no address left for {node.name}", hint="use a larger pool")]
-                )
-            chosen[node.name][pool] = following
-            taken.add(following)
-    nodes = {}
-    for node in network.nodes:
-        before = lock.nodes.get(node.name)
-        nodes[node.name] = Pinned(
-            address=tuple(chosen[node.name][pool] for pool in network.pool),
-            listen_port=_listen_port(network, node, before),
-            public_key=before.public_key if before else None,
-        )
-    return Lock(nodes)
+    return _Allocation(network, lock).result()
+
+
+class _Allocation:
+    """One pass: what the file demands first, then what is pinned, then what is new."""
+
+    def __init__(self, network: Network, lock: Lock) -> None:
+        self.network = network
+        self.lock = lock
+        paths = Paths(network)
+        self.links = [link for link in paths.links if link.kind == "gre"]
+        self.at = {node.name: paths.links_at(node.name, "gre") for node in network.nodes}
+        self.numbered = [node for node in network.nodes if numbered(node, paths)]
+        self.taken = {packed for node in network.nodes for packed in node.address}
+
+    def result(self) -> Lock:
+        subnets = self._pinned_subnets()
+        addresses = self._addresses()
+        self._new_subnets(subnets)
+        keys = self._keys()
+        links: dict[frozenset[str], PinnedLink] = {}
+        for link in self.links:
+            ends = frozenset(link.between)
+            before = self.lock.links.get(ends)
+            # Whose address is the lower one stays too, however the file now names the two, unless it demands the subnet.
+            between = before.between if before and not link.subnet else link.between
+            links[ends] = PinnedLink(between, tuple(subnets[ends][pool] for pool in self.network.pool), keys[ends])
+        nodes = {}
+        for node in self.network.nodes:
+            before_node = self.lock.nodes.get(node.name)
+            by_link = [links[frozenset(link.between)].end(node.name) for link in self.at[node.name]]
+            nodes[node.name] = Pinned(
+                address=addresses.get(node.name) or _called_by(by_link, before_node),
+                listen_port=_listen_port(self.network, node, before_node) if node.name in addresses else 0,
+                public_key=before_node.public_key if before_node else None,
+            )
+        return Lock(nodes, links)
+
+    def _addresses(self) -> dict[str, tuple[bytes, ...]]:
+        """Of the nodes that have an address of their own."""
+        pools = self.network.pool
+        chosen: dict[str, dict[Prefix, bytes]] = {}
+        for node in self.numbered:
+            chosen[node.name] = {pool: packed for packed in node.address for pool in pools if within(packed, pool)}
+        for node in self.numbered:
+            pinned = self.lock.nodes.get(node.name)
+            for packed in pinned.address if pinned else ():
+                for pool in pools:
+                    if pool not in chosen[node.name] and usable(packed, pool) and packed not in self.taken:
+                        chosen[node.name][pool] = packed
+                        self.taken.add(packed)
+        for pool in pools:
+            following = _first(pool)
+            for node in self.numbered:
+                if pool in chosen[node.name]:
+                    continue
+                while following in self.taken:
+                    following = _after(following)
+                if not usable(following, pool):
+                    raise _full(pool, node.name)
+                chosen[node.name][pool] = following
+                self.taken.add(following)
+        return {name: tuple(by_pool[pool] for pool in pools) for name, by_pool in chosen.items()}
+
+    def _pinned_subnets(self) -> dict[frozenset[str], dict[Prefix, Prefix]]:
+        """What the file demands, and what is pinned and still free, by pool."""
+        found: dict[frozenset[str], dict[Prefix, Prefix]] = {frozenset(link.between): {} for link in self.links}
+        for link in self.links:
+            for subnet in link.subnet:
+                self._take(subnet, found[frozenset(link.between)])
+        for link in self.links:
+            before = self.lock.links.get(frozenset(link.between))
+            for subnet in before.subnet if before else ():
+                if not self.taken.intersection(gre.ends_of(subnet)):
+                    self._take(subnet, found[frozenset(link.between)])
+        return found
+
+    def _take(self, subnet: Prefix, into: dict[Prefix, Prefix]) -> None:
+        for pool in self.network.pool:
+            if pool not in into and pool.length <= subnet.length and within(subnet.packed, pool):
+                into[pool] = subnet
+                self.taken.update(addresses_of(subnet))
+
+    def _new_subnets(self, subnets: dict[frozenset[str], dict[Prefix, Prefix]]) -> None:
+        for pool in self.network.pool:
+            length = gre.subnet_length(pool)
+            free = _subnets(pool, length) if length is not None else iter(())
+            for link in self.links:
+                by_pool = subnets[frozenset(link.between)]
+                if pool in by_pool:
+                    continue
+                subnet = next((one for one in free if not self.taken.intersection(addresses_of(one))), None)
+                if subnet is None:
+                    raise _full(pool, f"the link {' — '.join(link.between)}")
+                self._take(subnet, by_pool)
+
+    def _keys(self) -> dict[frozenset[str], int | None]:
+        found = {frozenset(link.between): gre.gre_of(link).key for link in self.links}
+        used = {key for key in found.values() if key is not None}
+        wanting = [link for link in self.links if gre.needs_key(self.network, link) and gre.gre_of(link).key is None]
+        for link in wanting:
+            before = self.lock.links.get(frozenset(link.between))
+            if before is not None and before.key is not None and before.key not in used:
+                found[frozenset(link.between)] = before.key
+                used.add(before.key)
+        following = 1
+        for link in wanting:
+            if found[frozenset(link.between)] is None:
+                while following in used:
+                    following += 1
+                found[frozenset(link.between)] = following
+                used.add(following)
+        return found
+
+
+def numbered(node: Node, paths: Paths) -> bool:
+    """Whether a node has an address of its own: it has, unless all its links are GRE, which bring theirs."""
+    kinds = paths.kinds_at(node.name) or {paths.network.kind}
+    return kinds != {"gre"}
+
+
+def _called_by(by_link: list[tuple[bytes, ...]], before: Pinned | None) -> tuple[bytes, ...]:
+    """Which of its link's addresses a node is called by: the one it was, else that on its first link."""
+    if before is not None and before.address in by_link:
+        return before.address
+    return by_link[0] if by_link else ()
+
+
+def _full(pool: Prefix, who: str) -> ConfigError:
+    return ConfigError("network", [Mistake(f"the pool {pool} has no address left for {who}", hint="use a larger pool")])
+
+
+def addresses_of(subnet: Prefix) -> tuple[bytes, ...]:
+    """Every address of a link's subnet: two, or the four of a /30."""
+    size = len(subnet.packed)
+    base = int.from_bytes(subnet.packed, "big")
+    return tuple((base + step).to_bytes(size, "big") for step in range(min(4, 1 << (size * 8 - subnet.length))))
+
+
+def _subnets(pool: Prefix, length: int) -> Iterator[Prefix]:
+    """The subnets of *pool*, lowest first, but not one with an address that no node may have."""
+    size = len(pool.packed)
+    step = 1 << (size * 8 - length)
+    base = int.from_bytes(pool.packed, "big")
+    for number in range(1 << (length - pool.length)):
+        subnet = Prefix((base + number * step).to_bytes(size, "big"), length)
+        if all(usable(packed, pool) for packed in gre.ends_of(subnet)):
+            yield subnet
 
 
 def capacity(pool: Prefix) -> int:
@@ -157,6 +299,11 @@ def render_lock(lock: Lock) -> str:
             lines.append(f"listen_port = {pin.listen_port}")
         if pin.public_key is not None:
             lines.append(f'public_key = "{pin.public_key.base64()}"')
+    for link in lock.links.values():
+        subnets = ", ".join(f'"{subnet}"' for subnet in link.subnet)
+        lines += ["", "[[link]]", f'between = ["{link.between[0]}", "{link.between[1]}"]', f"subnet = [{subnets}]"]
+        if link.key is not None:
+            lines.append(f"key = {link.key}")
     return "\n".join(lines) + "\n"
 
 
@@ -203,6 +350,36 @@ def parse_lock(text: str, source: str) -> Lock:
             except (ValueError, TypeError, binascii.Error):
                 mistake(("node", name, "public_key"), f"node.{name}: expected a public key of 44 base64 characters")
         nodes[name] = Pinned(tuple(addresses), port, key)
+    links: dict[frozenset[str], PinnedLink] = {}
+    entries = document.get("link", [])
+    for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+        try:
+            pinned = _parse_link(entry)
+        except ValueError as error:
+            mistake(("link", index), f"link[{index}]: {error}")
+        else:
+            links[frozenset(pinned.between)] = pinned
     if mistakes:
         raise ConfigError(source, mistakes)
-    return Lock(nodes)
+    return Lock(nodes, links)
+
+
+def _parse_link(entry: object) -> PinnedLink:
+    """One `[[link]]` of the lock file; ValueError says what was expected."""
+    if not isinstance(entry, dict):
+        raise ValueError("expected a table")
+    between, subnets, key = entry.get("between"), entry.get("subnet"), entry.get("key")
+    match between:
+        case [str(left), str(right)] if left != right:
+            pass
+        case _:
+            raise ValueError(f"between: expected the names of two nodes, found {between!r}")
+    if not isinstance(subnets, list) or not all(isinstance(item, str) and "/" in item for item in subnets):
+        raise ValueError(f"subnet: expected a list of prefixes, found {subnets!r}")
+    parsed = tuple(map(Prefix.parse, subnets))
+    for subnet in parsed:
+        if subnet.length >= len(subnet.packed) * 8:
+            raise ValueError(f"subnet: {subnet} has no room for two ends")
+    if key is not None and (isinstance(key, bool) or not isinstance(key, int) or not 0 <= key < 1 << 32):
+        raise ValueError(f"key: expected a number from 0 to 4294967295, found {key!r}")
+    return PinnedLink((left, right), parsed, key)

@@ -11,24 +11,30 @@ import difflib
 import ipaddress
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from ginnel.config.positions import Path, Positions
 from ginnel.errors import Mistake
-from ginnel.network import mtu
-from ginnel.network.addressing import capacity, usable, within
-from ginnel.network.model import Expect, Network, Node
+from ginnel.network import gre, mtu
+from ginnel.network.addressing import addresses_of, capacity, numbered, usable, within
+from ginnel.network.model import Expect, Link, Network, Node
 from ginnel.network.paths import Paths, unreachable_pairs
 from ginnel.units import Prefix
 
-SUPPORTED_KINDS = ("wireguard",)
+SUPPORTED_KINDS = ("wireguard", "gre")
 #: More is never read by a person; the rest is counted.
 MAX_MISTAKES_A_RULE = 50
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Context:
     network: Network
     positions: Positions
+
+    @cached_property
+    def paths(self) -> Paths:
+        """Found once for all rules; only where every name is that of a node."""
+        return Paths(self.network)
 
     def at(self, path: Path, message: str, hint: str = "", key: bool = False) -> Mistake:
         span = self.positions.key(path) if key else self.positions.value(path)
@@ -157,7 +163,7 @@ def _carried(context: _Context) -> Iterator[Mistake]:
     if network.shape == "none" or (network.shape == "hub" and network.hub is None):
         return
     candidates = [node.name for node in network.nodes if not node.behind_nat]
-    for left, right in unreachable_pairs(network, Paths(network)):
+    for left, right in unreachable_pairs(network, context.paths):
         hint = (
             f"relay = true in [node.{candidates[0]}] lets it carry between them" if candidates else "give one of them an endpoint"
         )
@@ -171,7 +177,7 @@ def _carried(context: _Context) -> Iterator[Mistake]:
 
 def _exits(context: _Context) -> Iterator[Mistake]:
     network = context.network
-    paths = Paths(network)
+    paths = context.paths
     for node in network.nodes:
         if node.exit is None:
             continue
@@ -183,6 +189,11 @@ def _exits(context: _Context) -> Iterator[Mistake]:
         elif node.exit not in paths.neighbours(node.name):
             hint = f'add [[link]] between = ["{node.name}", "{node.exit}"]'
             yield context.at(path, f"{where}: {node.name} has no link with {node.exit}", hint)
+        elif paths.link(node.name, node.exit).kind == "gre":
+            message = (
+                f"{where}: the link with {node.exit} is GRE, and what leaves through an exit would be in clear on the way to it"
+            )
+            yield context.at(path, message, 'make that link kind = "wireguard"')
 
 
 # ---------------------------------------------------------------- addresses
@@ -214,20 +225,35 @@ def _overlaps(context: _Context) -> Iterator[Mistake]:
 
 def _pools(context: _Context) -> Iterator[Mistake]:
     network = context.network
+    paths = context.paths
+    nodes = sum(numbered(node, paths) for node in network.nodes)
+    links = sum(link.kind == "gre" for link in paths.links)
     for index, pool in enumerate(network.pool):
-        if capacity(pool) < len(network.nodes):
-            yield context.at(
-                ("network", "pool", index),
-                f"network.pool[{index}]: {pool} has room for {capacity(pool)} nodes, there are {len(network.nodes)}",
-                "use a larger pool",
-            )
+        where, path = f"network.pool[{index}]", ("network", "pool", index)
+        if capacity(pool) < nodes:
+            message = f"{where}: {pool} has room for {capacity(pool)} nodes, there are {nodes}"
+            yield context.at(path, message, "use a larger pool")
+            continue
+        if not links:
+            continue
+        length = gre.subnet_length(pool)
+        room = 1 << (length - pool.length) if length is not None else 0
+        if room < links:
+            each = f"a /{length} each" if length is not None else "two addresses each"
+            message = f"{where}: {pool} has room for {room} GRE links ({each}), there are {links}"
+            yield context.at(path, message, "use a larger pool")
 
 
 def _fixed_addresses(context: _Context) -> Iterator[Mistake]:
     network = context.network
+    paths = context.paths
     owner: dict[bytes, str] = {}
     for node in network.nodes:
         used: set[Prefix] = set()
+        if node.address and not numbered(node, paths):
+            message = f"node.{node.name}.address: all links of {node.name} are GRE, and each has a subnet of its own"
+            yield context.at(("node", node.name, "address"), message, 'say it of the link: subnet = ["10.10.10.0/30"]')
+            continue
         for index, packed in enumerate(node.address):
             where, path = f"node.{node.name}.address[{index}]", ("node", node.name, "address", index)
             text = ipaddress.ip_address(packed)
@@ -269,15 +295,19 @@ def _endpoints(context: _Context) -> Iterator[Mistake]:
 
 def _mtus(context: _Context) -> Iterator[Mistake]:
     network = context.network
+    paths = context.paths
+    tunnelled = [node for node in network.nodes if numbered(node, paths)]
+    if not tunnelled:
+        return
     if network.mtu is not None:
-        lowest = min(network.nodes, key=lambda node: node.underlay_mtu)
+        lowest = min(tunnelled, key=lambda node: node.underlay_mtu)
         limit = mtu.wireguard(lowest.underlay_mtu, network.outer)
         if network.mtu > limit.inner:
             yield context.at(
                 ("network", "mtu"), f"network.mtu: {network.mtu} does not fit the way to {lowest.name}", f"at most {limit}"
             )
         return
-    for node in network.nodes:
+    for node in tunnelled:
         found = mtu.wireguard(node.underlay_mtu, network.outer)
         if found.inner < mtu.MIN_IPV6_MTU and any(pool.version == 6 for pool in network.pool):
             yield context.at(
@@ -287,7 +317,146 @@ def _mtus(context: _Context) -> Iterator[Mistake]:
             )
 
 
-_SENSE: tuple[_Rule, ...] = (_shape, _links, _carried, _exits, _overlaps, _pools, _fixed_addresses, _endpoints, _mtus)
+# ---------------------------------------------------------------- GRE
+
+
+def _gre_links(context: _Context) -> Iterator[tuple[Link, Path, str]]:
+    """Every GRE link, the place to show for it, and what to call it."""
+    network = context.network
+    named = {frozenset(link.between): index for index, link in enumerate(network.links)}
+    for link in context.paths.links:
+        if link.kind != "gre":
+            continue
+        index = named.get(frozenset(link.between))
+        if index is not None:
+            yield link, ("link", index, "between"), f"link[{index}]"
+        else:
+            yield link, ("network", "kind"), f"the link {' — '.join(link.between)}"
+
+
+def _gre_ends(context: _Context) -> Iterator[Mistake]:
+    """Both ends can be ends of a GRE tunnel, and of this one."""
+    network = context.network
+    ends: dict[bytes, str] = {}
+    for link, path, where in _gre_links(context):
+        nodes = [network.node(name) for name in link.between]
+        for node in nodes:
+            if node.runs == "wg-quick":
+                message = f"{where}: {node.name} runs wg-quick, which knows no GRE"
+                yield context.at(("node", node.name, "runs"), message, 'runs = "ginnel"')
+            packed = gre.numeric_endpoint(node)
+            if packed is not None and (other := ends.setdefault(packed, node.name)) != node.name:
+                assert node.endpoint is not None  # it has a numeric one
+                message = f"node.{node.name}.endpoint: {node.endpoint.host} is already {other}'s, and GRE has no ports"
+                yield context.at(("node", node.name, "endpoint"), message, "give one of them WireGuard links")
+        hidden = [node for node in nodes if node.behind_nat]
+        if len(hidden) == 1 and not gre.gre_of(link).udp:
+            message = f"{where}: {hidden[0].name} is behind NAT, and GRE has no ports by which a NAT could tell tunnels apart"
+            hint = f'encapsulation = "udp" takes GRE through it: {hidden[0].name} speaks first, and is answered there'
+            yield context.at(path, message, hint)
+        if len(gre.families(network, link)) > 1:
+            found = " and ".join(f"{node.name} has {node.endpoint.host}" for node in nodes if node.endpoint is not None)
+            yield context.at(path, f"{where}: {found}: both ends of a GRE tunnel are of one family")
+
+
+def _gre_options(context: _Context) -> Iterator[Mistake]:
+    """What Linux, too, would refuse, and two tunnels that nothing tells apart."""
+    network = context.network
+    seen: dict[tuple[str, str, int], str] = {}
+    for link, path, where in _gre_links(context):
+        options = gre.gre_of(link)
+        if options.ttl and not options.pmtudisc:
+            message = f"{where}: a fixed ttl sets DF, which pmtudisc = false would take away"
+            yield context.at(path, message, 'ttl = "inherit", or leave pmtudisc out')
+        if options.ignore_df and options.pmtudisc:
+            yield context.at(path, f"{where}: ignore-df needs pmtudisc = false, which lets packets be fragmented")
+        if gre.family(network, link) == 6 and (options.ignore_df or not options.pmtudisc):
+            message = f"{where}: over IPv6 nothing is fragmented on the way, so there is no pmtudisc or ignore-df to choose"
+            yield context.at(path, message)
+        if options.key is None:
+            continue
+        for near, far in (link.between, link.between[::-1]):
+            # A peer behind NAT may come from any address; what its packets carry is all that names it.
+            remote = "any" if network.node(far).behind_nat else far
+            other = seen.setdefault((near, remote, options.key), far)
+            if other != far:
+                message = f"{where}: {near} has the tunnels to {other} and {far}, both behind NAT, and key {options.key} for both"
+                yield context.at(path, message, "give each its own key, or none: then one is allocated")
+
+
+def _gre_mtus(context: _Context) -> Iterator[Mistake]:
+    network = context.network
+    sixth = any(pool.version == 6 for pool in network.pool)
+    for link, path, where in _gre_links(context):
+        options = gre.gre_of(link)
+        keyed = options.key if options.key is not None or not gre.needs_key(network, link) else 0
+        found = gre.arithmetic(network, link, keyed)
+        said = options.mtu or network.mtu
+        if said is not None and said > found.inner and (options.pmtudisc or gre.family(network, link) == 6):
+            hint = f"at most {found}; to send fragments instead: pmtudisc = false"
+            yield context.at(path, f"{where}: mtu {said} does not fit its way", hint)
+        elif said is None and sixth and found.inner < mtu.MIN_IPV6_MTU:
+            message = f"{where}: {found} is less than the {mtu.MIN_IPV6_MTU} that IPv6 needs"
+            yield context.at(path, message, "take the IPv6 pool out, or find a better path")
+
+
+def _gre_subnets(context: _Context) -> Iterator[Mistake]:
+    network = context.network
+    owner: dict[bytes, str] = {packed: node.name for node in network.nodes for packed in node.address}
+    for index, link in enumerate(network.links):
+        pools: set[Prefix] = set()
+        for number, subnet in enumerate(link.subnet):
+            where, path = f"link[{index}].subnet[{number}]", ("link", index, "subnet", number)
+            pool = next((one for one in network.pool if one.length <= subnet.length and within(subnet.packed, one)), None)
+            if pool is None:
+                yield context.at(path, f"{where}: {subnet} is not in a pool", "pools are network.pool")
+                continue
+            if len(subnet.packed) * 8 - subnet.length not in (1, 2):
+                words = "a /30 or /31" if subnet.version == 4 else "a /126 or /127"
+                yield context.at(path, f"{where}: expected {words}, found {subnet}", "a link has two ends")
+                continue
+            if pool in pools:
+                yield context.at(path, f"{where}: the link already has a subnet of {pool}")
+            pools.add(pool)
+            other = next((owner[packed] for packed in addresses_of(subnet) if packed in owner), None)
+            if other is not None:
+                yield context.at(path, f"{where}: {subnet} holds an address of {other}")
+            for packed in addresses_of(subnet):
+                owner.setdefault(packed, f"link[{index}]")
+
+
+def _gre_names(context: _Context) -> Iterator[Mistake]:
+    """Devices are named after their peers; the WireGuard interface must not be called like one."""
+    network = context.network
+    paths = context.paths
+    for node in network.nodes:
+        names = {gre.device_name(link.other(node.name)): link.other(node.name) for link in paths.links_at(node.name, "gre")}
+        if network.interface in names and numbered(node, paths):
+            message = (
+                f"network.interface: {network.interface} is what {node.name}'s GRE tunnel to {names[network.interface]} is called"
+            )
+            yield context.at(("network", "interface"), message)
+        if node.dns and not numbered(node, paths):
+            message = f"node.{node.name}.dns: goes with a WireGuard interface, and all links of {node.name} are GRE"
+            yield context.at(("node", node.name, "dns"), message, "set it in the host's own resolver")
+
+
+_SENSE: tuple[_Rule, ...] = (
+    _shape,
+    _links,
+    _carried,
+    _exits,
+    _overlaps,
+    _pools,
+    _fixed_addresses,
+    _endpoints,
+    _mtus,
+    _gre_ends,
+    _gre_options,
+    _gre_mtus,
+    _gre_subnets,
+    _gre_names,
+)
 
 
 # ---------------------------------------------------------------- expectations
@@ -295,7 +464,7 @@ _SENSE: tuple[_Rule, ...] = (_shape, _links, _carried, _exits, _overlaps, _pools
 
 def _expectations(context: _Context) -> Iterator[Mistake]:
     network = context.network
-    paths = Paths(network)
+    paths = context.paths
     for index, expect in enumerate(network.expects):
         where = f"expect[{index}]"
         source = source_node(network, expect)

@@ -2,11 +2,13 @@
 From one network to what each host runs: the node description.
 
 A `NodeDescription` is complete and holds no secret: interface, addresses, MTU with its arithmetic, peers with their
-prefixes, whether the host forwards, what it hides behind its own address. Everything that renders or runs a node reads it.
+prefixes, GRE tunnels with their routes, whether the host forwards, what it hides behind its own address. Everything that
+renders or runs a node reads it: WireGuard as one wg-quick file, GRE as one node file (`NodeConfig`).
 
-Rules: a peer's AllowedIPs are the addresses and LANs of every node that is reached *through* that peer (itself included),
-so every prefix of the network appears at most once on a node, and the source check holds on every hop (see `paths`).
-A node with an exit gives that peer everything (`0.0.0.0/0, ::/0`). The side behind NAT sends the keepalives.
+Rules: a peer's AllowedIPs (a GRE tunnel's routes) are the addresses and LANs of every node that is reached *through* that
+peer (itself included), so every prefix of the network appears at most once on a node, and the source check holds on every
+hop (see `paths`). To a node whose addresses are those of its GRE links belongs that one, too, from which what it sends here
+comes. A node with an exit gives that peer everything (`0.0.0.0/0, ::/0`). The side behind NAT sends the keepalives.
 """
 
 from __future__ import annotations
@@ -14,9 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ginnel import mtu
+from ginnel.config.node import NodeConfig, PlainConfig
+from ginnel.network import gre
 from ginnel.network import mtu as arithmetic_of
-from ginnel.network.addressing import Lock
-from ginnel.network.model import NAT_KEEPALIVE_S, HostPort, Network, Node
+from ginnel.network.addressing import Lock, within
+from ginnel.network.model import NAT_KEEPALIVE_S, HostPort, Link, Network, Node
 from ginnel.network.paths import Paths
 from ginnel.units import Prefix, PublicKey
 
@@ -54,6 +59,25 @@ class PeerDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class TunnelDescription:
+    """One GRE link as one of its ends has it."""
+
+    peer: str
+    config: PlainConfig
+    #: Addresses of this end, with the length of the link's subnets; and of the other.
+    address: tuple[InterfaceAddress, ...]
+    peer_address: tuple[InterfaceAddress, ...]
+    mtu_arithmetic: mtu.Sum
+    #: Nodes that are reached through it, besides the peer.
+    carries: tuple[str, ...] = ()
+
+    @property
+    def mtu(self) -> int:
+        """As the file says, or by the arithmetic."""
+        return self.mtu_arithmetic.inner if self.config.mtu is None else self.config.mtu
+
+
+@dataclass(frozen=True, slots=True)
 class NodeDescription:
     """Exactly what one host runs."""
 
@@ -71,6 +95,10 @@ class NodeDescription:
     forwards: bool
     #: Sources that leave through this node under its own address.
     masquerades: tuple[Prefix, ...]
+    #: Whether it has a WireGuard interface; without one, `interface`, `listen_port` and `peers` are nothing's.
+    wireguard: bool = True
+    #: Its GRE tunnels, by the order of their peers in the file.
+    tunnels: tuple[TunnelDescription, ...] = ()
 
     @property
     def name(self) -> str:
@@ -84,6 +112,18 @@ class NodeDescription:
                 return peer
         raise KeyError(name)
 
+    def tunnel(self, peer: str) -> TunnelDescription:
+        """The GRE tunnel to *peer*; KeyError when there is none."""
+        for tunnel in self.tunnels:
+            if tunnel.peer == peer:
+                return tunnel
+        raise KeyError(peer)
+
+    def config(self, path: str) -> NodeConfig:
+        """The node file's content, for a host that has it at *path*; without tunnels where there is no GRE link."""
+        name = path.rpartition("/")[2].removesuffix(".toml")
+        return NodeConfig(name=name, path=path, plain=tuple(tunnel.config for tunnel in self.tunnels))
+
 
 def compile_network(network: Network, lock: Lock, keys: Mapping[str, PublicKey]) -> dict[str, NodeDescription]:
     """
@@ -92,7 +132,7 @@ def compile_network(network: Network, lock: Lock, keys: Mapping[str, PublicKey])
     Args:
         network: a checked network.
         lock: the result of `addressing.allocate` for it.
-        keys: every node's public key.
+        keys: the public key of every node that has a WireGuard link.
 
     Returns:
         one description per node, in file order.
@@ -104,42 +144,133 @@ def compile_network(network: Network, lock: Lock, keys: Mapping[str, PublicKey])
     return {node.name: _node(network, node, paths, lock, keys) for node in network.nodes}
 
 
-def prefixes_of(lock: Lock, node: Node) -> tuple[Prefix, ...]:
-    """What lies at a node: its tunnel addresses as host prefixes, then its LANs."""
-    return (*(Prefix(packed, len(packed) * 8) for packed in lock.nodes[node.name].address), *node.lans)
+def prefixes_of(paths: Paths, lock: Lock, node: Node, seen_by: Node) -> tuple[Prefix, ...]:
+    """
+    What lies at a node, as another reaches it.
+
+    Args:
+        node: whose addresses and LANs they are.
+        seen_by: the node that is to reach them.
+
+    Returns:
+        its tunnel addresses as host prefixes, then its LANs, each once.
+    """
+    addresses = list(lock.nodes[node.name].address)
+    hop = paths.next_hop(node.name, seen_by.name)
+    if hop is not None and paths.link(node.name, hop).kind == "gre":
+        addresses += lock.link(node.name, hop).end(node.name)
+    return (*(Prefix(packed, len(packed) * 8) for packed in dict.fromkeys(addresses)), *node.lans)
 
 
 def _node(network: Network, node: Node, paths: Paths, lock: Lock, keys: Mapping[str, PublicKey]) -> NodeDescription:
     neighbours = paths.neighbours(node.name)
+    kinds = {name: paths.link(node.name, name).kind for name in neighbours}
     behind: dict[str, list[Node]] = {name: [] for name in neighbours}
     for other in network.nodes:
         if other is not node and (hop := paths.next_hop(node.name, other.name)) is not None:
             behind[hop].append(other)
     leaving = [other for other in network.nodes if other.exit == node.name]
-    underlay = min([node.underlay_mtu, *(network.node(name).underlay_mtu for name in neighbours)])
+    prefixes = {other.name: prefixes_of(paths, lock, other, node) for others in behind.values() for other in others}
+    peers = tuple(
+        _peer(node, network.node(name), behind[name], prefixes, lock, keys) for name in neighbours if kinds[name] != "gre"
+    )
+    tunnels = tuple(
+        _tunnel(network, node, paths.link(node.name, name), behind[name], prefixes, lock)
+        for name in neighbours
+        if kinds[name] == "gre"
+    )
+    underlay = min([node.underlay_mtu, *(network.node(peer.name).underlay_mtu for peer in peers)])
     arithmetic = arithmetic_of.wireguard(underlay, network.outer)
     pin = lock.nodes[node.name]
     return NodeDescription(
         node=node,
         network=network.name,
         interface=network.interface,
-        address=tuple(InterfaceAddress(packed, pool.length) for packed, pool in zip(pin.address, network.pool, strict=True)),
+        address=_addresses(network, pin.address, tunnels),
         listen_port=pin.listen_port,
         mtu=arithmetic.inner if network.mtu is None else network.mtu,
         mtu_arithmetic=arithmetic,
-        peers=tuple(_peer(node, network.node(name), behind[name], lock, keys) for name in neighbours),
+        peers=peers,
         dns=node.dns,
         forwards=bool(node.lans or leaving) or network.carries(node),
-        masquerades=tuple(prefix for other in leaving for prefix in prefixes_of(lock, other)),
+        masquerades=tuple(prefix for other in leaving for prefix in prefixes[other.name]),
+        wireguard=bool(peers) or not tunnels,
+        tunnels=tunnels,
     )
 
 
-def _peer(node: Node, peer: Node, behind: list[Node], lock: Lock, keys: Mapping[str, PublicKey]) -> PeerDescription:
+def _addresses(
+    network: Network, pinned: tuple[bytes, ...], tunnels: tuple[TunnelDescription, ...]
+) -> tuple[InterfaceAddress, ...]:
+    """What the node is called by: its own addresses with the length of their pools, or those of one of its GRE links."""
+    for tunnel in tunnels:
+        if tuple(item.packed for item in tunnel.address) == pinned:
+            return tunnel.address
+    return tuple(InterfaceAddress(packed, pool.length) for packed, pool in zip(pinned, network.pool, strict=bool(pinned)))
+
+
+def _tunnel(
+    network: Network, node: Node, link: Link, behind: list[Node], prefixes: Mapping[str, tuple[Prefix, ...]], lock: Lock
+) -> TunnelDescription:
+    options = gre.gre_of(link)
+    peer = network.node(link.other(node.name))
+    pin = lock.link(node.name, peer.name)
+    arithmetic = gre.arithmetic(network, link, pin.key)
+    near = tuple(InterfaceAddress(packed, subnet.length) for packed, subnet in zip(pin.end(node.name), pin.subnet, strict=True))
+    far = tuple(InterfaceAddress(packed, subnet.length) for packed, subnet in zip(pin.end(peer.name), pin.subnet, strict=True))
+    ordered = [peer, *(other for other in behind if other is not peer)]
+    routes = [prefix for other in ordered for prefix in prefixes[other.name]]
+    mtu_bytes = options.mtu or network.mtu or arithmetic.inner
+    config = PlainConfig(
+        name=gre.device_name(peer.name),
+        kind="gre",
+        family=gre.family(network, link),
+        local=_local(node),
+        remote=peer.endpoint.host if peer.endpoint is not None else "any",
+        ikey=pin.key,
+        okey=pin.key,
+        icsum=options.csum,
+        ocsum=options.csum,
+        iseq=options.seq,
+        oseq=options.seq,
+        ttl=options.ttl,
+        tos=options.tos,
+        pmtudisc=options.pmtudisc,
+        ignore_df=options.ignore_df,
+        encapsulation=gre.encapsulation_of(options, peer),
+        address=tuple(map(str, near)),
+        # What lies in the link's own subnet needs no route of its own.
+        routes=tuple(str(prefix) for prefix in routes if not any(_in(prefix, subnet) for subnet in pin.subnet)),
+        mtu=mtu_bytes,
+        keepalive=gre.keepalive_of(options, peer),
+    )
+    carried = tuple(other.name for other in behind if other is not peer)
+    return TunnelDescription(peer.name, config, near, far, arithmetic, carried)
+
+
+def _local(node: Node) -> str:
+    """The address that the node sends from: its own endpoint where that is a number, else the route's choice."""
+    packed = gre.numeric_endpoint(node)
+    return "any" if packed is None else Prefix(packed, len(packed) * 8).address
+
+
+def _in(prefix: Prefix, subnet: Prefix) -> bool:
+    return prefix.length >= subnet.length and within(prefix.packed, subnet)
+
+
+def _peer(
+    node: Node,
+    peer: Node,
+    behind: list[Node],
+    prefixes: Mapping[str, tuple[Prefix, ...]],
+    lock: Lock,
+    keys: Mapping[str, PublicKey],
+) -> PeerDescription:
     if node.exit == peer.name:
         allowed: tuple[Prefix, ...] = _EVERYTHING
     else:
         ordered = [peer, *(other for other in behind if other is not peer)]
-        allowed = tuple(prefix for other in ordered for prefix in prefixes_of(lock, other))
+        allowed = tuple(prefix for other in ordered for prefix in prefixes[other.name])
     endpoint = None
     if peer.endpoint is not None:
         endpoint = HostPort(peer.endpoint.host, peer.endpoint.port or lock.nodes[peer.name].listen_port)

@@ -19,9 +19,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from ginnel.config.node import Keepalive
 from ginnel.config.positions import Path, Positions
 from ginnel.errors import ConfigError, Mistake, Span
-from ginnel.network import model
+from ginnel.network import gre, model
 from ginnel.network.check import check
 from ginnel.units import Prefix
 
@@ -129,7 +130,19 @@ def parse_milliseconds(value: object) -> float:
 
 
 #: IP protocols by the names people use.
-_PROTOCOLS = {"icmp": 1, "ipip": 4, "tcp": 6, "udp": 17, "gre": 47, "esp": 50, "icmpv6": 58}
+_PROTOCOLS = {"icmp": 1, "ipip": 4, "tcp": 6, "udp": 17, "sit": 41, "gre": 47, "esp": 50, "icmpv6": 58}
+#: What a firewall in the way stops, by the names people use: protocols of IPv4 and IPv6 together.
+_BLOCKS = {
+    "gre": (47,),
+    "ipip": (4,),
+    "sit": (41,),
+    "esp": (50,),
+    "tcp": (6,),
+    "udp": (17,),
+    "icmp": (1, 58),
+}
+#: Of ICMP only what path MTU discovery lives on.
+_TOO_BIG = "icmp-too-big"
 
 
 def parse_protocol(value: object) -> int:
@@ -139,6 +152,49 @@ def parse_protocol(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255:
         return value
     raise ValueError(f"expected an IP protocol ({', '.join(_PROTOCOLS)} or 0 to 255), found {value!r}")
+
+
+def parse_block(value: object) -> object:
+    """Check one item of `block`: `"gre"`, `"icmp"`, `"icmp-too-big"` … or a protocol's number."""
+    if isinstance(value, str) and (value in _BLOCKS or value == _TOO_BIG):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255:
+        return value
+    raise ValueError(f"expected {', '.join(_BLOCKS)}, {_TOO_BIG} or a protocol's number, found {value!r}")
+
+
+def parse_gre_key(value: object) -> int:
+    """Parse a GRE key as iproute2 does: a number, or four numbers with dots."""
+    if isinstance(value, str):
+        try:
+            return int(ipaddress.IPv4Address(value))
+        except ValueError:
+            raise ValueError(f'expected a number or a key such as "10.0.0.7", found {value!r}') from None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 32:
+        return value
+    raise ValueError(f"expected a number from 0 to 4294967295, found {value!r}")
+
+
+def parse_inherited(value: object) -> int | None:
+    """Parse `"inherit"` (None) or a number from 0 to 255."""
+    if value == "inherit":
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255:
+        return value
+    raise ValueError(f'expected "inherit" or a number from 0 to 255, found {value!r}')
+
+
+def parse_keepalive(value: object) -> tuple[int, int | None]:
+    """Parse seconds (0: none), or `{ interval = 10, retries = 3 }`, to (interval, retries or None for the usual)."""
+    table = value if isinstance(value, dict) else {"interval": value}
+    unknown = [key for key in table if key not in ("interval", "retries")]
+    if unknown:
+        raise ValueError(f"expected interval and retries, found {unknown[0]!r}")
+    for key, most in (("interval", 32767), ("retries", 255)):
+        number = table.get(key, 1)
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
+            raise ValueError(f"expected seconds (0: none) or {{ interval = 10, retries = 3 }}, found {number!r}")
+    return table.get("interval", Keepalive().interval_s), table.get("retries")
 
 
 def parse_tunnel_mtu(value: object) -> int | None:
@@ -185,6 +241,10 @@ _TunnelMtu = Annotated[int | None, BeforeValidator(parse_tunnel_mtu)]
 _Ratio = Annotated[float, BeforeValidator(parse_ratio)]
 _Milliseconds = Annotated[float, BeforeValidator(parse_milliseconds)]
 _Protocol = Annotated[int, BeforeValidator(parse_protocol)]
+_Block = Annotated[str | int, BeforeValidator(parse_block)]
+_GreKey = Annotated[int, BeforeValidator(parse_gre_key)]
+_Inherited = Annotated[int | None, BeforeValidator(parse_inherited)]
+_Keepalive = Annotated[tuple[int, int | None], BeforeValidator(parse_keepalive)]
 _Flag = Annotated[bool, Field(strict=True)]
 
 
@@ -220,11 +280,27 @@ class NodeTable(_Table):
     underlay_mtu: _Mtu = model.DEFAULT_UNDERLAY_MTU
 
 
-class LinkTable(_Table):
-    """`[[link]]`: a link by name."""
+class GreTable(_Table):
+    """`[gre]`: what GRE links are unless they say otherwise; iproute2's names, as in a node file."""
+
+    key: _GreKey | None = None
+    csum: _Flag = False
+    seq: _Flag = False
+    ttl: _Inherited = model.DEFAULT_GRE_TTL
+    tos: _Inherited = 0
+    pmtudisc: _Flag = True
+    ignore_df: _Flag = Field(default=False, alias="ignore-df")
+    encapsulation: Literal["none", "udp"] = "none"
+    keepalive: _Keepalive | None = None
+    mtu: _TunnelMtu = None
+
+
+class LinkTable(GreTable):
+    """`[[link]]`: a link by name; what a GRE link says of itself goes before what `[gre]` says of all."""
 
     between: list[str] = Field(min_length=2, max_length=2)
     kind: str | None = None
+    subnet: list[_PrefixText] = Field(default=[], max_length=8)
 
 
 class ExpectTable(_Table):
@@ -243,6 +319,8 @@ class FaultsTable(_Table):
     jitter: _Milliseconds = 0.0
     reorder: _Ratio = 0.0
     duplicate: _Ratio = 0.0
+    block: list[_Block] = Field(default=[], max_length=32)
+    mtu: _Mtu | None = None
     blocked_protocols: list[_Protocol] = Field(default=[], max_length=32)
     blocked_udp_ports: list[_Port] = Field(default=[], max_length=32)
 
@@ -259,6 +337,7 @@ class NetworkFile(_Table):
 
     network: NetworkTable
     node: dict[_NameText, NodeTable] = Field(min_length=1, max_length=10_000)
+    gre: GreTable = GreTable()
     link: list[LinkTable] = Field(default=[], max_length=100_000)
     expect: list[ExpectTable] = Field(default=[], max_length=10_000)
     lab: LabTable = LabTable()
@@ -292,6 +371,9 @@ def parse_network(text: str, source: str) -> model.Network:
         parsed = NetworkFile.model_validate(document)
     except ValidationError as error:
         raise ConfigError(source, _in_reading_order(_form_mistakes(error, positions))) from None
+    mistakes = _in_reading_order(_not_of_the_kind(parsed, positions))
+    if mistakes:
+        raise ConfigError(source, mistakes)
     network = _to_model(parsed)
     mistakes = check(network, positions)
     if mistakes:
@@ -301,6 +383,18 @@ def parse_network(text: str, source: str) -> model.Network:
 
 def _in_reading_order(mistakes: Iterator[Mistake]) -> list[Mistake]:
     return sorted(mistakes, key=lambda mistake: (mistake.span.line, mistake.span.column) if mistake.span else (0, 0))
+
+
+def _not_of_the_kind(parsed: NetworkFile, positions: Positions) -> Iterator[Mistake]:
+    """Options of GRE on a link that is none."""
+    for index, link in enumerate(parsed.link):
+        if (link.kind or parsed.network.kind) == "gre":
+            continue
+        for name in sorted(link.model_fields_set - {"between", "kind"}):
+            key = LinkTable.model_fields[name].alias or name
+            span = positions.key(("link", index, key))
+            message = f"link[{index}].{key}: an option of GRE links, and this one is {link.kind or parsed.network.kind}"
+            yield Mistake(message, span, 'add kind = "gre", or take it out', positions.line(span))
 
 
 def _toml_mistake(message: str, text: str) -> Mistake:
@@ -435,6 +529,8 @@ def _keys_of(loc: Sequence[int | str]) -> list[str]:
             table = NodeTable
         case ["link", _]:
             table = LinkTable
+        case ["gre"]:
+            table = GreTable
         case ["expect", _]:
             table = ExpectTable
         case ["lab"]:
@@ -466,7 +562,8 @@ def _to_model(parsed: NetworkFile) -> model.Network:
         listen_port=table.listen_port,
         mtu=table.mtu,
         outer=table.outer,
-        links=tuple(model.Link((link.between[0], link.between[1]), link.kind or table.kind) for link in parsed.link),
+        gre=_gre(parsed.gre),
+        links=tuple(_link(link, parsed) for link in parsed.link),
         expects=tuple(model.Expect(item.source, parse_target(item.to), item.reaches) for item in parsed.expect),
         lab=model.Lab(
             faults=_faults(parsed.lab),
@@ -491,13 +588,48 @@ def _node(name: str, table: NodeTable) -> model.Node:
     )
 
 
+def _link(link: LinkTable, parsed: NetworkFile) -> model.Link:
+    between = (link.between[0], link.between[1])
+    if (kind := link.kind or parsed.network.kind) != "gre":
+        return model.Link(between, kind)
+    said = {name: getattr(link, name) for name in link.model_fields_set & set(GreTable.model_fields)}
+    return model.Link(between, kind, _gre(parsed.gre.model_copy(update=said)), tuple(map(parse_prefix, link.subnet)))
+
+
+def _gre(table: GreTable) -> model.Gre:
+    ttl = table.ttl
+    if "ttl" not in table.model_fields_set and not table.pmtudisc:
+        ttl = None  # a fixed one needs path MTU discovery
+    udp = table.encapsulation == "udp"
+    keepalive: Keepalive | Literal["auto"] | None = "auto"
+    if table.keepalive is not None:
+        interval_s, retries = table.keepalive
+        usual = gre.usual_keepalive(udp).retries
+        keepalive = Keepalive(interval_s, usual if retries is None else retries) if interval_s else None
+    return model.Gre(
+        key=table.key,
+        csum=table.csum,
+        seq=table.seq,
+        ttl=ttl or 0,
+        tos=table.tos,
+        pmtudisc=table.pmtudisc,
+        ignore_df=table.ignore_df,
+        udp=udp,
+        keepalive=keepalive,
+        mtu=table.mtu,
+    )
+
+
 def _faults(table: FaultsTable) -> model.Faults:
+    blocked = [number for item in table.block for number in (_BLOCKS.get(item, ()) if isinstance(item, str) else (item,))]
     return model.Faults(
         loss=table.loss,
         delay_ms=table.delay,
         jitter_ms=table.jitter,
         reorder=table.reorder,
         duplicate=table.duplicate,
-        blocked_protocols=tuple(table.blocked_protocols),
+        blocked_protocols=tuple(dict.fromkeys([*blocked, *table.blocked_protocols])),
         blocked_udp_ports=tuple(table.blocked_udp_ports),
+        blocked_too_big=_TOO_BIG in table.block,
+        mtu=table.mtu or 0,
     )

@@ -7,9 +7,10 @@ A `Network` is what the file says; nothing here is allocated or derived (address
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from ginnel.config.node import Keepalive
 from ginnel.units import Prefix
 
 Shape = Literal["mesh", "hub", "none"]
@@ -22,6 +23,9 @@ DEFAULT_LISTEN_PORT = 51820
 NAT_KEEPALIVE_S = 25
 #: Ethernet's; what a path carries unless the file says otherwise.
 DEFAULT_UNDERLAY_MTU = 1500
+#: What most hosts send with. Inherited instead, what a routing protocol sends to its neighbour with a TTL of 1 would not
+#: live beyond the first router of the underlay.
+DEFAULT_GRE_TTL = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +63,42 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Gre:
+    """
+    How GRE links are, the same at both ends; iproute2's names.
+
+    key None: one is allocated where a tunnel could not be told apart without. ttl 0 and tos None inherit. mtu None: computed.
+    keepalive "auto": see `gre.keepalive_of`; None: none are sent.
+    """
+
+    key: int | None = None
+    csum: bool = False
+    seq: bool = False
+    ttl: int = DEFAULT_GRE_TTL
+    tos: int | None = 0
+    pmtudisc: bool = True
+    ignore_df: bool = False
+    #: GRE in UDP (RFC 8086).
+    udp: bool = False
+    keepalive: Keepalive | Literal["auto"] | None = "auto"
+    mtu: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
-    """A link that the file asks for by name."""
+    """A link between two nodes; the first gets the lower address where a link has addresses of its own (GRE)."""
 
     between: tuple[str, str]
     kind: str = "wireguard"
+    #: Of kind "gre" alone.
+    gre: Gre | None = None
+    #: The addresses of a GRE link, as the file demands them, at most one prefix of each pool; otherwise allocated.
+    subnet: tuple[Prefix, ...] = ()
+
+    def other(self, name: str) -> str:
+        """The node at the other end."""
+        left, right = self.between
+        return right if name == left else left
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +120,10 @@ class Expect:
     reaches: bool = True
 
 
+#: Of IPv4; the protocol of ICMPv6 is blocked with it.
+ICMP = 1
+
+
 @dataclass(frozen=True, slots=True)
 class Faults:
     """What a link of the lab's internet does to packets; all zero: a plain, fast link. Ratios are 0..1."""
@@ -96,11 +135,20 @@ class Faults:
     duplicate: float = 0.0
     blocked_protocols: tuple[int, ...] = ()
     blocked_udp_ports: tuple[int, ...] = ()
+    #: ICMP that says "too big" vanishes.
+    blocked_too_big: bool = False
+    #: What the path carries, unknown to the nodes; 0: as much as they think.
+    mtu: int = 0
+
+    @property
+    def black_hole(self) -> bool:
+        """What is too big for the path vanishes, and nobody says so."""
+        return self.mtu != 0 and (self.blocked_too_big or ICMP in self.blocked_protocols)
 
     @property
     def any(self) -> bool:
-        """Whether this link needs the relay at all."""
-        return self != Faults()
+        """Whether this link needs the relay at all; a small path whose router says so does not."""
+        return replace(self, mtu=0) != Faults() or self.black_hole
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +179,8 @@ class Network:
     #: None: computed from the underlay.
     mtu: int | None = None
     outer: Outer = "any"
+    #: What links of kind "gre" are unless they say otherwise.
+    gre: Gre = Gre()
     links: tuple[Link, ...] = ()
     expects: tuple[Expect, ...] = ()
     lab: Lab = Lab()

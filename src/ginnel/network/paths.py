@@ -2,7 +2,8 @@
 Who is linked to whom, and through whom the others are reached.
 
 Links are a pure function of the shape: a mesh links every two nodes of which at least one can be reached from outside;
-a hub links everybody to the hub; `[[link]]`s are added to either, and are all there is in shape "none".
+a hub links everybody to the hub; `[[link]]`s are added to either (or say how one of its links differs), and are all there is
+in shape "none".
 
 Two nodes without a link reach each other through nodes that may carry (relays, the hub). WireGuard checks the source of
 every packet against the peer it came from, so the way back must be the way there, and every part of a path must itself
@@ -25,8 +26,10 @@ _Cost = tuple[int, int, int]
 def links_of(network: Network) -> tuple[Link, ...]:
     """Every link of the network, in file order, each once."""
     found: dict[frozenset[str], Link] = {}
-    for link in (*_shape_links(network), *network.links):
-        found.setdefault(frozenset(link.between), link)
+    for link in _shape_links(network):
+        found[frozenset(link.between)] = link
+    for link in network.links:  # what the file says of a link goes before what the shape says of all
+        found[frozenset(link.between)] = link
     return tuple(found.values())
 
 
@@ -35,11 +38,15 @@ def _shape_links(network: Network) -> Iterator[Link]:
         for index, left in enumerate(network.nodes):
             for right in network.nodes[index + 1 :]:
                 if not (left.behind_nat and right.behind_nat):
-                    yield Link((left.name, right.name), network.kind)
+                    yield _shape_link(network, left.name, right.name)
     elif network.shape == "hub" and network.hub is not None:
         for node in network.nodes:
             if node.name != network.hub:
-                yield Link((network.hub, node.name), network.kind)
+                yield _shape_link(network, network.hub, node.name)
+
+
+def _shape_link(network: Network, left: str, right: str) -> Link:
+    return Link((left, right), network.kind, network.gre if network.kind == "gre" else None)
 
 
 class Paths:
@@ -49,9 +56,13 @@ class Paths:
         """Compute all paths: direct where there is a link, otherwise through carriers."""
         self.network = network
         self.links = links_of(network)
+        self._links = {frozenset(link.between): link for link in self.links}
         self._adjacent: dict[str, dict[str, int]] = {node.name: {} for node in network.nodes}
+        self._kinds: dict[str, set[str]] = {node.name: set() for node in network.nodes}
         for link in self.links:
             left, right = link.between
+            self._kinds[left].add(link.kind)
+            self._kinds[right].add(link.kind)
             mark = _fingerprint(left, right)
             self._adjacent[left][right] = mark
             self._adjacent[right][left] = mark
@@ -63,6 +74,21 @@ class Paths:
         """The nodes that *node* has a link with, in file order."""
         adjacent = self._adjacent[node]
         return tuple(other.name for other in self.network.nodes if other.name in adjacent)
+
+    def link(self, left: str, right: str) -> Link:
+        """The link between two neighbours; KeyError when they have none."""
+        return self._links[frozenset((left, right))]
+
+    def kinds_at(self, node: str) -> frozenset[str]:
+        """Of what kinds the links are that end at *node*."""
+        return frozenset(self._kinds[node])
+
+    def links_at(self, node: str, kind: str) -> tuple[Link, ...]:
+        """The links of *kind* that end at *node*, by the order of the neighbours in the file."""
+        if kind not in self._kinds[node]:
+            return ()
+        found = (self.link(node, other) for other in self.neighbours(node))
+        return tuple(link for link in found if link.kind == kind)
 
     def next_hop(self, source: str, target: str) -> str | None:
         """The peer to which *source* hands what is for *target*; None when nothing carries between them."""

@@ -16,10 +16,10 @@ def only(text: str) -> str:
 
 
 def test_kinds_that_are_not_built_name_those_that_are() -> None:
-    with_kind = THREE.replace('name = "acme"', 'name = "acme"\nkind = "gre"')
-    assert only(with_kind) == "3:8: network.kind: no links of kind 'gre'"
-    link = THREE + '[[link]]\nbetween = ["paris", "lyon"]\nkind = "gre+ipsec"\n'
-    assert only(link).endswith("link[0].kind: no links of kind 'gre+ipsec'")
+    with_kind = THREE.replace('name = "acme"', 'name = "acme"\nkind = "gre+ipsec"')
+    assert only(with_kind) == "3:8: network.kind: no links of kind 'gre+ipsec'"
+    link = THREE + '[[link]]\nbetween = ["paris", "lyon"]\nkind = "vxlan"\n'
+    assert only(link).endswith("link[0].kind: no links of kind 'vxlan'")
 
 
 @pytest.mark.parametrize(

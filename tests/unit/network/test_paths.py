@@ -31,7 +31,7 @@ def test_a_mesh_links_all_but_pairs_behind_nat() -> None:
 
 def test_a_link_by_name_is_not_doubled() -> None:
     found = links_of(network([reachable("a"), reachable("b")], links=[("b", "a")]))
-    assert [link.between for link in found] == [("a", "b")]
+    assert [link.between for link in found] == [("b", "a")], "what the file says of a link goes before what the shape says of all"
 
 
 def test_a_hub_carries_between_spokes() -> None:
