@@ -9,10 +9,11 @@ One request a line, one answer a line, both JSON objects. Every answer has a sch
     {"schema": "ginnel.control/1", "ok": true, ...}          or          {"schema": "ginnel.control/1", "ok": false, "error":
     "words"}
 
-    {"op": "show"}                   the snapshot
+    {"op": "show"}                   the snapshot; of a node's process all its tunnels, or one: {"op": "show", "tunnel": "gre1"}
     {"op": "names", "peers": {"<public key, base64>": {"name": "lyon", "endpoint_host": "vpn.example.org:51820"}, ...}}
                                      replaces all names; either field may be left out; a peer need not be configured yet
-    {"op": "state"}                  {"interface", "pid", "state": "up" | "down", "config", "uapi_path"}
+    {"op": "state"}                  {"interface", "pid", "state": "up" | "down", "config", "uapi_path"}; of a node's process
+                                     {"node", "pid", "state", "config", "tunnels": [{"name", "kind", "state", "error"}, ...]}
     {"op": "stop"}                   answers, then the process ends as by SIGTERM
 """
 
@@ -47,7 +48,7 @@ class Name:
 class Controlled(Protocol):
     """What the control socket needs of the owner of the tunnel."""
 
-    def show(self) -> Iterator[str]: ...
+    def show(self, tunnel: str | None = None) -> Iterator[str]: ...
     def set_names(self, names: dict[PublicKey, Name]) -> None: ...
     def describe(self) -> dict[str, object]: ...
     def stop(self, reason: str) -> None: ...
@@ -109,9 +110,9 @@ class ControlSession:
             return iter([_refusal("expected one JSON object a line")])
         if not isinstance(request, dict):
             return iter([_refusal("expected a JSON object")])
-        if request.get("op") == "show":
-            return self._owner.show()
         try:
+            if request.get("op") == "show":
+                return self._owner.show(_tunnel(request))
             return iter([self._serve(request)])
         except ValueError as error:
             return iter([_refusal(str(error))])
@@ -128,6 +129,13 @@ class ControlSession:
                 return _done({})
             case _:
                 return _refusal("op: expected show, names, state or stop")
+
+
+def _tunnel(request: dict[str, Any]) -> str | None:
+    name = request.get("tunnel")
+    if name is not None and not isinstance(name, str):
+        raise ValueError("tunnel: expected a string")
+    return name
 
 
 def _done(fields: dict[str, object]) -> str:

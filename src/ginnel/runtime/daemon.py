@@ -30,13 +30,12 @@ from dataclasses import dataclass
 
 from ginnel.engine import Engine, Tunnel, open_engine
 from ginnel.errors import GinnelError, UsageError
-from ginnel.runtime import journal, process, stream
+from ginnel.runtime import process, stream
 from ginnel.runtime.control import ControlSession, peer_may_ask
 from ginnel.runtime.inotify import FileWatch
 from ginnel.runtime.journal import Journal
 from ginnel.runtime.owner import Owner
 from ginnel.runtime.uapi import UapiSession
-from ginnel.watch.log import Level
 
 UAPI_DIRECTORY = "/var/run/wireguard"
 RUN_DIRECTORY = "/run/ginnel"
@@ -208,15 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def start(options: Options, *, foreground: bool, starter: process.Readiness) -> int:
     """Serve here, or in a process of its own and return when that is usable; the exit code."""
-    level = journal.level_of(os.environ.get("LOG_LEVEL"))
-    if foreground:
-        return serve(options, Journal(level, journal.to_stderr()), starter)
-    keep_stderr = bool(os.environ.get("LOG_LEVEL")) and level != Level.SILENT
-    ready = process.detach(starter, keep_stderr=keep_stderr)
-    if isinstance(ready, int):
-        return ready
-    write = journal.to_stderr() if keep_stderr else journal.to_syslog("ginnel") or journal.nowhere
-    return serve(options, Journal(level, write), ready)
+    return process.start(lambda log, ready: serve(options, log, ready), foreground=foreground, starter=starter)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
-RTM_DELADDR, RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWRULE, RTM_DELRULE = 21, 24, 25, 32, 33
+RTM_NEWADDR, RTM_DELADDR, RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWRULE, RTM_DELRULE = 20, 21, 24, 25, 32, 33
 RTM_NEWNSID, RTM_GETNSID = 88, 90
 NLM_F_REQUEST, NLM_F_ACK = 1, 4
 NLMSG_ERROR = 2
@@ -95,9 +95,12 @@ class Refused:
 Message = Link | LinkGone | HostChanged | Refused
 
 
-def parse(data: bytes) -> Iterator[Message]:
+def parse(data: bytes, *, arrivals: bool = False) -> Iterator[Message]:
     """
     The messages of one netlink datagram that matter here, in order; a cut-off message ends it.
+
+    Args:
+        arrivals: an address that came matters, too: it makes no other wrong, but may be the one that was missing.
 
     Source: RFC 3549 2.3; linux/netlink.h (4-byte alignment of messages and attributes).
     """
@@ -106,6 +109,8 @@ def parse(data: bytes) -> Iterator[Message]:
         size, kind, _, _, _ = _HEADER.unpack_from(data, offset)
         if size < _HEADER.size or offset + size > len(data):
             return
+        if arrivals and kind == RTM_NEWADDR:
+            yield HostChanged(0)
         message = _message(kind, data[offset + _HEADER.size : offset + size])
         if message is not None:
             yield message
@@ -118,26 +123,27 @@ def _message(kind: int, body: bytes) -> Message | None:
             _, _, index, flags, _ = _LINK.unpack_from(body)
             if kind == RTM_DELLINK:
                 return LinkGone(index)
-            attributes = dict(_attributes(body, _LINK.size))
-            name = attributes.get(IFLA_IFNAME, b"").rstrip(b"\0").decode("utf-8", "replace")
-            asked = attributes.get(IFLA_TARGET_NETNSID)
-            return Link(index, name, bool(flags & IFF_UP), _u32(attributes.get(IFLA_MTU)), _u32(asked) if asked else None)
+            values = dict(attributes(body, _LINK.size))
+            name = values.get(IFLA_IFNAME, b"").rstrip(b"\0").decode("utf-8", "replace")
+            asked = values.get(IFLA_TARGET_NETNSID)
+            return Link(index, name, bool(flags & IFF_UP), u32(values.get(IFLA_MTU)), u32(asked) if asked else None)
         case 21 | 32 | 33:
             return HostChanged(0)
         case 24 | 25 if len(body) >= _ROUTE.size:
             *_, table, _, _, _, flags = _ROUTE.unpack_from(body)
             if flags & RTM_F_CLONED:
                 return None
-            attributes = dict(_attributes(body, _ROUTE.size))
-            if (_u32(attributes.get(RTA_TABLE)) or table) == RT_TABLE_LOCAL:
+            values = dict(attributes(body, _ROUTE.size))
+            if (u32(values.get(RTA_TABLE)) or table) == RT_TABLE_LOCAL:
                 return None  # the shadow of an address: RTM_DELADDR tells
-            return HostChanged(_u32(attributes.get(RTA_OIF)))
+            return HostChanged(u32(values.get(RTA_OIF)))
         case 2 if len(body) >= 4 and (number := -struct.unpack_from("=i", body)[0]):
             return Refused(number)
     return None
 
 
-def _attributes(body: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+def attributes(body: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+    """The attributes of *body* from there on; a cut-off one ends them."""
     while offset + _ATTRIBUTE.size <= len(body):
         size, kind = _ATTRIBUTE.unpack_from(body, offset)
         if size < _ATTRIBUTE.size or offset + size > len(body):
@@ -146,11 +152,13 @@ def _attributes(body: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
         offset += (size + 3) & ~3
 
 
-def _u32(raw: bytes | None) -> int:
+def u32(raw: bytes | None) -> int:
+    """A number of the host's byte order, 0 where there is none."""
     return int.from_bytes(raw[:4], "little" if struct.pack("=H", 1) == b"\1\0" else "big") if raw else 0
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute, padded."""
     return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + b"\0" * (-len(value) % 4)
 
 
@@ -160,13 +168,14 @@ def link_request(name: str, namespace: int | None = None) -> bytes:
 
     The answer is a `Link`, or `Refused(ENODEV)`.
     """
-    body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + _attribute(IFLA_IFNAME, name.encode() + b"\0")
+    body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0")
     if namespace is not None:
-        body += _attribute(IFLA_TARGET_NETNSID, struct.pack("=i", namespace))
+        body += attribute(IFLA_TARGET_NETNSID, struct.pack("=i", namespace))
     return _HEADER.pack(_HEADER.size + len(body), RTM_GETLINK, NLM_F_REQUEST, 1, 0) + body
 
 
-def _open(groups: int) -> socket.socket:
+def open_netlink(groups: int) -> socket.socket:
+    """A route socket, not blocking, that hears those groups."""
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
     sock.bind((0, groups))
     return sock
@@ -182,7 +191,7 @@ def namespace_number(fd: int) -> int:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as sock:
         sock.settimeout(1.0)  # the kernel answers within the call
         if (number := _ask_number(sock, fd)) is None:
-            body = b"\0" * 4 + _attribute(NETNSA_FD, struct.pack("=I", fd)) + _attribute(NETNSA_NSID, struct.pack("=i", -1))
+            body = b"\0" * 4 + attribute(NETNSA_FD, struct.pack("=I", fd)) + attribute(NETNSA_NSID, struct.pack("=i", -1))
             sock.send(_HEADER.pack(_HEADER.size + len(body), RTM_NEWNSID, NLM_F_REQUEST | NLM_F_ACK, 1, 0) + body)
             sock.recv(4096)  # an errno of 0, or EEXIST when somebody was quicker
             number = _ask_number(sock, fd)
@@ -192,13 +201,13 @@ def namespace_number(fd: int) -> int:
 
 
 def _ask_number(sock: socket.socket, fd: int) -> int | None:
-    body = b"\0" * 4 + _attribute(NETNSA_FD, struct.pack("=I", fd))
+    body = b"\0" * 4 + attribute(NETNSA_FD, struct.pack("=I", fd))
     sock.send(_HEADER.pack(_HEADER.size + len(body), RTM_GETNSID, NLM_F_REQUEST, 1, 0) + body)
     answer = sock.recv(4096)
     _, kind, _, _, _ = _HEADER.unpack_from(answer)
     if kind != RTM_NEWNSID:
         return None
-    raw = dict(_attributes(answer, _HEADER.size + 4)).get(NETNSA_NSID, b"\xff" * 4)
+    raw = dict(attributes(answer, _HEADER.size + 4)).get(NETNSA_NSID, b"\xff" * 4)
     number: int = struct.unpack_from("=i", raw)[0]
     return number if number >= 0 else None
 
@@ -219,9 +228,22 @@ def device_name(tun_fd: int) -> str:
     return answer[:16].split(b"\0", 1)[0].decode()
 
 
-def _identity(fd: int) -> tuple[int, int]:
+def identity(fd: int) -> tuple[int, int]:
+    """Which namespace a descriptor is of."""
     status = os.fstat(fd)
     return status.st_dev, status.st_ino
+
+
+def throw_away(sock: socket.socket) -> None:
+    """Read everything that waits there, and look at nothing."""
+    while True:
+        try:
+            sock.recv(1, socket.MSG_TRUNC)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
 
 
 class Monitor:
@@ -248,13 +270,13 @@ class Monitor:
         self._index = 0
         self._settling: asyncio.TimerHandle | None = None
         with open("/proc/self/ns/net", "rb") as own:
-            self._own = _identity(own.fileno())
+            self._own = identity(own.fileno())
         self._here = self._own
         #: Our number for the namespace the device is in; None for our own.
         self._number: int | None = None
-        self._link_socket = _open(RTMGRP_LINK)
+        self._link_socket = open_netlink(RTMGRP_LINK)
         self._watching = False
-        self._host_socket = _open(RTMGRP_HOST)
+        self._host_socket = open_netlink(RTMGRP_HOST)
         loop.add_reader(self._host_socket, self._host_readable)
 
     def start(self) -> None:
@@ -330,7 +352,7 @@ class Monitor:
             self._out_of_sight(error)
             return
         try:
-            here = _identity(namespace)
+            here = identity(namespace)
             if here == self._here and self._index == 0:
                 return  # renamed while we asked; the next message tells
             number = None if here == self._own else namespace_number(namespace)
@@ -380,13 +402,6 @@ class Monitor:
 
     def _settled(self) -> None:
         self._settling = None
-        while True:
-            try:
-                self._host_socket.recv(1, socket.MSG_TRUNC)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
+        throw_away(self._host_socket)
         self._loop.add_reader(self._host_socket, self._host_readable)
         self._tell_host()

@@ -28,7 +28,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from ginnel import crypto
 from ginnel.engine import (
@@ -54,6 +54,9 @@ from ginnel.wireguard import effects
 from ginnel.wireguard import peer as machine
 from ginnel.wireguard.interface import Interface
 from ginnel.wireguard.peer import Remembered
+
+if TYPE_CHECKING:
+    from ginnel.engine.plain import PlainEvent
 
 #: About 10 ms of handshakes.
 EVENTS_PER_TURN = 64
@@ -182,7 +185,7 @@ class Owner:
         if timer is not None and self._timer_ns <= now.mono_ns and timer.when() > self.loop.time():
             self._arm(self._timer_ns)  # the loop's clock stood still in a suspend
 
-    def _handle(self, event: Event, now: Now) -> None:
+    def _handle(self, event: Event | PlainEvent, now: Now) -> None:
         interface = self.interface
         match event:
             case HandshakeReceived(_, message, source):
@@ -203,7 +206,7 @@ class Owner:
             case DeviceGone(_, reason):
                 self._device_gone(reason)
             case _:
-                assert_never(event)
+                raise AssertionError("the engine tells of a plain tunnel, and there is none here")
 
     def _device_gone(self, reason: str) -> None:
         try:
@@ -480,8 +483,15 @@ class Owner:
             "uapi_path": self.uapi_path,
         }
 
-    def show(self) -> Iterator[str]:
-        """Everything there is to show, judged: the JSON of `ginnel.show/1` in pieces, the loop being free between them."""
+    def show(self, tunnel: str | None = None) -> Iterator[str]:
+        """
+        Everything there is to show, judged: the JSON of `ginnel.show/1` in pieces, the loop being free between them.
+
+        Raises:
+            ValueError: *tunnel* is another's name.
+        """
+        if tunnel not in {None, self.tunnel.name}:
+            raise ValueError(f"tunnel: there is no {tunnel!r} here")
         now = self._clocks()
         counters = {counter.peer: counter for counter in self.tunnel.counters()}
         judgement = health.Judgement()

@@ -17,8 +17,11 @@ import gc
 import os
 import resource
 import sys
+from collections.abc import Callable
 
-from ginnel.runtime import libc
+from ginnel.runtime import journal, libc
+from ginnel.runtime.journal import Journal
+from ginnel.watch.log import Level
 
 READY = "ready\n"
 #: An error message is cut here; a pipe takes it in one write.
@@ -126,3 +129,16 @@ def detach(starter: Readiness, *, keep_stderr: bool) -> Readiness | int:
         os.dup2(null, fd)
     os.close(null)
     return Readiness(writing, echo=False)
+
+
+def start(serve: Callable[[Journal, Readiness], int], *, foreground: bool, starter: Readiness) -> int:
+    """Serve here, or in a process of its own and return when that is usable; the exit code."""
+    level = journal.level_of(os.environ.get("LOG_LEVEL"))
+    if foreground:
+        return serve(Journal(level, journal.to_stderr()), starter)
+    keep_stderr = bool(os.environ.get("LOG_LEVEL")) and level != Level.SILENT
+    ready = detach(starter, keep_stderr=keep_stderr)
+    if isinstance(ready, int):
+        return ready
+    write = journal.to_stderr() if keep_stderr else journal.to_syslog("ginnel") or journal.nowhere
+    return serve(Journal(level, write), ready)

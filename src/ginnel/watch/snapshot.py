@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from itertools import islice
 from typing import Any, Literal
 
@@ -105,8 +105,8 @@ class TunnelView:
 
 def plain(view: object) -> Any:
     """A view as the lists and dicts that JSON knows; unlike `dataclasses.asdict` it copies nothing it need not."""
-    if isinstance(view, (Verdict, PeerView, TunnelView)):
-        return {name: plain(getattr(view, name)) for name in view.__slots__}
+    if is_dataclass(view):
+        return {field: plain(getattr(view, field)) for field in view.__dataclass_fields__}
     if isinstance(view, tuple):
         return [plain(item) for item in view]
     return view

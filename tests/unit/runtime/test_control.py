@@ -23,7 +23,7 @@ class Owner:
         self.names: dict[PublicKey, Name] = {}
         self.stopped = ""
 
-    def show(self) -> Iterator[str]:
+    def show(self, tunnel: str | None = None) -> Iterator[str]:
         view = TunnelView(
             "wg0", "wireguard", "engine", "0", 1, 0.0, "", "up", None, 0, 0, 1420, "birth", NONE, NONE, NONE, {}, {}, (), ()
         )
