@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Call it with a finished packet (after `split`), so that the quote's checksums are right. Reading received errors that quote
-//! our packets belongs here as well; it is not needed yet.
+//! our packets is `ginnel-gre`'s.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -22,6 +22,8 @@ use crate::ip::{self, Fragment, Ip};
 
 /// The longest answer: IPv6's minimum MTU (RFC 4443 3.1).
 pub const MAX_SIZE: usize = 1280;
+/// No IPv6 link is smaller; what says so is not believed, or makes senders add a fragment header to every packet (RFC 8200 5).
+const MIN_MTU_V6: u32 = 1280;
 /// The longest `ICMPv4` answer (RFC 1812 4.3.2.3).
 const MAX_SIZE_V4: usize = 576;
 /// Type, code, checksum and four bytes that depend on the type.
@@ -38,9 +40,11 @@ const CLASS_E: u8 = 240;
 pub enum Unreachable {
     /// `ICMPv4` 3/1 host unreachable; `ICMPv6` 1/3 address unreachable.
     HostUnreachable,
+    /// `ICMPv4` 3/13 communication administratively prohibited; `ICMPv6` 1/1: the tunnel is held down on purpose.
+    AdminProhibited,
     /// `ICMPv4` 3/4 fragmentation needed (only when DF was set); `ICMPv6` 2/0 packet too big.
     PacketTooBig {
-        /// The largest packet that would go through.
+        /// The largest packet that would go through; to IPv6 never less than 1280 is said (RFC 8200 5).
         mtu: u32,
     },
 }
@@ -129,6 +133,7 @@ fn build_v4(
     let total = HEADERS + quote;
     let (code, mtu) = match why {
         Unreachable::HostUnreachable => (1, 0),
+        Unreachable::AdminProhibited => (13, 0),
         Unreachable::PacketTooBig { mtu } => (4, u16::try_from(mtu).unwrap_or(u16::MAX)),
     };
     out[..HEADERS].fill(0);
@@ -163,7 +168,8 @@ fn build_v6(
     let payload = (ICMP_HEADER + quote) as u16;
     let (kind, code, mtu) = match why {
         Unreachable::HostUnreachable => (1, 3, 0),
-        Unreachable::PacketTooBig { mtu } => (2, 0, mtu),
+        Unreachable::AdminProhibited => (1, 1, 0),
+        Unreachable::PacketTooBig { mtu } => (2, 0, mtu.max(MIN_MTU_V6)),
     };
     out[..HEADERS].fill(0);
     out[0] = 0x60;
@@ -293,6 +299,27 @@ mod tests {
         )
         .unwrap();
         assert_eq!(&clamped[26..28], &[0xff, 0xff]);
+    }
+
+    #[test]
+    fn no_ipv6_sender_is_told_of_less_than_1280() {
+        let packet = v6(6, "fd00::1", "fd00::9", &[0; 1400]);
+        for (mtu, said) in [(0, 1280), (1279, 1280), (1280, 1280), (1281, 1281)] {
+            let got = answer(&packet, Unreachable::PacketTooBig { mtu }, None).unwrap();
+            assert_eq!(got[44..48], u32::to_be_bytes(said));
+        }
+    }
+
+    #[test]
+    fn what_is_held_down_is_said_to_be_prohibited() {
+        let why = Unreachable::AdminProhibited;
+        let four = answer(&v4(17, 0, A, B, &[0; 8]), why, None).unwrap();
+        assert_eq!(four[20..22], [3, 13]);
+        let six = answer(&v6(17, "fd00::1", "fd00::9", &[0; 8]), why, None).unwrap();
+        assert_eq!(six[40..42], [1, 1]);
+        // It is an error like the others: never answered itself.
+        assert_eq!(answer(&four, why, None), None);
+        assert_eq!(answer(&six, why, None), None);
     }
 
     #[test]
