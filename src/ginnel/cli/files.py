@@ -1,5 +1,9 @@
 """
-From what stands on the command line to a checked file: NAME is /etc/wireguard/NAME.conf, anything else is a path.
+From what stands on the command line to a checked file.
+
+NAME is /etc/wireguard/NAME.conf where that is, else /etc/ginnel/NAME.toml; anything else is a path, of a wg-quick file
+(`.conf`) or of a node file (`.toml`, which needs no slash before it). What is up is known by its record: `down NAME` finds the
+file it came from.
 
 Also who may read it: a warning names the mode when others can read the keys.
 """
@@ -12,32 +16,47 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ginnel.cli import ui
-from ginnel.config import wgquick
+from ginnel.config import nodefile, wgquick
+from ginnel.config.node import NodeConfig
 from ginnel.errors import GinnelError
 
 CONFIG_DIR = Path("/etc/wireguard")
+NODE_DIR = Path("/etc/ginnel")
 #: A file of 100,000 peers is 20 MB.
 SIZE_MAX_BYTES = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A file as it was found: its interface, its path without symbolic links, its text."""
+    """A file as it was found: its interface (or node), its path without symbolic links, its text."""
 
     name: str
     path: Path
     text: str
 
+    @property
+    def is_node(self) -> bool:
+        """Whether it is a node file, not a wg-quick file."""
+        return self.path.suffix == ".toml"
+
 
 def find(argument: str) -> tuple[str, Path]:
     """
-    The interface and the path that *argument* means; the file need not exist.
+    The interface (or node) and the path that *argument* means; the file need not exist.
 
     Raises:
         GinnelError: the file's name is not that of an interface.
     """
-    if wgquick.NAME_PATTERN.fullmatch(argument):
-        return argument, CONFIG_DIR / f"{argument}.conf"
+    if nodefile.is_node_name(argument) and not argument.endswith(".toml"):
+        quick = CONFIG_DIR / f"{argument}.conf"
+        node = NODE_DIR / f"{argument}.toml"
+        return argument, quick if quick.exists() or (wgquick.is_interface_name(argument) and not node.exists()) else node
+    if argument.endswith(".toml"):
+        node_name = nodefile.node_name(argument)
+        if node_name is None:
+            hint = "at most 64 of a-z A-Z 0-9 _ = + . -, as in edge.toml"
+            raise GinnelError(f"{ui.printable(argument)}: a node file is called NAME.toml\n  hint: {hint}")
+        return node_name, Path(argument)
     name = wgquick.interface_name(argument)
     if name is None:
         raise GinnelError(
@@ -65,19 +84,35 @@ def load(argument: str) -> Loaded:
     return Loaded(name, path, raw.decode("utf-8", "surrogateescape"))
 
 
+def load_quick(argument: str) -> Loaded:
+    """The same for what only wg-quick files have."""
+    loaded = load(argument)
+    if loaded.is_node:
+        raise GinnelError(f"{loaded.path} is a node file, and this is for wg-quick files\n  hint: a node file is written by hand")
+    return loaded
+
+
 def _nearby(argument: str) -> str:
+    if Path(f"{argument}.toml").is_file():
+        return f"\n  hint: for the file here: ./{argument}.toml"
     if Path(f"{argument}.conf").is_file():
         return f"\n  hint: for the file here: ./{argument}.conf"
     if argument.endswith(".conf") and Path(argument).is_file():
         return f"\n  hint: for the file here: ./{argument}"
-    if CONFIG_DIR.is_dir():
+    found = []
+    for directory, ending in ((CONFIG_DIR, ".conf"), (NODE_DIR, ".toml")):
         try:
-            names = sorted(path.stem for path in CONFIG_DIR.glob("*.conf"))
+            names = sorted(path.stem for path in directory.glob(f"*{ending}"))
         except OSError:
             names = []
         if names:
-            return f"\n  hint: {CONFIG_DIR} has {', '.join(names[:10])}"
-    return ""
+            found.append(f"{directory} has {', '.join(names[:10])}")
+    return f"\n  hint: {'; '.join(found)}" if found else ""
+
+
+def check_node(loaded: Loaded) -> NodeConfig:
+    """The node file's meaning. ConfigError has all of its mistakes."""
+    return nodefile.parse(loaded.text, str(loaded.path))
 
 
 def check(loaded: Loaded) -> wgquick.WgQuickFile:

@@ -19,8 +19,8 @@ from ginnel.errors import GinnelError, UsageError
 
 #: Name: module and attribute of the command, and its line in the help.
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    "up": ("ginnel.cli.tunnel", "up", "Bring a tunnel up from a wg-quick file."),
-    "down": ("ginnel.cli.tunnel", "down", "Take a tunnel down: exactly what `up` did."),
+    "up": ("ginnel.cli.tunnel", "up", "Bring tunnels up, from a wg-quick file or a node file."),
+    "down": ("ginnel.cli.tunnel", "down", "Take them down: exactly what `up` did."),
     "run": ("ginnel.cli.tunnel", "run", "The same as `up`, in the foreground, for systemd."),
     "show": ("ginnel.cli.show", "show", "What runs: state and why, by name; or as `wg show` prints it."),
     "set": ("ginnel.cli.set", "set_", "Change a running interface, as `wg set`."),
@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "genkey": ("ginnel.cli.keys", "genkey", "Print a new private key."),
     "pubkey": ("ginnel.cli.keys", "pubkey", "Print the public key of the private key on stdin."),
     "genpsk": ("ginnel.cli.keys", "genpsk", "Print a new preshared key."),
+    "mtu": ("ginnel.cli.mtu", "mtu_", "How large packets may be inside a tunnel, layer by layer; and the proof."),
     "lab": ("ginnel.cli.lab", "lab", "Rehearse a whole network on this machine."),
 }
 

@@ -1,5 +1,5 @@
 """
-`up`, `down`, `run`, `save`, `strip`: wg-quick's commands.
+`up`, `down`, `run`, `save`, `strip`: wg-quick's commands; the first three take node files as well.
 
 A file is read and checked as a whole before anything is touched. `run` is `up` by a process that stays: it waits for a signal or
 for the daemon's end, and takes down what is left; systemd is told READY when the tunnel is usable.
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
@@ -27,8 +28,11 @@ from ginnel.linux import bringup
 from ginnel.linux.backend import Backend, EngineBackend, wait_gone
 from ginnel.linux.record import Record, Store
 
-_CAP_NET_ADMIN = 12
+_CAP_NET_ADMIN, _CAP_NET_RAW = 12, 13
 _TUN = Path("/dev/net/tun")
+
+if TYPE_CHECKING:
+    from ginnel.linux import node_bringup
 
 _ARGUMENT = click.argument("tunnel", metavar="NAME|FILE")
 _BACKEND = click.option(
@@ -46,24 +50,51 @@ _BACKEND = click.option(
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: the plan as JSON, schema ginnel.plan/1.")
 def up(tunnel: str, backend: str, dry_run: bool, as_json: bool) -> None:
     """
-    Bring a tunnel up from a wg-quick file.
+    Bring tunnels up: one from a wg-quick file, or all of a node file.
 
-    NAME means /etc/wireguard/NAME.conf; otherwise FILE is a path whose last part is the interface's name and `.conf`. Every
-    mistake of the file is told at once, and then nothing is touched. Whatever fails later is undone.
+    NAME means /etc/wireguard/NAME.conf, or /etc/ginnel/NAME.toml where that is not; otherwise FILE is a path whose last part
+    is the interface's name and `.conf`, or any name and `.toml`. Every mistake of the file is told at once, and then nothing is
+    touched. Whatever fails later is undone.
     """
     if as_json and not dry_run:
         raise click.UsageError("--json goes with --dry-run")
     loaded = files.load(tunnel)
-    file = files.check(loaded)
     store = Store()
     console = ui.ListConsole() if as_json else ui.StderrConsole()
-    if not dry_run:
-        _may_we(backend)
-    with bringup.real_host(store) as host, _interruptible():
-        bringup.up(file, loaded.name, host, _backend(backend), store, console, dry_run=dry_run)
+    with bringup.real_host(store) as host:
+        _bring_up(loaded, backend, host, store, console, dry_run=dry_run)
     if isinstance(console, ui.ListConsole):
-        plan = {"schema": "ginnel.plan/1", "interface": loaded.name, "steps": console.steps, "notes": console.notes}
+        named = {"node": loaded.name} if loaded.is_node else {"interface": loaded.name}
+        plan = {"schema": "ginnel.plan/1", **named, "steps": console.steps, "notes": console.notes}
         click.echo(json.dumps(plan, indent=2))
+
+
+def _bring_up(
+    loaded: files.Loaded,
+    backend: str,
+    host: bringup.Host,
+    store: Store,
+    console: bringup.Console,
+    *,
+    dry_run: bool = False,
+    detached: bool = True,
+) -> None:
+    """Check the file, whichever kind it is, and bring it up."""
+    if not loaded.is_node:
+        file = files.check(loaded)
+        if not dry_run:
+            _may_we(backend)
+        with _interruptible():
+            bringup.up(file, loaded.name, host, _backend(backend, detached=detached), store, console, dry_run=dry_run)
+        return
+    from ginnel.linux import node_bringup
+
+    config = files.check_node(loaded)
+    chosen = backend if backend != "auto" else config.backend
+    if not dry_run:
+        _may_we(chosen, raw=any(tunnel.encapsulation is None for tunnel in config.plain))
+    with _interruptible():
+        node_bringup.up(config, host, _node_backend(chosen, host, detached=detached), store, console, dry_run=dry_run)
 
 
 @click.command()
@@ -74,10 +105,20 @@ def down(tunnel: str) -> None:
 
     Works as well after the tunnel was killed: it mends what is left.
     """
-    name, _ = files.find(tunnel)
+    name, path = files.find(tunnel)
     store = Store()
     with bringup.real_host(store) as host:
-        take_down(name, tunnel, host, store)
+        record = store.load(name)
+        if path.suffix == ".toml" or (record is not None and record.config.endswith(".toml")):
+            take_node_down(name, host, store)
+        else:
+            take_down(name, tunnel, host, store)
+
+
+def take_node_down(name: str, host: bringup.Host, store: Store) -> None:
+    """Down by the record alone: a node file has no hooks."""
+    with _interruptible():
+        bringup.down(name, None, host, store, ui.StderrConsole())
 
 
 def take_down(name: str, tunnel: str, host: bringup.Host, store: Store) -> None:
@@ -108,12 +149,10 @@ def run(tunnel: str, backend: str) -> int:
     when the tunnel is usable.
     """
     loaded = files.load(tunnel)
-    file = files.check(loaded)
-    _may_we(backend)
     store = Store()
     with bringup.real_host(store) as host:
         with _interruptible():
-            bringup.up(file, loaded.name, host, _backend(backend, detached=False), store, ui.StderrConsole())
+            _bring_up(loaded, backend, host, store, ui.StderrConsole(), detached=False)
             try:
                 record = store.load(loaded.name)
                 _notify(f"READY=1\nSTATUS={loaded.name} is up\n")
@@ -124,7 +163,10 @@ def run(tunnel: str, backend: str) -> int:
         _wait_for_others(loaded.name, store)
         if store.load(loaded.name) is None:
             return ui.DONE  # `ginnel down` did it
-        take_down(loaded.name, tunnel, host, store)
+        if loaded.is_node:
+            take_node_down(loaded.name, host, store)
+        else:
+            take_down(loaded.name, tunnel, host, store)
     if died:
         raise GinnelError(f"the process of {loaded.name} ended by itself; what it left was mended")
     return ui.DONE
@@ -175,7 +217,7 @@ def save(tunnel: str) -> None:
 
     Names and host names of endpoints are kept; other comments are lost, as with wg-quick.
     """
-    loaded = files.load(tunnel)
+    loaded = files.load_quick(tunnel)
     store = Store()
     with bringup.real_host(store) as host:
         _save(loaded, host, store)
@@ -206,7 +248,7 @@ def strip(tunnel: str) -> None:
     """Print a file without wg-quick's own keys, for `wg syncconf NAME <(ginnel strip NAME)`."""
     from ginnel.config.wgquick import strip as stripped
 
-    text = stripped(files.load(tunnel).text)
+    text = stripped(files.load_quick(tunnel).text)
     sys.stdout.flush()
     sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
 
@@ -222,13 +264,30 @@ def _backend(choice: str, *, detached: bool = True) -> Backend:
     return EngineBackend(detached=detached)
 
 
-def _may_we(backend: str) -> None:
-    """What would fail later with less clear words: no privilege, no /dev/net/tun."""
-    if not _has_net_admin():
-        raise GinnelError(
-            "this needs CAP_NET_ADMIN, which this process does not have\n"
-            "  hint: run it as root (`sudo ginnel …`); in a container, add `--cap-add NET_ADMIN`"
-        )
+def _node_backend(choice: str, host: bringup.Host, *, detached: bool) -> node_bringup.NodeBackend:
+    if choice == "kernel":
+        from ginnel.linux.kernel_gre import KernelTunnels
+
+        return KernelTunnels(host.requests, host.fou)
+    from ginnel.linux.node_bringup import NodeProcess
+
+    return NodeProcess(detached=detached)
+
+
+def _may_we(backend: str, *, raw: bool = False) -> None:
+    """
+    What would fail later with less clear words: no privilege, no /dev/net/tun.
+
+    Args:
+        raw: packets of protocols other than UDP are sent and received.
+    """
+    needed = [("NET_ADMIN", _CAP_NET_ADMIN)] + ([("NET_RAW", _CAP_NET_RAW)] if raw and backend != "kernel" else [])
+    for name, number in needed:
+        if not _has(number):
+            raise GinnelError(
+                f"this needs CAP_{name}, which this process does not have\n"
+                f"  hint: run it as root (`sudo ginnel …`); in a container, add `--cap-add {name}`"
+            )
     if backend == "kernel":
         return
     try:
@@ -245,10 +304,10 @@ def _may_we(backend: str) -> None:
         ) from None
 
 
-def _has_net_admin() -> bool:
+def _has(capability: int) -> bool:
     for line in Path("/proc/self/status").read_text("ascii", "replace").splitlines():
         if line.startswith("CapEff:"):
-            return bool(int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1)
+            return bool(int(line.split()[1], 16) >> capability & 1)
     return os.geteuid() == 0
 
 

@@ -4,10 +4,10 @@ Node files: `node.toml`, all tunnels of one host, read into one checked value, w
     text -> tomllib -> each key by itself (form) -> each tunnel, then all of them together (sense) -> NodeConfig
 
 A `[tunnel.NAME]` has a `kind` and the options of `ip link add NAME type KIND …` under iproute2's own names; NAME is the
-interface. A hyphen and an underscore are the same letter in a key. What iproute2 leaves to the kernel has the kernel's default here: TTL and
-flow label from the packet inside, TOS 0, path MTU discovery on. Two defaults differ, both because they cost people packets:
-`encaplimit` is "none" (the kernel's ip6gre adds 8 bytes of Destination Options that some firewalls drop), and the MSS of TCP
-connections through a tunnel is clamped.
+interface. A hyphen and an underscore are the same letter in a key. What iproute2 leaves to the kernel has the kernel's default
+here: TTL and flow label from the packet inside, TOS 0, path MTU discovery on. Two defaults differ, both because the kernel's
+cost people packets: `encaplimit` is "none" (its ip6gre adds 8 bytes of Destination Options that some firewalls drop), and the
+MSS of TCP connections through a tunnel is clamped.
 
 Refused, each with its reason, is what would come up and then not work, or work until the second tunnel: the rules of VyOS
 (two tunnels that cannot be told apart, any source without a key, a TTL without path MTU discovery, keys where there is no GRE,

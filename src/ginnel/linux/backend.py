@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,8 +79,7 @@ class EngineBackend:
             detached: the daemon outlives this process, silent; else (`ginnel run`) it writes its log to our stderr.
         """
         self._detached = detached
-        self._reading = -1
-        self.child: subprocess.Popen[bytes] | None = None
+        self.child: Child | None = None
 
     @property
     def words(self) -> str:
@@ -89,44 +88,14 @@ class EngineBackend:
 
     def start(self, interface: str, config: str) -> Process:
         """See `Backend`."""
-        self._reading, writing = os.pipe()
-        # -P: never import from the directory in which root happens to stand.
-        command = [sys.executable, "-P", "-m", "ginnel.runtime.daemon", "--interface", interface, "--foreground"]
-        command += ["--config", config, "--ready-fd", str(writing)]
-        silent = subprocess.DEVNULL if self._detached else None
-        try:
-            self.child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=silent,
-                stderr=silent,
-                pass_fds=[writing],
-                start_new_session=True,
-                cwd="/" if os.environ.get("PYTHONPATH", "/").startswith("/") else None,
-            )
-        finally:
-            os.close(writing)
+        self.child = Child("ginnel.runtime.daemon", ["--interface", interface, "--config", config], detached=self._detached)
         return Process.of(self.child.pid)
 
     def wait(self, interface: str, kernel: Kernel) -> None:  # noqa: ARG002 - the daemon makes the interface
         """See `Backend`."""
         if self.child is None:
             raise EngineError("the daemon was not started")
-        try:
-            report = _read_report(self._reading, START_TIMEOUT_S)
-        finally:
-            os.close(self._reading)
-            self._reading = -1
-        if report == "ready":
-            return
-        process = Process.of(self.child.pid)
-        if process.alive:
-            end_process(process)
-        code = self.child.wait()
-        if report is None:
-            raise EngineError(f"the daemon of {interface} did not become ready within {START_TIMEOUT_S:.0f} s; it was ended")
-        text = report.removeprefix("error:").strip()
-        raise EngineError(text or f"the daemon of {interface} ended with {code} before it was ready, and said nothing")
+        self.child.wait_ready(interface)
 
     def configure(self, interface: str, lines: str) -> None:
         """See `Backend`."""
@@ -135,6 +104,66 @@ class EngineBackend:
     def read(self, interface: str) -> uapi.Device:
         """See `Backend`."""
         return uapi.read(interface)
+
+
+class Child:
+    """A process of ours that outlives this one: started at once, and ready when it says so."""
+
+    def __init__(self, module: str, arguments: Sequence[str], *, detached: bool, stdin: str | None = None) -> None:
+        """
+        Args:
+            module: of ginnel.runtime.
+            detached: it is silent; else (`ginnel run`) it writes its log to our stderr.
+            stdin: what it reads; it lies in memory, so that nobody waits for a reader.
+        """
+        self._reading, writing = os.pipe()
+        # -P: never import from the directory in which root happens to stand.
+        command = [sys.executable, "-P", "-m", module, "--foreground", *arguments, "--ready-fd", str(writing)]
+        silent = subprocess.DEVNULL if detached else None
+        given = -1
+        try:
+            if stdin is not None:
+                given = os.memfd_create("ginnel", os.MFD_CLOEXEC)
+                with os.fdopen(os.dup(given), "wb") as file:
+                    file.write(stdin.encode())
+                os.lseek(given, 0, os.SEEK_SET)
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL if given < 0 else given,
+                stdout=silent,
+                stderr=silent,
+                pass_fds=[writing],
+                start_new_session=True,
+                cwd="/" if os.environ.get("PYTHONPATH", "/").startswith("/") else None,
+            )
+        finally:
+            os.close(writing)
+            if given >= 0:
+                os.close(given)
+        self.pid = self._process.pid
+
+    def wait_ready(self, name: str) -> None:
+        """
+        Until it says that it is ready.
+
+        Raises:
+            EngineError: it is not, and has ended; the text is for a person.
+        """
+        try:
+            report = _read_report(self._reading, START_TIMEOUT_S)
+        finally:
+            os.close(self._reading)
+            self._reading = -1
+        if report == "ready":
+            return
+        process = Process.of(self.pid)
+        if process.alive:
+            end_process(process)
+        code = self._process.wait()
+        if report is None:
+            raise EngineError(f"the daemon of {name} did not become ready within {START_TIMEOUT_S:.0f} s; it was ended")
+        text = report.removeprefix("error:").strip()
+        raise EngineError(text or f"the daemon of {name} ended with {code} before it was ready, and said nothing")
 
 
 def _read_report(descriptor: int, timeout_s: float) -> str | None:

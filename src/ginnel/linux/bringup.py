@@ -7,7 +7,7 @@ its own, two policy rules and a firewall; the firewall comes first, so that ther
 
 Every effect outside the interface is noted in the record *before* it happens, as data (`record.Done`), and one function undoes
 such a note, whether the effect ever happened or not. A failed `up`, a `down`, and the mending after a kill -9 are therefore one
-path: `_undo_all`. Rules are noted with the priority that they will have, chosen as the kernel would choose it, so that exactly
+path: `undo_all`. Rules are noted with the priority that they will have, chosen as the kernel would choose it, so that exactly
 ours are deleted, however many tunnels have the same ones.
 
 What a hook did only hooks can undo: mending a tunnel that was up runs its PreDown and PostDown; their failures are told and
@@ -29,23 +29,29 @@ from pathlib import Path
 from typing import Protocol
 
 from ginnel.config.wgquick import PeerConfig, WgQuickFile
+from ginnel.config.words import Rule as PolicyRule
 from ginnel.errors import ConfigError, GinnelError, KernelError, Mistake
-from ginnel.linux import mtu, nft, shell, uapi
+from ginnel.linux import fou, mtu, nft, shell, uapi
 from ginnel.linux.backend import Backend, control, end_process, wait_gone
 from ginnel.linux.device_lines import device_lines, port_number
 from ginnel.linux.endpoints import resolve
-from ginnel.linux.host import Firewall, Kernel, Resolver, Rule, Settings, Shell, Version
+from ginnel.linux.host import Firewall, Fou, Kernel, Requests, Resolver, Rule, Settings, Shell, Version
 from ginnel.linux.record import (
     DnsDone,
     Done,
     FirewallDone,
+    FouDone,
     LinkDone,
+    LinksDone,
+    PolicyDone,
     Process,
     Record,
     RuleDone,
     Store,
+    TableDone,
     network_namespace,
 )
+from ginnel.linux.rtnl import ChangeRule, Rtnl
 from ginnel.linux.tables import table_number
 from ginnel.units import Endpoint, Prefix, PublicKey
 
@@ -95,6 +101,8 @@ class Host:
     resolver: Resolver
     resolve: Callable[..., Endpoint] = resolve
     port_is_free: Callable[[int], bool] = port_is_free
+    requests: Requests = field(default_factory=Rtnl)
+    fou: Fou = field(default_factory=fou.IpFou)
     _kernel: Kernel | None = None
 
     @property
@@ -144,13 +152,13 @@ def up(
         _Up(file, name, host, backend, store, console, dry=True).run()
         return
     with store.lock(name):
-        _make_way(name, host, store, console)
+        make_way(name, [name], host, store, console)
         job = _Up(file, name, host, backend, store, console, dry=False)
         try:
             job.run()
         except BaseException as error:
-            with _deaf():
-                problems = _undo_all(job.record, host, store, console)
+            with deaf():
+                problems = undo_all(job.record, host, store, console)
             if problems and isinstance(error, Exception):
                 raise GinnelError("\n".join([str(error), *problems])) from error
             raise
@@ -163,20 +171,31 @@ def _check_table(file: WgQuickFile) -> None:
         raise ConfigError(file.source, [Mistake(f"Table: no routing table is called '{table}' here", hint=hint)])
 
 
-def _make_way(name: str, host: Host, store: Store, console: Console) -> None:
-    """Refuse where *name* is in use; mend what a killed process left of it."""
+def make_way(name: str, interfaces: Sequence[str], host: Host, store: Store, console: Console) -> None:
+    """Refuse where *name* is up, or an interface is in use; mend what a killed process left of them."""
     record = store.load(name)
     if record is not None:
-        _same_namespace(record)
+        same_namespace(record)
         if is_running(record):
             raise GinnelError(
                 f"{name} is already up (from {record.config})\n  hint: `ginnel show {name}`, or `ginnel down {name}` first"
             )
         console.note(f"mending what a killed {name} left")
         mend(record, host, store, console)
-    with contextlib.suppress(OSError):
-        socket.if_nametoindex(name)
-        raise GinnelError(f"{name} already exists, and ginnel did not make it\n  hint: `ip link show {name}` says what it is")
+    taken = [interface for interface in interfaces if _index(interface)]
+    if taken:
+        raise GinnelError(_taken(taken, store))
+
+
+def _taken(interfaces: Sequence[str], store: Store) -> str:
+    first = interfaces[0]
+    also = f", and {len(interfaces) - 1} more," if len(interfaces) > 1 else ""
+    for name in store.names():
+        with contextlib.suppress(GinnelError):
+            record = store.load(name)
+            if record is not None and any(link == first for link, _ in _links(record)):
+                return f"{first}{also} already exists: {record.config} has it up\n  hint: `ginnel down {name}` first"
+    return f"{first}{also} already exists, and ginnel did not make it\n  hint: `ip link show {first}` says what it is"
 
 
 def is_running(record: Record) -> bool:
@@ -185,13 +204,29 @@ def is_running(record: Record) -> bool:
         return record.owner.alive
     if record.daemon.pid:
         return record.daemon.alive
-    link = next((done for done in record.done if isinstance(done, LinkDone)), None)
+    return any(_index(name) == index for name, index in _links(record))
+
+
+def _links(record: Record) -> Iterator[tuple[str, int]]:
+    """The interfaces that a record says were made."""
+    for done in record.done:
+        match done:
+            case LinkDone(name, index) if index:
+                yield name, index
+            case LinksDone(links):
+                yield from (link for link in links if link[1])
+            case _:
+                pass
+
+
+def _index(name: str) -> int:
+    """The interface's index, 0 where there is none."""
     with contextlib.suppress(OSError):
-        return link is not None and socket.if_nametoindex(record.name) == link.index
-    return False
+        return socket.if_nametoindex(name)
+    return 0
 
 
-def _same_namespace(record: Record) -> None:
+def same_namespace(record: Record) -> None:
     if record.namespace != network_namespace():
         raise GinnelError(
             f"{record.name} belongs to another network namespace ({record.namespace})\n"
@@ -491,13 +526,11 @@ def peer_names(file: WgQuickFile, endpoints: dict[PublicKey, Endpoint]) -> dict[
     return names
 
 
-def port_taken(port: int) -> str:
+def port_taken(port: int, what: str = "ListenPort") -> str:
     """Why a port cannot be had, by which process where /proc tells."""
     holder = _port_holder(port) if port else ""
-    return (
-        f"ListenPort {port} is taken{f' by {holder}' if holder else ''}\n"
-        "  hint: end it, or choose another ListenPort (without one, any free port is used)"
-    )
+    other = "ListenPort (without one, any free port is used)" if what == "ListenPort" else "port: `listen`"
+    return f"{what} {port} is taken{f' by {holder}' if holder else ''}\n  hint: end it, or choose another {other}"
 
 
 def _port_holder(port: int) -> str:
@@ -544,7 +577,7 @@ def down(
         record = store.load(name)
         if record is None:
             raise GinnelError(_not_ours(name))
-        _same_namespace(record)
+        same_namespace(record)
         if file is not None:
             hooks = file.interface.hooks
             record.hooks = {"pre_down": list(hooks.pre_down), "post_down": list(hooks.post_down)}
@@ -557,8 +590,8 @@ def down(
             host.shell.run(line, name)
         if save is not None:
             save()
-        with _deaf():
-            problems = _undo_all(record, host, store, console)
+        with deaf():
+            problems = undo_all(record, host, store, console)
         for line in record.hooks.get("post_down", []):
             console.step(shell.expand(line, name))
             host.shell.run(line, name)
@@ -575,8 +608,8 @@ def mend(record: Record, host: Host, store: Store, console: Console) -> None:
     """
     phases = ("pre_down", "post_down") if record.complete else ()
     _tolerant_hooks(record, phases[:1], host, console)
-    with _deaf():
-        problems = _undo_all(record, host, store, console)
+    with deaf():
+        problems = undo_all(record, host, store, console)
     _tolerant_hooks(record, phases[1:], host, console)
     if problems:
         raise GinnelError("\n".join(problems))
@@ -606,7 +639,7 @@ def _not_ours(name: str) -> str:
 # ---------------------------------------------------------------- undoing
 
 
-def _undo_all(record: Record, host: Host, store: Store, console: Console) -> list[str]:
+def undo_all(record: Record, host: Host, store: Store, console: Console) -> list[str]:
     """
     Undo all that is noted, last first, going on when one thing fails; the record is removed when nothing is left.
 
@@ -644,8 +677,25 @@ def _undo(done: Done, record: Record, host: Host, store: Store, console: Console
             console.step(f"ip -{rule.version} rule delete {rule.selector}")
             if not host.kernel.delete_rule(rule):
                 console.note(f"rule {rule.priority} was gone already")
+        case PolicyDone(version, words):
+            change = ChangeRule(PolicyRule.parse(words), version, delete=True)
+            console.step(change.words)
+            try:
+                host.requests.apply([change])
+            except KernelError as error:
+                if error.errno not in {errno.ENOENT, errno.EAFNOSUPPORT}:
+                    raise
+                console.note(f"rule {words} was gone already")
+        case TableDone(table):
+            console.step(f"nft -f - # delete table inet {table}")
+            host.firewall.apply(f"add table inet {table}\ndelete table inet {table}\n")
+        case FouDone(version, port):
+            console.step(fou.words("del", version, port))
+            host.fou.delete(version, port)
         case LinkDone():
             _undo_link(done, record, host, store, console)
+        case LinksDone():
+            _undo_links(done, record, host, store, console)
 
 
 def _undo_link(done: LinkDone, record: Record, host: Host, store: Store, console: Console) -> None:
@@ -660,6 +710,17 @@ def _undo_link(done: LinkDone, record: Record, host: Host, store: Store, console
     _forget_sockets(record, store)
 
 
+def _undo_links(done: LinksDone, record: Record, host: Host, store: Store, console: Console) -> None:
+    """All links by their indexes in one go, then the process that served them."""
+    made = [(name, index) for name, index in done.links if index]
+    if made:
+        words = f"ip link delete dev {made[0][0]}" if len(made) == 1 else f"ip -batch - # {len(made)} x link delete"
+        console.step(words)
+        host.requests.delete_links(made)
+    end_process(record.daemon)
+    _forget_sockets(record, store)
+
+
 def _forget_sockets(record: Record, store: Store) -> None:
     """Sockets that a killed daemon left behind; a live one's are never touched."""
     if record.backend == "engine" and not record.daemon.alive and not uapi.is_served(record.name):
@@ -669,7 +730,7 @@ def _forget_sockets(record: Record, store: Store) -> None:
 
 
 @contextlib.contextmanager
-def _deaf() -> Iterator[None]:
+def deaf() -> Iterator[None]:
     """No interruption while things are undone: the second Ctrl-C of an impatient person must not leave half of them."""
     if threading.current_thread() is not threading.main_thread():
         yield

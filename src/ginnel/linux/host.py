@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ginnel.linux.links import Link
+from ginnel.linux.rtnl import Request, Way
 from ginnel.units import Prefix
 
 Version = Literal[4, 6]
@@ -92,6 +94,40 @@ class Kernel(Protocol):
 
     def delete_rule(self, rule: Rule) -> bool:
         """Delete exactly this rule; False when it is not there."""
+        ...
+
+
+class Requests(Protocol):
+    """What a node file asks of the kernel, many things at once; see `rtnl`."""
+
+    def links(self) -> list[Link]:
+        """All interfaces."""
+        ...
+
+    def way(self, packed: bytes, *, mark: int = 0, device: int = 0) -> Way | None:
+        """The route to an address, for packets with *mark* that leave by *device* (0: any); None without one."""
+        ...
+
+    def rule_priorities(self, version: int) -> list[int]:
+        """Of all rules, lowest first."""
+        ...
+
+    def apply(self, requests: Sequence[Request]) -> None:
+        """All of them in order; KernelError names the first that was refused, and others may have been done."""
+        ...
+
+    def delete_links(self, found: Sequence[tuple[str, int]]) -> None:
+        """Those (name, index) that are still there."""
+        ...
+
+
+class Fou(Protocol):
+    """UDP ports whose datagrams the kernel takes for GRE; see `fou`."""
+
+    def add(self, version: int, port: int) -> None: ...
+
+    def delete(self, version: int, port: int) -> None:
+        """A port that is gone is no error."""
         ...
 
 

@@ -56,7 +56,37 @@ class DnsDone:
     method: dict[str, str]
 
 
-Done = LinkDone | RuleDone | FirewallDone | DnsDone
+@dataclass(frozen=True, slots=True)
+class LinksDone:
+    """All interfaces of a node were made: name to index; 0 = about to be. Their addresses and routes go with them."""
+
+    links: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TableDone:
+    """An nft table of ours exists, in the inet family."""
+
+    table: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyDone:
+    """A policy rule of a node file was added: its words, with the priority that it has."""
+
+    version: int
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class FouDone:
+    """The kernel was told to take GRE out of UDP on this port."""
+
+    version: int
+    port: int
+
+
+Done = LinkDone | LinksDone | RuleDone | PolicyDone | FirewallDone | TableDone | FouDone | DnsDone
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +188,14 @@ def _done_json(done: Done) -> dict[str, Any]:
     match done:
         case LinkDone(name, index):
             return {"kind": "link", "name": name, "index": index}
+        case LinksDone(links):
+            return {"kind": "links", "links": dict(links)}
+        case TableDone(table):
+            return {"kind": "table", "table": table}
+        case PolicyDone(version, words):
+            return {"kind": "policy", "version": version, "words": words}
+        case FouDone(version, port):
+            return {"kind": "fou", "version": version, "port": port}
         case RuleDone(rule):
             fields = {"version": rule.version, "priority": rule.priority, "selects": rule.kind}
             return {"kind": "rule", **fields, "mark": rule.mark, "table": rule.table}
@@ -171,6 +209,14 @@ def _done_of(plain: dict[str, Any]) -> Done:
     match plain:
         case {"kind": "link", "name": str(name), "index": int(index)}:
             return LinkDone(name, index)
+        case {"kind": "links", "links": dict(links)}:
+            return LinksDone(tuple((str(name), int(index)) for name, index in links.items()))
+        case {"kind": "table", "table": str(table)}:
+            return TableDone(table)
+        case {"kind": "policy", "version": 4 | 6 as version, "words": str(words)}:
+            return PolicyDone(version, words)
+        case {"kind": "fou", "version": 4 | 6 as version, "port": int(port)}:
+            return FouDone(version, port)
         case {"kind": "rule", "version": 4 | 6 as version, "selects": "unmarked" | "specific" as kind}:
             return RuleDone(Rule(version, int(plain["priority"]), kind, int(plain["mark"]), int(plain["table"])))
         case {"kind": "firewall", "interface": str(interface), "versions": list(versions)}:

@@ -1,0 +1,369 @@
+"""
+`up` of a node file: its tunnels' process, then what the host has to know: addresses, MTU, link up, routes, rules, MSS.
+
+    what each tunnel's MTU is (asked of the routes, before anything is touched)
+    the process, which makes all devices, down
+    the nft table, before a packet can pass
+    per tunnel: MTU, addresses, up, routes            one batch for all of them
+    policy rules
+
+Every effect outside the interfaces is noted in the record before it happens, as for a wg-quick file, and `bringup` undoes such a
+record whoever made it: `down`, a failed `up` and the mending after a kill -9 are one path.
+
+A tunnel over IPv4 gets the link-local address that the kernel gives its own gre and sit devices, made of the outer one, so that
+it is the same after every start; other devices get the kernel's random one, and one that carries no IPv6 gets none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ginnel.config import words
+from ginnel.config.node import NodeConfig, PlainConfig, to_json
+from ginnel.config.nodefile import IPV6_MTU_MIN
+from ginnel.errors import ConfigError, GinnelError, KernelError, Mistake
+from ginnel.linux import bringup, clamp, fou, node_mtu
+from ginnel.linux.backend import Child
+from ginnel.linux.bringup import Console, Host
+from ginnel.linux.kernel_gre import link_words
+from ginnel.linux.record import Done, FouDone, LinksDone, PolicyDone, Process, Record, Store, TableDone, network_namespace
+from ginnel.linux.rtnl import AddAddress, AddRoute, ChangeRule, LinkUp, Request, SetLink
+from ginnel.linux.tables import table_number
+from ginnel.units import Prefix
+
+#: Above this many tunnels their steps are told as one line; a dry run tells each.
+SUMMARY_ABOVE = 50
+_PRIORITY_TRIES = 16
+
+
+class NodeBackend(Protocol):
+    """One way to have a node's interfaces."""
+
+    @property
+    def name(self) -> str:
+        """ "engine" or "kernel"."""
+        ...
+
+    def ports(self, config: NodeConfig) -> list[FouDone]:
+        """UDP ports that the kernel has to be told of, before `start`."""
+        ...
+
+    def steps(self, config: NodeConfig) -> list[str]:
+        """What `start` and `wait` will do, as commands."""
+        ...
+
+    def start(self, config: NodeConfig) -> Process:
+        """Begin to make all interfaces, down; the process that serves them (pid 0: the kernel itself)."""
+        ...
+
+    def wait(self, config: NodeConfig) -> None:
+        """Until all of them exist; GinnelError says why not, for a person."""
+        ...
+
+
+class NodeProcess:
+    """Our process, in user space; see `ginnel.runtime.node`."""
+
+    name = "engine"
+
+    def __init__(self, *, detached: bool = True) -> None:
+        """
+        Args:
+            detached: the process outlives this one, silent; else (`ginnel run`) it writes its log to our stderr.
+        """
+        self._detached = detached
+        self.child: Child | None = None
+
+    def ports(self, config: NodeConfig) -> list[FouDone]:  # noqa: ARG002 - we listen ourselves
+        """See `NodeBackend`."""
+        return []
+
+    def steps(self, config: NodeConfig) -> list[str]:
+        """See `NodeBackend`."""
+        first = f"python -m ginnel.runtime.node --name {config.name}"
+        return [first, *(f"{link_words(tunnel)} # in user space" for tunnel in config.plain)]
+
+    def start(self, config: NodeConfig) -> Process:
+        """See `NodeBackend`."""
+        arguments = ["--name", config.name, "--config", config.path]
+        self.child = Child("ginnel.runtime.node", arguments, detached=self._detached, stdin=to_json(config))
+        return Process.of(self.child.pid)
+
+    def wait(self, config: NodeConfig) -> None:
+        """See `NodeBackend`."""
+        assert self.child is not None
+        self.child.wait_ready(config.name)
+
+
+def up(config: NodeConfig, host: Host, backend: NodeBackend, store: Store, console: Console, *, dry_run: bool = False) -> None:
+    """
+    Bring all tunnels of a node file up, or leave the host as it was.
+
+    Args:
+        config: checked.
+        dry_run: say every step and do none; what depends on the host is read from it.
+
+    Raises:
+        GinnelError: it could not be done and has been undone; the text says why.
+    """
+    _check_tables(config)
+    if dry_run:
+        _Up(config, host, backend, store, console, dry=True).run()
+        return
+    with store.lock(config.name):
+        bringup.make_way(config.name, [tunnel.name for tunnel in config.plain], host, store, console)
+        job = _Up(config, host, backend, store, console, dry=False)
+        try:
+            job.run()
+        except BaseException as error:
+            with bringup.deaf():
+                problems = bringup.undo_all(job.record, host, store, console)
+            if problems and isinstance(error, Exception):
+                raise GinnelError("\n".join([str(error), *problems])) from error
+            raise
+
+
+def _check_tables(config: NodeConfig) -> None:
+    """Routing tables by name are known to the host alone."""
+    mistakes = []
+    for tunnel in config.plain:
+        named = [words.Route.parse(text).table for text in tunnel.routes] + [
+            words.Rule.parse(text).table for text in tunnel.rules
+        ]
+        for table in dict.fromkeys(named):
+            if table and table_number(table) is None:
+                hint = "name it in /etc/iproute2/rt_tables, or give its number"
+                mistakes.append(Mistake(f"tunnel.{tunnel.name}: no routing table is called '{table}' here", hint=hint))
+    if mistakes:
+        raise ConfigError(config.path, mistakes)
+
+
+@dataclass(slots=True)
+class _Up:
+    """One `up`: its steps in order, and what it knows while it goes."""
+
+    config: NodeConfig
+    host: Host
+    backend: NodeBackend
+    store: Store
+    console: Console
+    dry: bool
+    record: Record = field(init=False)
+    mtus: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.record = Record(
+            name=self.config.name,
+            config=self.config.path,
+            backend=self.backend.name,
+            namespace=network_namespace(),
+            started_unix=int(time.time()),
+            owner=Process.of(os.getpid()),
+        )
+
+    def run(self) -> None:
+        self._check_host()
+        self.mtus = node_mtu.largest(self.config.plain, self.host.requests, self._remote)
+        self._start()
+        self._make_table()
+        self._apply([request for tunnel in self.config.plain for request in self._requests(tunnel)])
+        self._add_rules()
+        self._note_forwarding()
+        if not self.dry:
+            self.record.complete = True
+            self.store.save(self.record)
+
+    # -- one step
+
+    def _say(self, lines: Sequence[str], summary: str) -> None:
+        """Each line; of very many only what they are, but in a dry run."""
+        if len(self.config.plain) > SUMMARY_ABOVE and len(lines) > SUMMARY_ABOVE and not self.dry:
+            lines = [f"ip -batch - # {len(lines)} x {summary}"]
+        for line in lines:
+            self.console.step(line)
+
+    def _do(self, action: Callable[[], object], done: Done | None = None) -> None:
+        if self.dry:
+            return
+        if done is not None:
+            self.record.done.append(done)
+            self.store.save(self.record)
+        action()
+
+    # -- before anything
+
+    def _check_host(self) -> None:
+        here = {link.name for link in self.host.requests.links()}
+        for tunnel in self.config.plain:
+            if tunnel.dev and tunnel.dev not in here and tunnel.dev not in {other.name for other in self.config.plain}:
+                raise GinnelError(
+                    f"{tunnel.name}: dev: there is no interface {tunnel.dev} here\n  hint: `ip link` lists what there is"
+                )
+        if self.dry or self.backend.name == "kernel":
+            return
+        for port in dict.fromkeys(tunnel.encapsulation.listen for tunnel in self.config.plain if tunnel.encapsulation):
+            if not self.host.port_is_free(port):
+                raise GinnelError(bringup.port_taken(port, "UDP port"))
+
+    def _remote(self, tunnel: PlainConfig) -> bytes | None:
+        """The remote's address; a name that cannot be resolved now is none: the process goes on asking."""
+        if tunnel.remote == "any":
+            return None
+        if (packed := node_mtu.numeric(tunnel.remote)) is not None:
+            return packed
+        try:
+            found = socket.getaddrinfo(tunnel.remote, None, node_mtu.family_of(tunnel), socket.SOCK_DGRAM)
+        except OSError as error:
+            self.console.note(
+                f"{tunnel.name}: {tunnel.remote}: {error.strerror or error}; it is asked for again while the tunnel is up"
+            )
+            return None
+        return node_mtu.numeric(str(found[0][4][0]))
+
+    # -- the interfaces
+
+    def _start(self) -> None:
+        for port in self.backend.ports(self.config):
+            self.console.step(fou.words("add", port.version, port.port))
+            self._do(lambda port=port: self.host.fou.add(port.version, port.port), port)  # type: ignore[misc]
+        steps = self.backend.steps(self.config)
+        names = [tunnel.name for tunnel in self.config.plain]
+        if steps[0].startswith("python"):
+            self.console.step(steps.pop(0))
+        self._say(steps, "link add")
+        self._do(self._start_process, LinksDone(tuple((name, 0) for name in names)))
+        if self.dry:
+            return
+        self.backend.wait(self.config)
+        indexes = {link.name: link.index for link in self.host.requests.links()}
+        lost = [name for name in names if name not in indexes]
+        if lost:
+            raise KernelError(f"find interface {lost[0]}", errno.ENODEV, "it was deleted as soon as it was made")
+        self.record.done[-1] = LinksDone(tuple((name, indexes[name]) for name in names))
+        self.store.save(self.record)
+
+    def _start_process(self) -> None:
+        self.record.daemon = self.backend.start(self.config)
+        self.store.save(self.record)
+
+    def _make_table(self) -> None:
+        clamped = {tunnel.name: self.mtus[tunnel.name] for tunnel in self.config.plain if tunnel.mss_clamp}
+        if not clamped:
+            return
+        table = clamp.table(self.config.name)
+        self.console.step(
+            f"nft -f - # table inet {table}: TCP MSS of {', '.join(list(clamped)[:3])}{' …' if len(clamped) > 3 else ''}"
+        )
+        self._do(lambda: self.host.firewall.apply(clamp.script(self.config.name, clamped)), TableDone(table))
+
+    def _requests(self, tunnel: PlainConfig) -> Iterator[Request]:
+        name, mtu = tunnel.name, self.mtus[tunnel.name]
+        link_local = self._link_local(tunnel)
+        yield SetLink(name, mtu, quiet=link_local is not None and mtu >= IPV6_MTU_MIN)
+        for address in tunnel.address:
+            yield AddAddress(name, address)
+        if link_local and mtu >= IPV6_MTU_MIN:
+            yield AddAddress(name, link_local)
+        yield LinkUp(name)
+        for text in tunnel.routes:
+            yield AddRoute(name, words.Route.parse(text))
+
+    def _link_local(self, tunnel: PlainConfig) -> str | None:
+        """Ours; "" for none at all; None = what the kernel does by itself."""
+        if self.host.settings.read("net.ipv6.conf.default.disable_ipv6") != "0":
+            return None
+        if tunnel.kind == "ipip" or any(text.startswith("fe80:") for text in tunnel.address):
+            return ""
+        return link_local(tunnel)
+
+    def _apply(self, requests: Sequence[Request]) -> None:
+        self._say([request.words for request in requests], "link set, address add, route add")
+        self._do(lambda: self.host.requests.apply(requests))
+
+    # -- rules
+
+    def _add_rules(self) -> None:
+        rules = [words.Rule.parse(text) for tunnel in self.config.plain for text in tunnel.rules]
+        if not rules:
+            return
+        shared = contextlib.nullcontext() if self.dry else self.store.lock("")
+        with shared:
+            for rule in rules:
+                versions = [rule.version] if rule.version else [4, 6]
+                for version in versions:
+                    self._add_rule(rule, version)
+
+    def _add_rule(self, rule: words.Rule, version: int) -> None:
+        """At its priority, or the one that the kernel would choose: just before the second rule (the first is `local`, at 0)."""
+        for attempt in range(_PRIORITY_TRIES):
+            priority = rule.priority
+            if not priority:
+                priorities = self.host.requests.rule_priorities(version)
+                priority = (priorities[1] if len(priorities) > 1 else 1) - 1 - attempt
+                if priority < 1:
+                    raise GinnelError(f"ip -{version} rule add {rule}: no priority is left\n  hint: see `ip -{version} rule`")
+            change = ChangeRule(words.Rule.parse(f"{_bare(rule)} priority {priority}"), version)
+            done = PolicyDone(version, str(change.rule))
+            self.console.step(change.words)
+            try:
+                self._do(lambda change=change: self.host.requests.apply([change]), done)  # type: ignore[misc]
+                return
+            except KernelError as error:
+                # The kernel refused it: nothing to undo.
+                self.record.done.remove(done)
+                self.store.save(self.record)
+                if error.errno != errno.EEXIST or rule.priority:
+                    raise
+        raise GinnelError(f"ip -{version} rule add {rule}: every priority was taken at once\n  hint: see `ip -{version} rule`")
+
+    # -- what is worth knowing
+
+    def _note_forwarding(self) -> None:
+        """Routes into a tunnel are mostly there for others, and then this host has to forward."""
+        for version, setting in ((4, "net.ipv4.ip_forward"), (6, "net.ipv6.conf.all.forwarding")):
+            routed = any(
+                Prefix.parse(text.split()[0]).version == version for tunnel in self.config.plain for text in tunnel.routes
+            )
+            if routed and self.host.settings.read(setting) == "0":
+                self.console.note(f"this host forwards no IPv{version}: for others to use these routes, `sysctl -w {setting}=1`")
+
+
+def _bare(rule: words.Rule) -> str:
+    text = str(rule)
+    return text if not rule.priority else text.replace(f" priority {rule.priority}", "")
+
+
+def link_local(tunnel: PlainConfig) -> str | None:
+    """
+    The link-local address that the kernel gives its own device with these ends; None where that is a random one.
+
+    Source: net/ipv6/addrconf.c, __ipv6_isatap_ifid (gre) and add_v4_addrs (sit).
+    """
+    if tunnel.family != 4 or tunnel.local == "any" or tunnel.kind not in {"gre", "sit"}:
+        return None
+    outer = ipaddress.IPv4Address(tunnel.local)
+    if tunnel.kind == "sit":
+        identifier = int(outer)
+    else:
+        # The universal bit is set where the address is of the public internet.
+        identifier = (0x0000_5EFE if any(outer in network for network in _NOT_GLOBAL) else 0x0200_5EFE) << 32 | int(outer)
+    return f"{ipaddress.IPv6Address((0xFE80 << 112) | identifier)}/64"
+
+
+_NOT_GLOBAL = tuple(
+    map(
+        ipaddress.IPv4Network,
+        (
+            "0.0.0.0/8", "10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.2.0/24", "192.88.99.0/24",
+            "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "255.255.255.255/32",
+        ),
+    )
+)  # fmt: skip
