@@ -166,16 +166,15 @@ def sentences(proof: Proof, host: str, subject: str = "the sum says") -> tuple[s
         return (f"nothing is proven: {host} does not answer echo requests of any size",)
     if not proof.finished:
         return (f"{subject} {expected}; not finished in time: {found} passes",)
-    largest = found + 1
+    end = f"{found + 1} does not ({_how(beyond)})" if found < LARGEST else "that is the largest there is"
     if proof.agrees:
-        return (f"{subject} {expected}: {found} passes both ways, {largest} does not ({_how(beyond)})",)
+        return (f"{subject} {expected}: {found} passes both ways, {end}",)
     said: list[str] = []
     if found == expected:
-        said.append(f"{subject} {expected}: {found} passes to {host}, {largest} does not ({_how(beyond)})")
+        said.append(f"{subject} {expected}: {found} passes to {host}, {end}")
     elif found < expected:
-        said.append(f"{subject} {expected}, but only {found} passes: {largest} does not ({_how(beyond)})")
+        said.append(f"{subject} {expected}, but only {found} passes: {end}")
     else:
-        end = f"{largest} does not ({_how(beyond)})" if found < LARGEST else "that is the largest there is"
         said.append(f"{subject} {expected}, and more passes: {found} does, {end}")
     if proof.fragment:
         said.append(
