@@ -41,7 +41,8 @@ FLOOR: Final = {4: 552, 6: 1280}
 INNER_FLOOR: Final = 68
 #: RFC 1191 7.1, those that are above the floor.
 PLATEAUS: Final = (65_535, 32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006, 552)
-#: So many falls by the overhead within `LOOP_NS` are no path: a packet that goes round a loop makes one each time.
+#: So many falls by the overhead (or twice it, ...), each within `LOOP_NS` of the one before, are no path: a packet that goes
+#: round a loop makes one each time.
 LOOP_FALLS: Final = 3
 LOOP_NS: Final = 60 * NS_PER_S
 #: Packets told unreachable for one burst of errors; the engine hands us at most ten errors a second.
@@ -81,7 +82,7 @@ class PathMachine:
         "_errors",
         "_falls",
         "_family",
-        "_first_fall_ns",
+        "_fell_ns",
         "_learned_ns",
         "_link_mtu",
         "_output",
@@ -108,7 +109,7 @@ class PathMachine:
         #: The largest inner packet, as learned; 0 while nothing is.
         self.mtu = 0
         self._learned_ns = 0
-        self._falls, self._first_fall_ns = 0, 0
+        self._falls, self._fell_ns = 0, 0
         self.looping = False
         self._errors, self._unreachable_ns = 0, 0
         #: Each with when it was last told, and by whom (packed).
@@ -191,11 +192,12 @@ class PathMachine:
 
     def _goes_round(self, fall: int, origin: bytes, now_ns: int) -> bool:
         """Whether this fall of the MTU is one too many to be a path's."""
-        if fall != self._overhead:
+        if fall % self._overhead:
             self._falls = 0
             return False
-        if not self._falls or now_ns - self._first_fall_ns > LOOP_NS:
-            self._falls, self._first_fall_ns, self.looping = 0, now_ns, False
+        if now_ns - self._fell_ns > LOOP_NS:
+            self._falls, self.looping = 0, False
+        self._fell_ns = now_ns
         self._falls += 1
         if self._falls < LOOP_FALLS:
             return False
