@@ -573,6 +573,7 @@ class PlainOwner:
             ttl=config.ttl,
             tos=config.tos,
             pmtudisc=config.pmtudisc,
+            encaplimit=config.encaplimit,
             path_mtu=self.path.mtu or None,
             held=self.hold.why,
             keepalive=self._keepalive_view(now_ns),

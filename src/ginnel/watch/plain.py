@@ -284,6 +284,7 @@ class PlainView:
     ttl: int
     tos: int | None
     pmtudisc: bool
+    encaplimit: int | None
     path_mtu: int | None
     held: str
     keepalive: KeepaliveView | None
