@@ -103,6 +103,8 @@ class Host:
     port_is_free: Callable[[int], bool] = port_is_free
     requests: Requests = field(default_factory=Rtnl)
     fou: Fou = field(default_factory=fou.IpFou)
+    #: The kernel's modules, loaded or built in.
+    modules: Path = Path("/sys/module")
     _kernel: Kernel | None = None
 
     @property

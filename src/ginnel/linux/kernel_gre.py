@@ -17,10 +17,14 @@ from __future__ import annotations
 
 import ipaddress
 import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from ginnel.config.node import NodeConfig, PlainConfig
 from ginnel.errors import GinnelError
 from ginnel.linux.host import Fou, Requests
+from ginnel.linux.links import Link, attributes_of
 from ginnel.linux.record import FouDone, Process
 from ginnel.linux.rtnl import AddLink, attribute, u32
 
@@ -187,3 +191,118 @@ def _possible(tunnel: PlainConfig) -> None:
         reason = "the kernel knows no host names"
     if reason:
         raise GinnelError(f"{tunnel.name}: {reason}\n  hint: leave that out, or leave out --backend kernel")
+
+
+# ---------------------------------------------------------------- beside ours
+
+_MODULES_AT = Path("/sys/module")
+#: What answers packets of our kinds, by family: modules (as /sys/module names them) and kinds of devices.
+_HANDLERS: dict[tuple[str, int], tuple[tuple[str, ...], tuple[str, ...]]] = {
+    ("gre", 4): (("ip_gre",), ("gre", "gretap", "erspan")),
+    ("gre", 6): (("ip6_gre",), ("ip6gre", "ip6gretap", "ip6erspan")),
+    ("ip", 4): (("tunnel4", "ipip", "sit"), ("ipip", "sit")),
+    ("ip", 6): (("tunnel6", "ip6_tunnel"), ("ip6tnl",)),
+}
+#: Protocol of the delivery header, by what the tunnel is.
+_PROTOCOLS = {"gre": (47,), "gretap": (47,), "ipip": (4,), "sit": (41,), "ip6tnl": (4, 41)}
+_DESTINATION_OPTIONS = 60
+_NAMES = {"gre": "GRE", "ip": "IP in IP"}
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A tunnel of the kernel that gets the packets of one of ours, too."""
+
+    tunnel: str
+    kernel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """
+    What the kernel does with packets of our tunnels.
+
+    handlers: by which modules or devices it answers them, a sentence each; empty = it does not. twins: its own tunnels that
+    would get them.
+    """
+
+    handlers: tuple[str, ...] = ()
+    twins: tuple[Twin, ...] = ()
+
+
+def beside(tunnels: Sequence[PlainConfig], links: Sequence[Link], modules: Path = _MODULES_AT) -> Beside:
+    """
+    Look for the kernel's own handlers of what *tunnels* send and receive in raw packets.
+
+    Args:
+        links: all interfaces of this namespace.
+        modules: /sys/module; where it cannot be read, devices tell.
+    """
+    raw = [tunnel for tunnel in tunnels if tunnel.encapsulation is None]
+    said = []
+    for way, family in dict.fromkeys((_way(tunnel), tunnel.family) for tunnel in raw):
+        names, kinds = _HANDLERS[way, family]
+        by = [name for name in names if (modules / name).is_dir()] or [link.name for link in links if link.kind in kinds]
+        if by:
+            said.append(f"this kernel has {_NAMES[way]} of its own over IPv{family} ({', '.join(by[:3])})")
+    twins = [Twin(tunnel.name, link.name) for tunnel in raw for link in links if _is_twin(tunnel, link)]
+    return Beside(tuple(said), tuple(twins))
+
+
+def _way(tunnel: PlainConfig) -> str:
+    return "gre" if tunnel.kind in {"gre", "gretap"} else "ip"
+
+
+def _is_twin(tunnel: PlainConfig, link: Link) -> bool:
+    """
+    Whether the kernel would give *link* a packet that is for *tunnel*.
+
+    A device without ends of its own (gre0 and the like) takes what nobody else takes, and only while it is up; it is no twin.
+    """
+    if link.kind != kernel_kind(tunnel):
+        return False
+    gre = tunnel.kind in {"gre", "gretap"}
+    which = 0 if gre else 1
+    found = dict(attributes_of(link.data))
+    local, remote = (_end(found.get(place[which], b"")) for place in (_LOCAL, _REMOTE))
+    if remote == "any" and local == "any":
+        return False
+    if not all("any" in pair or pair[0] == pair[1] for pair in ((local, tunnel.local), (remote, tunnel.remote))):
+        return False
+    if not gre:
+        return True
+    has_key = bool(int.from_bytes(found.get(_IFLAGS, b""), "big") & _KEY)
+    return (int.from_bytes(found.get(_IKEY, b""), "big") if has_key else None) == tunnel.ikey
+
+
+def _end(packed: bytes) -> str:
+    return str(ipaddress.ip_address(packed)) if len(packed) in {4, 16} and any(packed) else "any"
+
+
+def drops(tunnels: Sequence[PlainConfig]) -> list[str]:
+    """
+    Matches of nft on outgoing packets: the kernel's port-unreachable about the packets of our raw tunnels, and nothing else.
+
+    An ICMP error quotes the packet that it is about: its protocol, and that it came from the remote that the error goes to. The
+    kernel loads its modules when somebody makes a device of theirs, so the rules are there before they are needed.
+    """
+    remotes: dict[tuple[int, int], dict[str, None]] = {}
+    for tunnel in tunnels:
+        if tunnel.encapsulation is None:
+            for protocol in _PROTOCOLS[tunnel.kind]:
+                remotes.setdefault((tunnel.family, protocol), {})[tunnel.remote] = None
+    return list(_matches(remotes))
+
+
+def _matches(remotes: dict[tuple[int, int], dict[str, None]]) -> Iterator[str]:
+    for (family, protocol), found in remotes.items():
+        numeric = [end for end in found if ":" in end or end.replace(".", "").isdigit()]
+        # A name's address may change, and "any" has none: then whoever it is about.
+        towards = "" if len(numeric) < len(found) else f"{'ip' if family == 4 else 'ip6'} daddr {{ {', '.join(numeric)} }} "
+        if family == 4:
+            # Quoted behind 8 bytes of ICMP: protocol at 9 of the IPv4 header.
+            yield f"{towards}icmp type destination-unreachable icmp code port-unreachable @th,136,8 {protocol}"
+        else:
+            # Next header at 6 of the IPv6 header; the kernel's own GRE puts Destination Options before it.
+            quoted = f"{{ {protocol}, {_DESTINATION_OPTIONS} }}"
+            yield f"{towards}icmpv6 type destination-unreachable icmpv6 code port-unreachable @th,112,8 {quoted}"

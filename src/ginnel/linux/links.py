@@ -14,14 +14,14 @@ import contextlib
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ginnel.errors import KernelError
 
 _RTM_NEWLINK, _RTM_GETLINK = 16, 18
 _NLM_F_REQUEST, _NLM_F_DUMP = 1, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_INFO_KIND = 3, 4, 18, 1
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_INFO_KIND, _IFLA_INFO_DATA = 3, 4, 18, 1, 2
 _NLA_TYPE_MASK = 0x3FFF
 _IFF_UP = 1
 _RECEIVE_BYTES = 1 << 18
@@ -29,13 +29,14 @@ _RECEIVE_BYTES = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One interface; *kind* is "wireguard", "tun", … or empty for hardware and loopback."""
+    """One interface; *kind* is "wireguard", "tun", … or empty for hardware and loopback; *data*: that kind's own attributes."""
 
     name: str
     index: int
     mtu: int
     is_up: bool
     kind: str
+    data: bytes = field(default=b"", repr=False)
 
 
 def links() -> list[Link]:
@@ -68,18 +69,20 @@ def link(name: str) -> Link | None:
 
 def _link(message: bytes) -> Link:
     index, flags = struct.unpack_from("=iI", message, 4)
-    attributes = dict(_attributes(message[16:]))
-    info = dict(_attributes(attributes.get(_IFLA_LINKINFO, b"")))
+    attributes = dict(attributes_of(message[16:]))
+    info = dict(attributes_of(attributes.get(_IFLA_LINKINFO, b"")))
     return Link(
         name=_text(attributes.get(_IFLA_IFNAME, b"")),
         index=index,
         mtu=struct.unpack("=I", attributes[_IFLA_MTU])[0] if _IFLA_MTU in attributes else 0,
         is_up=bool(flags & _IFF_UP),
         kind=_text(info.get(_IFLA_INFO_KIND, b"")),
+        data=info.get(_IFLA_INFO_DATA, b""),
     )
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+def attributes_of(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and value of each netlink attribute in *data*."""
     offset = 0
     while offset + 4 <= len(data):
         length, kind = struct.unpack_from("=HH", data, offset)

@@ -30,7 +30,7 @@ from ginnel.config import words
 from ginnel.config.node import NodeConfig, PlainConfig, to_json
 from ginnel.config.nodefile import IPV6_MTU_MIN
 from ginnel.errors import ConfigError, GinnelError, KernelError, Mistake
-from ginnel.linux import bringup, clamp, fou, node_mtu
+from ginnel.linux import bringup, clamp, fou, kernel_gre, node_mtu
 from ginnel.linux.backend import Child
 from ginnel.linux.bringup import Console, Host
 from ginnel.linux.kernel_gre import link_words
@@ -158,6 +158,7 @@ class _Up:
     dry: bool
     record: Record = field(init=False)
     mtus: dict[str, int] = field(default_factory=dict)
+    beside: kernel_gre.Beside = field(default_factory=kernel_gre.Beside)
 
     def __post_init__(self) -> None:
         self.record = Record(
@@ -207,11 +208,28 @@ class _Up:
                 raise GinnelError(
                     f"{tunnel.name}: dev: there is no interface {tunnel.dev} here\n  hint: `ip link` lists what there is"
                 )
-        if self.dry or self.backend.name == "kernel":
+        if self.backend.name == "kernel":
+            return
+        self._look_beside()
+        if self.dry:
             return
         for port in dict.fromkeys(tunnel.encapsulation.listen for tunnel in self.config.plain if tunnel.encapsulation):
             if not self.host.port_is_free(port):
                 raise GinnelError(bringup.port_taken(port, "UDP port"))
+
+    def _look_beside(self) -> None:
+        """The kernel's own tunnels: where it has them, it gets our packets as well."""
+        self.beside = kernel_gre.beside(self.config.plain, self.host.requests.links(), self.host.modules)
+        if self.beside.twins:
+            lines = [
+                f"{twin.tunnel}: {twin.kernel} of the kernel has the same ends: both would get every packet"
+                for twin in self.beside.twins
+            ]
+            raise GinnelError(
+                "\n".join([*lines, f"  hint: `ip link delete {self.beside.twins[0].kernel}`, or give one of them a key"])
+            )
+        for sentence in self.beside.handlers:
+            self.console.note(f"{sentence}, which answers our packets with port-unreachable: those answers are dropped here")
 
     def _remote(self, tunnel: PlainConfig) -> bytes | None:
         """The remote's address; a name that cannot be resolved now is none: the process goes on asking."""
@@ -255,14 +273,18 @@ class _Up:
         self.store.save(self.record)
 
     def _make_table(self) -> None:
+        """Before a packet can pass: TCP's MSS, and no answers of the kernel's to packets that are ours."""
         clamped = {tunnel.name: self.mtus[tunnel.name] for tunnel in self.config.plain if tunnel.mss_clamp}
-        if not clamped:
+        ours = [] if self.backend.name == "kernel" else list(self.config.plain)
+        if not clamped and not self.beside.handlers:
             return
         table = clamp.table(self.config.name)
-        self.console.step(
-            f"nft -f - # table inet {table}: TCP MSS of {', '.join(list(clamped)[:3])}{' …' if len(clamped) > 3 else ''}"
-        )
-        self._do(lambda: self.host.firewall.apply(clamp.script(self.config.name, clamped)), TableDone(table))
+        first = ", ".join(list(clamped)[:3]) + (" …" if len(clamped) > 3 else "")
+        what = [f"TCP MSS of {first}"] if clamped else []
+        what += ["no port-unreachable of the kernel's own"] if self.beside.handlers else []
+        self.console.step(f"nft -f - # table inet {table}: {', '.join(what)}")
+        script = clamp.script(self.config.name, clamped, kernel_gre.drops(ours))
+        self._do(lambda: self.host.firewall.apply(script), TableDone(table))
 
     def _requests(self, tunnel: PlainConfig) -> Iterator[Request]:
         name, mtu = tunnel.name, self.mtus[tunnel.name]

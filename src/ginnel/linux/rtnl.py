@@ -24,7 +24,7 @@ from typing import Protocol
 
 from ginnel.config.words import Route, Rule
 from ginnel.errors import KernelError
-from ginnel.linux.links import Link, links
+from ginnel.linux.links import Link, attributes_of, links
 from ginnel.linux.tables import table_number
 
 _REQUEST, _ACK, _DUMP, _REPLACE, _EXCL, _CREATE = 1, 4, 0x300, 0x100, 0x200, 0x400
@@ -42,7 +42,7 @@ _FR_ACT_TO_TABLE, _RULE_INVERT = 1, 2
 _MAIN = 254
 _PROTOCOL_BOOT, _SCOPE_UNIVERSE, _SCOPE_LINK, _UNICAST = 3, 0, 253, 1
 _IFF_UP = 1
-_NESTED, _TYPE_MASK = 0x8000, 0x3FFF
+_NESTED = 0x8000
 _SOL_NETLINK, _EXT_ACK, _CAP_ACK = 270, 11, 10
 _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
 _ATTR_MSG = 1
@@ -326,8 +326,8 @@ class Rtnl:
                 return None
             raise
         for answer in answers:
-            found = dict(_attributes(answer[12:]))
-            metrics = dict(_attributes(found.get(_RTA_METRICS, b"")))
+            found = dict(attributes_of(answer[12:]))
+            metrics = dict(attributes_of(found.get(_RTA_METRICS, b"")))
             mtu = struct.unpack("=I", metrics[_RTAX_MTU])[0] if _RTAX_MTU in metrics else None
             index = struct.unpack("=I", found[_RTA_OIF])[0] if _RTA_OIF in found else 0
             return Way(index, mtu, found.get(_RTA_GATEWAY, b""), found.get(_RTA_PREFSRC, b""))
@@ -339,7 +339,7 @@ class Rtnl:
         answers = self._ask(
             (_GETRULE, _DUMP, struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)), f"ip -{version} rule show"
         )
-        found = [dict(_attributes(answer[12:])) for answer in answers]
+        found = [dict(attributes_of(answer[12:])) for answer in answers]
         return sorted(struct.unpack("=I", each[_FRA_PRIORITY])[0] if _FRA_PRIORITY in each else 0 for each in found)
 
     # -- changing
@@ -469,23 +469,13 @@ def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
         offset += (length + 3) & ~3
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    while offset + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, offset)
-        if length < 4:
-            return
-        yield kind & _TYPE_MASK, data[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-
-
 def _reason(flags: int, body: bytes) -> str:
     """The kernel's own sentence about an error, where it has one."""
     if not flags & _NLM_F_ACK_TLVS:
         return ""
     inner = struct.unpack_from("=I", body, 4)[0]
     offset = 4 + (16 if flags & _NLM_F_CAPPED else (inner + 3) & ~3)
-    return dict(_attributes(body[offset:])).get(_ATTR_MSG, b"").rstrip(b"\0").decode("utf-8", "replace")
+    return dict(attributes_of(body[offset:])).get(_ATTR_MSG, b"").rstrip(b"\0").decode("utf-8", "replace")
 
 
 def _hint(code: int, reason: str, words: str) -> str:
