@@ -183,12 +183,12 @@ def test_what_leaves_by_the_exit_is_clear_only_there(pair: Pair, stack: ExitStac
 def test_under_load_only_what_is_not_wireguard_is_looked_at(pair: Pair, stack: ExitStack) -> None:
     link = Link(pair, stack)
     link.send_and_see(b"everything is seen")
-    link.capture.ignore_wireguard(True)
+    link.capture.ignore_tunnels(True)
     for _ in range(20):
         link.send(b"\x04\0\0\0" + bytes(28))
     link.send(CANARY)
     wait_until(lambda: link.watched.leaks == 1, 5, "the leak is still found")
     assert link.watched.wireguard == 0
-    link.capture.ignore_wireguard(False)
+    link.capture.ignore_tunnels(False)
     link.send_and_see(b"\x04\0\0\0" + bytes(28))
     assert link.watched.wireguard == 1

@@ -8,6 +8,9 @@ One AF_PACKET socket a link, one thread for all. These are leaks, whoever sent t
 - what was meant to leave through an exit, anywhere but on that exit's own link (there it must be seen);
 - on the link of a node that has an exit: anything but WireGuard to its peers, and the link's own ARP and NDP.
 
+GRE between the ends of a GRE link of the network is in clear by design: what is in it is not looked at (nor in the part of it
+that an ICMP error brings back), only counted. GRE between any others is judged like everything else.
+
 A capture that sees nothing proves nothing by itself, so before the tunnels come up each node sends a *control* canary in
 clear, and every link must have seen it. Frames the kernel had to drop are counted: a capture with holes proves
 nothing either.
@@ -24,11 +27,12 @@ import selectors
 import socket
 import struct
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from ginnel.config.node import GRE_IN_UDP_PORT
 from ginnel.units import Prefix
 
 ETH_P_ALL = 0x0003
@@ -57,6 +61,8 @@ class Watched:
     left: int = 0
     frames: int = 0
     wireguard: int = 0
+    #: Packets of the network's own GRE links.
+    plain: int = 0
     control: int = 0
     leaks: int = 0
     fragments: int = 0
@@ -67,13 +73,21 @@ class Watched:
 class Capture:
     """The running capture; a context manager. Counts are plain ints, written by its thread and read by anyone."""
 
-    def __init__(self, inner: Iterable[Prefix], canary: bytes, control: bytes, outside: bytes) -> None:
+    def __init__(
+        self,
+        inner: Iterable[Prefix],
+        canary: bytes,
+        control: bytes,
+        outside: bytes,
+        plain: Iterable[tuple[str, str]] = (),
+    ) -> None:
         """
         Args:
             inner: pools and LANs of the network: addresses that belong inside.
             canary: what probes carry inside the tunnels.
             control: what is sent in clear to show that the capture sees.
             outside: what probes carry that are meant for the internet, through an exit.
+            plain: the numeric ends of the network's GRE links, in either order.
         """
         self.links: list[Watched] = []
         self._inner: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
@@ -81,6 +95,7 @@ class Capture:
             shift = len(prefix.packed) * 8 - prefix.length
             self._inner[prefix.version].append((shift, int.from_bytes(prefix.packed, "big") >> shift))
         self._canary, self._control, self._outside = canary, control, outside
+        self._plain = frozenset(frozenset(ipaddress.ip_address(address).packed for address in ends) for ends in plain)
         self._sockets: list[socket.socket] = []
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = socket.socketpair()
@@ -107,13 +122,14 @@ class Capture:
         """From now on *node* may send and receive only WireGuard with *endpoints* (numeric) on its own link."""
         self._armed[node] = frozenset(ipaddress.ip_address(address).packed for address in endpoints)
 
-    def ignore_wireguard(self, ignore: bool) -> None:
-        """Let the kernel pass over what looks like WireGuard, or show everything again."""
+    def ignore_tunnels(self, ignore: bool) -> None:
+        """Let the kernel pass over what looks like WireGuard (and GRE, where there are GRE links), or show everything again."""
+        code = _NOT_TUNNELS if self._plain else _NOT_WIREGUARD
         for sock in self._sockets:
             if ignore:
-                program = ctypes.create_string_buffer(_NOT_WIREGUARD, len(_NOT_WIREGUARD))
-                code = struct.pack("HP", len(_LISTING), ctypes.addressof(program))  # struct sock_fprog
-                sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, code)
+                program = ctypes.create_string_buffer(code, len(code))
+                header = struct.pack("HP", len(code) // _BPF_STEP_BYTES, ctypes.addressof(program))  # struct sock_fprog
+                sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)
             else:
                 sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
@@ -165,6 +181,9 @@ class Capture:
         packet = parse(frame)
         watched.wireguard += packet.wireguard
         watched.fragments += packet.fragment
+        if self._is_plain(packet):
+            watched.plain += 1
+            return
         if self._control in frame:
             watched.control += 1
         if self._canary in frame:
@@ -180,6 +199,14 @@ class Capture:
             other = packet.target if not outgoing else packet.source  # the socket is at the far end of the link
             if not (packet.wireguard and other in peers):
                 self._leak(watched, packet, f"beside the tunnel of {watched.tunnel_only}")
+
+    def _is_plain(self, packet: Packet) -> bool:
+        """Whether it is a packet of a GRE link of the network, or an ICMP error about one."""
+        if not packet.version or not self._plain:
+            return False
+        if packet.quoted is not None:
+            packet = packet.quoted
+        return packet.gre and frozenset((packet.source, packet.target)) in self._plain
 
     def _is_inner(self, packed: bytes) -> bool:
         value = int.from_bytes(packed, "big")
@@ -202,6 +229,10 @@ class Packet:
     ports: tuple[int, int] = (0, 0)
     fragment: bool = False
     wireguard: bool = False
+    #: GRE, bare or in UDP; a later fragment of UDP may be.
+    gre: bool = False
+    #: What an ICMP error is about.
+    quoted: Packet | None = None
     #: ARP, NDP, multicast listener reports and the like: what a link says to itself.
     link_local: bool = False
 
@@ -217,29 +248,54 @@ def parse(frame: bytes) -> Packet:
     kind = int.from_bytes(frame[12:14], "big")
     if kind == _ETH_P_ARP:
         return Packet(0, link_local=True)
-    if kind == _ETH_P_IP and len(frame) >= 34:
-        header = (frame[14] & 0x0F) * 4
-        return _transport(
-            frame, 4, frame[26:30], frame[30:34], frame[23], 14 + header, bool(int.from_bytes(frame[20:22], "big") & 0x3FFF)
-        )
-    if kind == _ETH_P_IPV6 and len(frame) >= 54:
-        return _transport(frame, 6, frame[22:38], frame[38:54], frame[20], 54, frame[20] == 44)
+    if kind == _ETH_P_IP:
+        return _ipv4(frame[14:])
+    if kind == _ETH_P_IPV6:
+        return _ipv6(frame[14:])
     return Packet(0)
 
 
-def _transport(frame: bytes, version: int, source: bytes, target: bytes, protocol: int, at: int, fragment: bool) -> Packet:
+def _ipv4(packet: bytes, quoted: bool = False) -> Packet:
+    if len(packet) < 20:
+        return Packet(0)
+    header = (packet[0] & 0x0F) * 4
+    fragment = bool(int.from_bytes(packet[6:8], "big") & 0x3FFF)
+    return _transport(packet, 4, packet[12:16], packet[16:20], packet[9], header, fragment, quoted)
+
+
+def _ipv6(packet: bytes, quoted: bool = False) -> Packet:
+    if len(packet) < 40:
+        return Packet(0)
+    protocol, at, fragment = packet[6], 40, packet[6] == 44
+    # Behind the destination options that Linux sends with a tunnel, and behind a fragment header, stands what it is.
+    while protocol in (44, 60) and len(packet) >= at + 8:
+        protocol, at = packet[at], at + 8 + (0 if protocol == 44 else packet[at + 1] * 8)
+    return _transport(packet, 6, packet[8:24], packet[24:40], protocol, at, fragment, quoted)
+
+
+def _transport(
+    frame: bytes, version: int, source: bytes, target: bytes, protocol: int, at: int, fragment: bool, inside_error: bool
+) -> Packet:
     ports = (0, 0)
     wireguard = False
+    quoted = None
+    if protocol == (1 if version == 4 else 58) and len(frame) > at and not fragment and not inside_error:
+        if version == 4 and frame[at] in (3, 11, 12):
+            quoted = _ipv4(frame[at + 8 :], quoted=True)
+        elif version == 6 and 1 <= frame[at] <= 4:
+            quoted = _ipv6(frame[at + 8 :], quoted=True)
+    gre = protocol == 47 or (protocol == 17 and fragment)
     if protocol in (6, 17) and len(frame) >= at + 8 and not fragment:
         ports = (int.from_bytes(frame[at : at + 2], "big"), int.from_bytes(frame[at + 2 : at + 4], "big"))
         body = frame[at + 8 :]
+        gre = protocol == 17 and GRE_IN_UDP_PORT in ports
         wireguard = protocol == 17 and len(body) >= _WIREGUARD_MINIMUM_BYTES and 1 <= body[0] <= 4 and body[1:4] == bytes(3)
     if version == 6:  # NDP, whatever its addresses; and multicast listener reports, which come behind a hop-by-hop header
         link_local = (protocol == 58 and 133 <= frame[at] <= 137) if len(frame) > at else False
         link_local = link_local or (protocol in (0, 58) and target[0] == 0xFF)
     else:
         link_local = protocol == 2  # IGMP
-    return Packet(version, source, target, protocol, ports, fragment, wireguard, link_local)
+    return Packet(version, source, target, protocol, ports, fragment, wireguard, gre, quoted, link_local)
 
 
 def open_link(interface: str) -> socket.socket:
@@ -265,7 +321,9 @@ def _dropped(sock: socket.socket) -> int:
 
 # ---------------------------------------------------------------- the kernel's part under load
 
-_LOAD_HALF, _LOAD_BYTE, _LOAD_WORD, _LOAD_WORD_AT_X, _LOAD_X_HEADER = 0x28, 0x30, 0x20, 0x40, 0xB1
+_LOAD_HALF, _LOAD_BYTE, _LOAD_WORD, _LOAD_WORD_AT_X, _LOAD_HALF_AT_X, _LOAD_X_HEADER = 0x28, 0x30, 0x20, 0x40, 0x48, 0xB1
+#: sizeof(struct sock_filter).
+_BPF_STEP_BYTES = 8
 _IF_EQUAL, _IF_ANY_BIT, _JUMP, _RETURN = 0x15, 0x45, 0x05, 0x06
 
 #: (label, code, operand, where to when true, when false); "" is the next line. Ethernet is 14 bytes, IPv6 40, UDP 8.
@@ -305,4 +363,19 @@ def assemble(listing: Sequence[tuple[str, int, int, str, str]]) -> bytes:
     return out
 
 
+def _without_gre(listing: Sequence[tuple[str, int, int, str, str]]) -> Iterator[tuple[str, int, int, str, str]]:
+    """The same, passing over GRE and GRE in UDP as well."""
+    for step in listing:
+        _, code, operand, _, _ = step
+        if (code, operand) == (_IF_EQUAL, socket.IPPROTO_UDP):
+            yield ("", _IF_EQUAL, socket.IPPROTO_GRE, "drop", "")
+        if (code, operand) in ((_LOAD_WORD_AT_X, 14 + 8), (_LOAD_WORD, 14 + 40 + 8)):
+            load = _LOAD_HALF_AT_X if code == _LOAD_WORD_AT_X else _LOAD_HALF
+            for port in (operand - 8, operand - 6):
+                yield ("", load, port, "", "")
+                yield ("", _IF_EQUAL, GRE_IN_UDP_PORT, "drop", "")
+        yield step
+
+
 _NOT_WIREGUARD = assemble(_LISTING)
+_NOT_TUNNELS = assemble(tuple(_without_gre(_LISTING)))

@@ -2,9 +2,9 @@
 Each node's real process in its namespace, and what its interface says of itself.
 
 A node runs what its host would run: `ginnel up FILE`, or stock `wg-quick up FILE` where the network file says so (then with
-`ginnel-wireguard` under it, unless the environment names another by WG_QUICK_USERSPACE_IMPLEMENTATION). What an
-interface says is asked over the UAPI socket, which every user-space implementation has, or of `wg` where the kernel
-itself is the implementation.
+`ginnel-wireguard` under it, unless the environment names another by WG_QUICK_USERSPACE_IMPLEMENTATION). WireGuard is one
+wg-quick file, GRE one node file; a node may have both. What an interface says is asked over the UAPI socket, which every
+user-space implementation has, or of `wg` where the kernel itself is the implementation.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ginnel.errors import UsageError
 from ginnel.lab.namespaces import Held
+from ginnel.lab.tunnels import NODE_NAME
 from ginnel.network import NodeDescription
-from ginnel.network.render import wgquick
+from ginnel.network.render import node_toml, wgquick
 from ginnel.units import Endpoint, Prefix, PublicKey
 
 #: Bounds what a broken daemon can make us read.
@@ -59,25 +60,37 @@ class LiveInterface:
     peers: Mapping[PublicKey, LivePeer] = field(default_factory=dict)
 
 
-def configure(held: Held, description: NodeDescription, private_key: str) -> Path:
-    """Write the node's .conf where only the node sees it, 0600; the path is that inside the namespace."""
-    path = held.root / "run" / "lab" / f"{description.interface}.conf"
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(fd, "w") as file:
-        file.write(wgquick.render(description, private_key))
-    return Path("/run/lab") / path.name
+def configure(held: Held, description: NodeDescription, private_key: str) -> list[Path]:
+    """Write the node's files where only the node sees them, 0600; the paths are those inside the namespace."""
+    files: dict[str, str] = {}
+    if description.wireguard:
+        files[f"{description.interface}.conf"] = wgquick.render(description, private_key)
+    if description.tunnels:
+        files[f"{NODE_NAME}.toml"] = node_toml.render(description)
+    for name, text in files.items():
+        fd = os.open(held.root / "run" / "lab" / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w") as file:
+            file.write(text)
+    return [Path("/run/lab") / name for name in files]
 
 
-def start(held: Held, description: NodeDescription, path: Path, timeout_s: float) -> Started:
-    """Bring the node up and wait until its command returns."""
-    argv = up_command(description, path)
+def start(held: Held, description: NodeDescription, paths: Sequence[Path], timeout_s: float) -> Started:
+    """Bring the node up, one file after the other, and wait until the last command has returned or one has failed."""
     began = time.monotonic()
-    try:
-        done = held.run(argv, env=environment(), timeout_s=timeout_s)
-    except subprocess.TimeoutExpired:
-        return Started(False, time.monotonic() - began, f"{' '.join(argv)} did not return in {timeout_s:.0f} s", " ".join(argv))
-    said = (done.stderr or done.stdout).strip()
-    return Started(done.returncode == 0, time.monotonic() - began, said, " ".join(argv))
+    commands = [up_command(description, path) for path in paths]
+    settings = node_toml.forwarding(description) if description.tunnels else ()
+    # A node file does not speak for the host; its operator does, once.
+    host = [["sh", "-c", f"echo 1 > /proc/sys/{setting.replace('.', '/')}"] for setting in settings]
+    words = "; ".join(" ".join(argv) for argv in commands)
+    for argv in (*host, *commands):
+        try:
+            done = held.run(argv, env=environment(), timeout_s=timeout_s)
+        except subprocess.TimeoutExpired:
+            said = f"{' '.join(argv)} did not return in {timeout_s:.0f} s"
+            return Started(False, time.monotonic() - began, said, words)
+        if done.returncode != 0:
+            return Started(False, time.monotonic() - began, (done.stderr or done.stdout).strip(), " ".join(argv))
+    return Started(True, time.monotonic() - began, "", words)
 
 
 def up_command(description: NodeDescription, path: Path) -> list[str]:

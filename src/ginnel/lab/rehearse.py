@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ginnel import crypto
-from ginnel.lab import nodes, probe
+from ginnel.lab import nodes, probe, tunnels
 from ginnel.lab.capture import Capture, open_link
 from ginnel.lab.namespaces import Held
 from ginnel.lab.report import (
@@ -39,7 +39,7 @@ from ginnel.lab.report import (
 )
 from ginnel.lab.topology import INTERNET, OUTSIDE_V6, RESOLVER_V4, ROUTER_V4, plan
 from ginnel.lab.world import World
-from ginnel.network import Expect, Lock, Network, Node, NodeDescription, compile_network
+from ginnel.network import Expect, Link, Lock, Network, Node, NodeDescription, compile_network
 from ginnel.network.addressing import within
 from ginnel.network.check import owner_of, predict, source_node
 from ginnel.network.paths import Paths
@@ -51,6 +51,9 @@ NUDGE_S = 1.0
 PROBE_DEADLINE_S = 6.0
 #: How long silence is listened to where the file says that nothing reaches.
 SILENCE_S = 1.0
+#: When a GRE link stays silent: how long its processes are given to find out why and say it (they ask for 30 s of silence, and
+#: look every 10).
+EXPLAIN_DEADLINE_S = 50.0
 #: A session is of no use after this age (WireGuard's REJECT_AFTER_TIME).
 REJECT_AFTER_S = 180.0
 
@@ -112,7 +115,7 @@ class Rehearsal:
         self.faulty = any(wire.faults.any for wire in self.topology.wires)
         self.world = World(self.topology, self.lab_id, keep=options.keep, seed=network.lab.seed)
         self.went_up = False
-        #: Links that never shook hands: what crosses them is not waited for at length.
+        #: Links that never came alive: what crosses them is not waited for at length.
         self.silent: set[frozenset[str]] = set()
 
     def run(self) -> LabReport:
@@ -148,7 +151,7 @@ class Rehearsal:
 
     def _watch(self, stack: ExitStack) -> Capture:
         inner = [*self.network.pool, *(lan for node in self.network.nodes for lan in node.lans)]
-        capture = Capture(inner, self.canary, self.control, self.outside)
+        capture = Capture(inner, self.canary, self.control, self.outside, self._plain_ends())
         leaving = {node.name for node in self.network.nodes if node.exit is not None}
         exits = {node.exit for node in self.network.nodes}
         for wire in self.topology.wires:
@@ -158,6 +161,17 @@ class Rehearsal:
                 sock = self.world[space].inside(lambda interface=interface: open_link(interface))  # type: ignore[misc]
                 capture.watch(wire.name, sock, node if node in leaving else None, node in exits)
         return stack.enter_context(capture)
+
+    def _plain_ends(self) -> list[tuple[str, str]]:
+        """Every pair of addresses between which GRE of this network may be seen, before and behind a NAT."""
+        found: list[tuple[str, str]] = []
+        for link in self._gre_links():
+            left, right = ((self.topology.public[name], *self.topology.inside[name]) for name in link.between)
+            found += [(one, other) for one in left for other in right if (":" in one) == (":" in other)]
+        return found
+
+    def _gre_links(self) -> list[Link]:
+        return [link for link in self.paths.links if link.kind == "gre"]
 
     def _control(self, capture: Capture) -> None:
         """Send the control canary in clear over every link until every link has shown that it sees it."""
@@ -201,7 +215,8 @@ class Rehearsal:
         if packed in self.topology.outside:
             return INTERNET
         for name, description in self.descriptions.items():
-            if any(item.packed == packed for item in description.address):
+            own = [*description.address, *(item for tunnel in description.tunnels for item in tunnel.address)]
+            if any(item.packed == packed for item in own):
                 return name
             if any(within(packed, lan) for lan in description.node.lans):
                 return name  # the node's own address in its LAN
@@ -215,8 +230,8 @@ class Rehearsal:
 
         def up(name: str) -> None:
             description, held = self.descriptions[name], self.world[name]
-            path = nodes.configure(held, description, self._private[name].reveal_base64())
-            started = nodes.start(held, description, path, UP_DEADLINE_S)
+            paths = nodes.configure(held, description, self._private[name].reveal_base64())
+            started = nodes.start(held, description, paths, UP_DEADLINE_S)
             evidence = f"{started.command} in {started.seconds:.1f} s" if started.ok else f"{started.command}: {started.said}"
             with lock:
                 reports[name] = _node_report(description, started.seconds, Finding(started.ok, evidence))
@@ -238,17 +253,17 @@ class Rehearsal:
         for node in self.network.nodes:
             if node.exit is not None:
                 capture.arm(node.name, self._outside_of_peers(self.descriptions[node.name]))
-        self._wait_for_handshakes()
+        self._wait_for_links()
         links = self._links()
         report = replace(report, links=links, reachability=self._reachability())
         self.progress(f"{sum(reach.ok for reach in report.reachability)} of {len(report.reachability)} ways are as the file says")
         carrying = [link.between for link in links if link.carrying.ok]
         report = replace(report, expectations=self._expectations(), mtu=self._mtus(carrying), dns=self._dns())
         if self.options.throughput_s > 0 and carrying:
-            capture.ignore_wireguard(True)
+            capture.ignore_tunnels(True)
             report = replace(report, throughput=self._throughput(carrying))
-            capture.ignore_wireguard(False)
-        return report
+            capture.ignore_tunnels(False)
+        return replace(report, links=self._explained(links))
 
     def _outside_of_peers(self, description: NodeDescription) -> list[str]:
         return [self._numeric(peer.endpoint.host) for peer in description.peers if peer.endpoint is not None]
@@ -256,34 +271,87 @@ class Rehearsal:
     def _numeric(self, host: str) -> str:
         return self.topology.names.get(host, host)
 
-    def _wait_for_handshakes(self) -> None:
-        """Give every link a reason to shake hands, and wait until both of its ends have."""
-        waiting = {frozenset(link.between) for link in self.paths.links}
-        deadline = time.monotonic() + HANDSHAKE_DEADLINE_S
+    def _wait_for_links(self) -> None:
+        """Give every link a reason to come alive, and wait until both of its ends say that it is."""
+        waiting = {frozenset(link.between): link for link in self.paths.links}
+        began = time.monotonic()
         nudge = 0.0
-        while waiting and time.monotonic() < deadline:
+        while waiting and time.monotonic() < began + HANDSHAKE_DEADLINE_S:
             if time.monotonic() >= nudge:
                 nudge = time.monotonic() + NUDGE_S
-                for pair in waiting:
-                    self._nudge(pair)
-            live = {name: nodes.interface(self.world[name], self.network.interface) for name in self.descriptions}
-            for pair in list(waiting):
-                left, right = sorted(pair)
-                if all(self._shaken(live[near], far) for near, far in ((left, right), (right, left))):
-                    waiting.discard(pair)
+                for link in waiting.values():
+                    self._nudge(link)
+            kinds = {link.kind for link in waiting.values()}
+            live = {name: self._interface(name) for name in self.descriptions} if kinds != {"gre"} else {}
+            said = self._said() if "gre" in kinds else {}
+            for pair, link in list(waiting.items()):
+                left, right = link.between
+                if link.kind == "gre":
+                    alive = tunnels.is_alive(link.between, self._devices(link), said)
+                else:
+                    alive = all(self._shaken(live[near], far) for near, far in ((left, right), (right, left)))
+                if alive:
+                    del waiting[pair]
             if waiting:
                 time.sleep(0.05)
-        self.silent = waiting
+        self.silent = set(waiting)
         done = len(self.paths.links) - len(waiting)
-        self.progress(f"{done} of {len(self.paths.links)} links have shaken hands")
+        words = "are alive" if self._gre_links() else "have shaken hands"
+        self.progress(f"{done} of {len(self.paths.links)} links {words}")
 
-    def _nudge(self, pair: frozenset[str]) -> None:
+    def _interface(self, name: str) -> nodes.LiveInterface | None:
+        return nodes.interface(self.world[name], self.network.interface) if self.descriptions[name].wireguard else None
+
+    def _said(self) -> dict[str, dict[str, tunnels.LiveTunnel]]:
+        """What every node's process says of its GRE tunnels."""
+        return {name: tunnels.ask(self.world[name]) for name, each in self.descriptions.items() if each.tunnels}
+
+    def _devices(self, link: Link) -> tuple[str, str]:
+        """The names of a GRE link's devices, at its first end and at its second."""
+        left, right = link.between
+        return self.descriptions[left].tunnel(right).config.name, self.descriptions[right].tunnel(left).config.name
+
+    def _nudge(self, link: Link) -> None:
         """Send one packet through a link, from the side that can find the other; it also repeats a lost confirmation."""
-        left, right = sorted(pair)
+        left, right = sorted(link.between)
         caller, other = (left, right) if self.network.node(right).endpoint is not None else (right, left)
         version = self.network.pool[0].version
         with probe.Pinger(self.world[caller], version, self.canary) as pinger:
-            pinger.ping(self._inner(other, version), 0.0, tries=1)
+            pinger.ping(self._far_end(link, other, version), 0.0, tries=1)
+
+    def _far_end(self, link: Link, far: str, version: int) -> str:
+        """The address at the far end of a link: that of the link itself where it has one."""
+        if link.kind == "gre":
+            for item in self.descriptions[far].tunnel(link.other(far)).address:
+                if item.host.version == version:
+                    return item.host.address
+        return self._inner(far, version)
+
+    def _explained(self, links: tuple[LinkReport, ...]) -> tuple[LinkReport, ...]:
+        """GRE links that stayed silent, with what their processes have found out by now, or after a while."""
+        silent = {report.between: self.paths.link(*report.between) for report in links if not report.alive.ok}
+        waiting = {between: link for between, link in silent.items() if link.kind == "gre"}
+        if not waiting:
+            return links
+        self.progress(f"waiting for what the ends of {len(waiting)} silent GRE links say of it")
+        deadline = time.monotonic() + EXPLAIN_DEADLINE_S
+        said = self._said()
+        while time.monotonic() < deadline and not all(self._has_explained(link, said) for link in waiting.values()):
+            for link in waiting.values():
+                self._nudge(link)
+            time.sleep(NUDGE_S)
+            said = self._said()
+        return tuple(
+            replace(report, alive=tunnels.alive(report.between, self._devices(waiting[report.between]), said))
+            if report.between in waiting
+            else report
+            for report in links
+        )
+
+    def _has_explained(self, link: Link, said: dict[str, dict[str, tunnels.LiveTunnel]]) -> bool:
+        """Whether an end knows more than that nothing came."""
+        found = [said[near].get(name) for near, name in zip(link.between, self._devices(link), strict=True)]
+        return any(tunnel is not None and tunnel.explains for tunnel in found)
 
     def _patience_s(self, path: Sequence[str] | None) -> float:
         """How long an answer over *path* is worth waiting for."""
@@ -302,26 +370,34 @@ class Rehearsal:
         raise KeyError(f"{name} has no IPv{version} address")
 
     def _links(self) -> tuple[LinkReport, ...]:
-        def judge(between: tuple[str, str]) -> LinkReport:
-            left, right = between
+        said = self._said()
+        hosts = {name: tunnels.look(self.world[name]) for name in said}
+
+        def judge(link: Link) -> LinkReport:
+            between = left, right = link.between
             pings = [
-                (version, self._ping(near, self._inner(far, version), version, self._patience_s(between)))
+                (version, self._ping(near, self._far_end(link, far, version), version, self._patience_s(between)))
                 for version in self._pool_versions()
                 for near, far in ((left, right), (right, left))
             ]
-            ends = {name: nodes.interface(self.world[name], self.network.interface) for name in between}
-            carried = [pong for _, pong in pings]
-            best = min((pong.rtt_ms for pong in carried if pong.ok), default=0.0)
+            best = min((pong.rtt_ms for _, pong in pings if pong.ok), default=0.0)
+            if link.kind == "gre":
+                configured = tunnels.configured(between, self.descriptions, said, hosts, self._numeric)
+                alive = tunnels.alive(between, self._devices(link), said)
+            else:
+                ends = {name: self._interface(name) for name in between}
+                configured, alive = self._configured(between, ends), self._alive(between, ends)
             return LinkReport(
-                between,
-                configured=self._configured(between, ends),
-                alive=self._alive(between, ends),
-                carrying=_carrying([(version, pong) for version, pong in pings], best),
-                rtt_ms=round(best, 3),
+                between, configured, alive, _carrying(pings, best), round(best, 3), link.kind, self._faults(between)
             )
 
         with ThreadPoolExecutor(max_workers=8) as pool:
-            return tuple(pool.map(judge, [link.between for link in self.paths.links]))
+            return tuple(pool.map(judge, self.paths.links))
+
+    def _faults(self, between: tuple[str, str]) -> tuple[str, ...]:
+        """What the lab does to the paths of two nodes that could stop a tunnel between them."""
+        found = [(name, tunnels.fault_words(self.network.lab.faults_of(name))) for name in between]
+        return tuple(f"{words} on the way to {name}" for name, words in found if words)
 
     def _pool_versions(self) -> list[int]:
         return sorted({pool.version for pool in self.network.pool})
@@ -481,12 +557,17 @@ class Rehearsal:
 
     def _mtu(self, between: tuple[str, str]) -> MtuReport:
         left, right = between
-        mtu = min(self.descriptions[name].mtu for name in between)
-        arithmetic = min((self.descriptions[name].mtu_arithmetic for name in between), key=lambda item: item.inner)
+        link = self.paths.link(left, right)
+        if link.kind == "gre":
+            tunnel = self.descriptions[left].tunnel(right)
+            mtu, arithmetic = tunnel.mtu, tunnel.mtu_arithmetic
+        else:
+            mtu = min(self.descriptions[name].mtu for name in between)
+            arithmetic = min((self.descriptions[name].mtu_arithmetic for name in between), key=lambda item: item.inner)
         version = self.network.pool[0].version
         host = next((h for h in self.topology.hosts if h.node == left and any(lan.version == version for lan in h.lans)), None)
         space = host.space if host else left
-        target = self._inner(right, version)
+        target = self._far_end(link, right, version)
         with probe.Pinger(self.world[space], version, self.canary) as pinger:
             fits = pinger.ping(target, PROBE_DEADLINE_S, mtu)
             over = pinger.ping(target, PROBE_DEADLINE_S if self.faulty else 2.0, mtu + 1)
@@ -497,7 +578,7 @@ class Rehearsal:
             finding = Finding(False, f"{mtu} bytes do not pass: {fits.said}")
         else:
             finding = Finding(False, f"{mtu + 1} bytes {'pass as well' if over.ok else 'vanish without a word'}")
-        return MtuReport(between, mtu, str(arithmetic), finding)
+        return MtuReport(between, mtu, str(arithmetic), finding, self._faults(between))
 
     def _dns(self) -> tuple[DnsReport, ...]:
         reports = []
@@ -537,7 +618,8 @@ class Rehearsal:
 
     def _captured(self, capture: Capture, links_found: Sequence[LinkReport]) -> CaptureReport:
         """What the capture says; *links_found* tell on which links there must have been something to see."""
-        alive = {name for link in links_found if link.alive.ok for name in link.between}
+        alive = {name for link in links_found if link.alive.ok and link.kind == "wireguard" for name in link.between}
+        plain = {name for link in links_found if link.alive.ok and link.kind == "gre" for name in link.between}
         links = tuple(
             CapturedLink(
                 link.name,
@@ -551,6 +633,7 @@ class Rehearsal:
                 link.exit,
                 link.left,
                 tuple(link.kept),
+                link.plain,
             )
             for link in capture.links
         )
@@ -568,14 +651,17 @@ class Rehearsal:
                 wrong.append(f"{link.name}: nothing left through the exit")
             if link.name.partition(" ")[0] in alive and not link.wireguard:
                 wrong.append(f"{link.name}: no WireGuard was seen")
+            if link.name.partition(" ")[0] in plain and not link.plain:
+                wrong.append(f"{link.name}: no GRE was seen")
         if wrong:
             return CaptureReport(links, Finding(False, "; ".join(wrong)))
         frames = sum(link.frames for link in links)
         left = sum(link.left_here for link in links)
         through = f"; {left} packets left through the exit, none past it" if left else ""
-        return CaptureReport(
-            links, Finding(True, f"{frames} frames on {len(links)} links: no canary, no inner address in clear{through}")
-        )
+        clear = sum(link.plain for link in links)
+        design = f", but in {clear} packets of GRE, which does not encrypt" if clear else ""
+        said = f"{frames} frames on {len(links)} links: no canary, no inner address in clear{design}{through}"
+        return CaptureReport(links, Finding(True, said))
 
 
 def _node_report(description: NodeDescription, seconds: float, up: Finding) -> NodeReport:
@@ -583,10 +669,15 @@ def _node_report(description: NodeDescription, seconds: float, up: Finding) -> N
         name=description.name,
         runs=description.node.runs,
         behind_nat=description.node.behind_nat,
-        interface=description.interface,
+        interface=" ".join(
+            [
+                *([description.interface] if description.wireguard else []),
+                *(tunnel.config.name for tunnel in description.tunnels),
+            ]
+        ),
         address=tuple(map(str, description.address)),
         lans=tuple(map(str, description.node.lans)),
-        mtu=description.mtu,
+        mtu=min([*([description.mtu] if description.wireguard else []), *(tunnel.mtu for tunnel in description.tunnels)]),
         seconds=round(seconds, 3),
         up=up,
     )

@@ -47,6 +47,20 @@ class LinkReport:
     alive: Finding
     carrying: Finding
     rtt_ms: float
+    kind: str = "wireguard"
+    #: What the lab does on the way that could stop it, in words.
+    faults: tuple[str, ...] = ()
+
+    @property
+    def look_at(self) -> str:
+        """Where the cause of its silence is to be looked for."""
+        left, right = self.between
+        if self.kind == "wireguard":
+            usual = "the endpoint, the keys, what blocks UDP between them"
+        else:
+            usual = "the ends, the keys, what blocks GRE (protocol 47) between them"
+        done = f"; this file's lab {' and '.join(self.faults)}" if self.faults else ""
+        return f"{left}, {right}: {usual}{done}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +100,8 @@ class MtuReport:
     mtu: int
     arithmetic: str
     proven: Finding
+    #: What the lab does on the way that could spoil it, in words.
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +140,8 @@ class CapturedLink:
     #: Packets in clear that were meant to leave here.
     left_here: int
     leaked: tuple[str, ...]
+    #: Packets of the network's GRE links, which are in clear by design.
+    plain: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +195,12 @@ class LabReport:
             if not link.configured.ok:
                 yield Failure(f"{name} is not configured as planned: {link.configured.evidence}", f"{left}, {right}: ginnel show")
             elif not link.alive.ok:
-                yield Failure(
-                    f"{name} is configured, but not alive: {link.alive.evidence}",
-                    f"{left}, {right}: the endpoint, the keys, what blocks UDP between them",
-                )
+                yield Failure(f"{name} is configured, but not alive: {link.alive.evidence}", link.look_at)
             elif not link.carrying.ok:
+                allowed = "AllowedIPs on both sides, " if link.kind == "wireguard" else ""
                 yield Failure(
                     f"{name} is alive, but not carrying: {link.carrying.evidence}",
-                    f"{left}, {right}: AllowedIPs on both sides, routes (ip route get), forwarding",
+                    f"{left}, {right}: {allowed}routes (ip route get), forwarding",
                 )
         broken = {
             frozenset(link.between) for link in self.links if not (link.configured.ok and link.alive.ok and link.carrying.ok)
@@ -208,7 +224,10 @@ class LabReport:
                 )
         for mtu in self.mtu:
             if not mtu.proven.ok:
-                yield Failure(f"the MTU of {' — '.join(mtu.between)} is not {mtu.mtu}: {mtu.proven.evidence}", mtu.arithmetic)
+                done = f"; this file's lab {' and '.join(mtu.faults)}" if mtu.faults else ""
+                yield Failure(
+                    f"the MTU of {' — '.join(mtu.between)} is not {mtu.mtu}: {mtu.proven.evidence}", mtu.arithmetic + done
+                )
         for dns in self.dns:
             if not dns.finding.ok:
                 yield Failure(f"names on {dns.node} are not resolved as planned: {dns.finding.evidence}", "its /etc/resolv.conf")

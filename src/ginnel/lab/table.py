@@ -43,11 +43,19 @@ def tables(report: LabReport) -> Iterator[Table]:
         ),
     )
     if report.links:
+        # The kind is told where there is one to tell.
+        kinds = any(link.kind != "wireguard" for link in report.links)
         yield Table(
             "links",
-            ("link", "configured", "alive", "carrying"),
+            ("link", *(("kind",) if kinds else ()), "configured", "alive", "carrying"),
             tuple(
-                (" — ".join(link.between), _said(link.configured), _said(link.alive), _said(link.carrying))
+                (
+                    " — ".join(link.between),
+                    *((link.kind,) if kinds else ()),
+                    _said(link.configured),
+                    _said(link.alive),
+                    _said(link.carrying),
+                )
                 for link in report.links
             ),
         )

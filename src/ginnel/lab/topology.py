@@ -9,6 +9,8 @@ What a network becomes on one machine: namespaces, the wires between them, and w
 - A node without an endpoint stands behind a NAT of its own: private IPv4 that is masqueraded, global IPv6 that is
   filtered; neither lets anything in that was not asked for.
 - A wire with faults passes through a namespace of its own in which the relay runs; all others are plain veth pairs.
+- A path that carries less than its node thinks is the internet's doing: it routes what comes from and goes to that node by a
+  smaller MTU, and says so by ICMP. Where ICMP is blocked as well, the relay lets what is too big vanish: a black hole.
 - LANs of one node come in pairs (its first IPv4 and its first IPv6 LAN, and so on), each pair one host on one wire.
 """
 
@@ -30,6 +32,9 @@ ROUTER_V6 = "fe80::1"
 RESOLVER_V4 = "192.0.0.9"
 #: Somebody out there with IPv6, for nodes that send everything through an exit.
 OUTSIDE_V6 = "2001:db8:ffff::9"
+
+#: The internet's routing tables for nodes with a small path.
+FIRST_SMALL_TABLE = 100
 
 Role = Literal["internet", "nat", "node", "lan", "relay"]
 
@@ -82,6 +87,8 @@ class Topology:
     hosts: tuple[LanHost, ...]
     #: Numeric outside address of each node, as the internet sees it (a NAT's for those behind one).
     public: dict[str, str]
+    #: Addresses of each node on its own underlay device.
+    inside: dict[str, tuple[str, ...]]
     #: What host-name endpoints stand for in this lab.
     names: dict[str, str]
     #: Addresses outside of the network that expectations speak of; they live in the internet.
@@ -110,6 +117,10 @@ class _Planner:
         self.nft: dict[str, str] = {}
         self.public: dict[str, str] = {}
         self.names: dict[str, str] = {}
+        #: The internet's interface towards each node, and its routes there.
+        self.ports: dict[str, str] = {}
+        self.routes: dict[str, tuple[str, ...]] = {}
+        self.inside: dict[str, tuple[str, ...]] = {}
         self._used = {node.endpoint.host for node in network.nodes if node.endpoint}
         self._free = (str(address) for address in ipaddress.IPv4Network("198.18.0.0/15").hosts())
 
@@ -120,11 +131,12 @@ class _Planner:
             self._tell(INTERNET, f"addr add {Prefix(packed, len(packed) * 8)} dev lo{_nodad(packed)}")
         for index, node in enumerate(self.network.nodes):
             self._node(index, node)
+        self._small_paths()
         spaces = tuple(
             Space(name, role, tuple(self.commands.get(name, ())), self.nft.get(name, ""), role in ("internet", "nat"))
             for name, role in self.roles.items()
         )
-        return Topology(spaces, tuple(self.wires), tuple(self.hosts), self.public, self.names, outside)
+        return Topology(spaces, tuple(self.wires), tuple(self.hosts), self.public, self.inside, self.names, outside)
 
     def _tell(self, space: str, *lines: str) -> None:
         self.commands.setdefault(space, []).extend(lines)
@@ -169,9 +181,11 @@ class _Planner:
             INTERNET,
             f"addr add {ROUTER_V4}/32 dev {port}",
             f"addr add {ROUTER_V6}/64 dev {port} nodad",
-            f"route add {v4}/32 dev {port}",
-            f"route add {v6}/128 dev {port}" if space == node.name else f"route add {_home6(index)}::/64 via fe80::2 dev {port}",
         )
+        self.ports[node.name] = port
+        sixth = f"{v6}/128 dev {port}" if space == node.name else f"{_home6(index)}::/64 via fe80::2 dev {port}"
+        self.routes[node.name] = (f"{v4}/32 dev {port}", sixth)
+        self._tell(INTERNET, *(f"route add {route}" for route in self.routes[node.name]))
         self._tell(
             space,
             f"addr add {v4}/32 dev {interface}",
@@ -181,6 +195,24 @@ class _Planner:
         )
         if space == node.name:
             self._tell(space, f"addr add {v6}/128 dev {interface} nodad")
+            self.inside[node.name] = (v4, v6)
+
+    def _small_paths(self) -> None:
+        """Routes by a smaller MTU for what comes from a node whose path is small, and for what goes to it."""
+        small = {
+            node.name: faults.mtu
+            for node in self.network.nodes
+            if (faults := self.network.lab.faults_of(node.name)).mtu and not faults.black_hole
+        }
+        for number, (name, size) in enumerate(small.items()):
+            table = FIRST_SMALL_TABLE + number
+            for everywhere in ("0.0.0.0/0", "::/0"):
+                self._tell(INTERNET, f"rule add from {everywhere} iif {self.ports[name]} lookup {table}")
+            for other, routes in self.routes.items():
+                mtu = min(size, small.get(other, size))
+                self._tell(INTERNET, *(f"route add {route} mtu lock {mtu} table {table}" for route in routes))
+            # In the main table too: others have no table of their own.
+            self._tell(INTERNET, *(f"route replace {route} mtu lock {size}" for route in self.routes[name]))
 
     def _behind_nat(self, index: int, node: Node) -> None:
         nat = f"nat-{node.name}"
@@ -198,6 +230,7 @@ class _Planner:
             f"route add default via {ROUTER_V6} dev eth0",
         )
         self.nft[nat] = _NAT_RULES
+        self.inside[node.name] = (f"{home4}.2", f"{_home6(index)}::2")
 
     def _wire(self, wire: Wire) -> None:
         """Add *wire*, through a relay's namespace where it has faults."""

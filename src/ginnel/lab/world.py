@@ -125,8 +125,10 @@ class World:
             "duplicate": faults.duplicate,
             "blocked_protocols": list(faults.blocked_protocols),
             "blocked_udp_ports": list(faults.blocked_udp_ports),
-            "mtu": wire.mtu,
+            "mtu": faults.mtu if faults.black_hole else wire.mtu,
         }
+        if faults.blocked_too_big:
+            settings["blocked_too_big"] = True
         relay = self[f"relay-{wire.name}"].start(
             [sys.executable, "-m", "ginnel.lab.relay", "left", "right", str(self.seed), json.dumps(settings)],
             stdout=subprocess.PIPE,

@@ -9,13 +9,14 @@ One file for the network: `parse_network` -> `allocate` -> `compile_network` -> 
 """
 
 from ginnel.network.addressing import Lock, allocate, parse_lock, render_lock
-from ginnel.network.compile import InterfaceAddress, NodeDescription, PeerDescription, compile_network
+from ginnel.network.compile import InterfaceAddress, NodeDescription, PeerDescription, TunnelDescription, compile_network
 from ginnel.network.file import parse_network
-from ginnel.network.model import Expect, Faults, HostPort, Link, Network, Node
+from ginnel.network.model import Expect, Faults, Gre, HostPort, Link, Network, Node
 
 __all__ = [
     "Expect",
     "Faults",
+    "Gre",
     "HostPort",
     "InterfaceAddress",
     "Link",
@@ -24,6 +25,7 @@ __all__ = [
     "Node",
     "NodeDescription",
     "PeerDescription",
+    "TunnelDescription",
     "allocate",
     "compile_network",
     "parse_lock",

@@ -186,7 +186,7 @@ def parse_inherited(value: object) -> int | None:
 
 def parse_keepalive(value: object) -> tuple[int, int | None]:
     """Parse seconds (0: none), or `{ interval = 10, retries = 3 }`, to (interval, retries or None for the usual)."""
-    table = value if isinstance(value, dict) else {"interval": value}
+    table: dict[str, Any] = value if isinstance(value, dict) else {"interval": value}
     unknown = [key for key in table if key not in ("interval", "retries")]
     if unknown:
         raise ValueError(f"expected interval and retries, found {unknown[0]!r}")
