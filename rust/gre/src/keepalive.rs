@@ -35,20 +35,34 @@ pub enum Keepalive {
 pub fn recognise(header: &Header, payload: &[u8], local: IpAddr, remote: IpAddr) -> Keepalive {
     match header.protocol {
         header::KEEPALIVE | header::IPV6 if payload.is_empty() => Keepalive::Returned,
-        // The longest that it can be; nearly every packet of data is settled here.
-        header::IPV4 | header::IPV6 if payload.len() > MAX_ASKED => Keepalive::No,
+        // Nearly every packet of data is settled here, by one byte.
+        header::IPV4 | header::IPV6 if !carries_gre(payload) => Keepalive::No,
         header::IPV4 | header::IPV6 if asks(payload, local, remote) => Keepalive::Asked,
         _ => Keepalive::No,
     }
 }
 
-/// An IPv6 header and the longest GRE header; Cisco's 24 bytes padded to the shortest Ethernet frame are less.
+/// An IPv6 header and the longest GRE header. What follows the packet that is asked for is not its part: there is as much of it as
+/// the sender wants to know whether the path carries.
 const MAX_ASKED: usize = ip::V6_HEADER + header::MAX_LEN;
+
+#[inline]
+fn carries_gre(packet: &[u8]) -> bool {
+    let at = if packet.first().is_some_and(|first| first >> 4 == 6) {
+        6
+    } else {
+        9
+    };
+    packet.get(at) == Some(&GRE)
+}
 
 fn asks(payload: &[u8], local: IpAddr, remote: IpAddr) -> bool {
     let Ok(total) = ip::total_len(payload) else {
         return false;
     };
+    if total > MAX_ASKED {
+        return false;
+    }
     let packet = &payload[..total];
     if ip::source(packet) != Some(local) || ip::destination(packet) != Some(remote) {
         return false;
@@ -158,6 +172,11 @@ mod tests {
         let mut inner = v4(0, 47, &[0; 4]);
         inner.extend([0; 22]);
         assert_eq!(of(0x0800, &inner), Keepalive::Asked);
+        inner.resize(8952, 0);
+        assert_eq!(of(0x0800, &inner), Keepalive::Asked, "a probe of the path");
+        let mut inner = v6(0, 47, &[0, 0, 0x86, 0xdd]);
+        inner.resize(1456, 0);
+        assert_eq!(of(0x86dd, &inner), Keepalive::Asked, "likewise");
     }
 
     #[test]
