@@ -77,7 +77,7 @@ def test_fields_are_those_of_wg(implementation: str, world: World) -> None:
 def test_nothing_up_is_nothing_shown(world: World) -> None:
     done = world.ginnel("show")
     assert (done.returncode, done.stdout) == (0, "")
-    assert "No WireGuard interface is up here." in done.stderr
+    assert "No tunnel is up here." in done.stderr
     assert world.ginnel("show", "interfaces").stdout == world.ok("wg", "show", "interfaces")
     done = world.ginnel("show", "wg9")
     assert done.returncode == 1

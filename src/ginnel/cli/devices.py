@@ -1,10 +1,17 @@
-"""All WireGuard interfaces of this host: the kernel's and those of any user-space implementation."""
+"""
+All tunnels of this host: WireGuard interfaces, the kernel's and those of any user-space implementation; and the plain tunnels
+of the nodes whose processes answer.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 from ginnel.errors import GinnelError
 from ginnel.linux import uapi
+from ginnel.linux.backend import control
 from ginnel.linux.links import link, links
+from ginnel.linux.record import RUN_DIR
 
 
 def kernel_names() -> list[str]:
@@ -43,3 +50,42 @@ def write(name: str, lines: str) -> None:
         write_device(name, lines)
     else:
         uapi.write(name, lines)
+
+
+# ---------------------------------------------------------------- plain tunnels
+
+
+def node_names() -> list[str]:
+    """The nodes whose processes answer, in order of their names."""
+    return [name for name in sorted(path.stem for path in RUN_DIR.glob("*.sock")) if _state(name) is not None]
+
+
+def node_of(tunnel: str) -> str | None:
+    """The node whose process has the plain tunnel of that name; None when there is none."""
+    for name in sorted(path.stem for path in RUN_DIR.glob("*.sock")):
+        state = _state(name)
+        if state is not None and any(one["name"] == tunnel for one in state["tunnels"]):
+            return name
+    return None
+
+
+def node(name: str) -> dict[str, Any] | None:
+    """The process of a node and all its tunnels (ginnel.show/1); None when none of that name answers."""
+    if _state(name) is None:
+        return None
+    return control(name, {"op": "show"})
+
+
+def plain(node_name: str, tunnel: str) -> dict[str, Any]:
+    """One plain tunnel as ginnel.show/1 has it; GinnelError when it went away meanwhile."""
+    answer = control(node_name, {"op": "show", "tunnel": tunnel})
+    if answer is None or not isinstance(answer.get("tunnel"), dict):
+        raise GinnelError(f"{tunnel}: its process ended meanwhile")
+    found: dict[str, Any] = answer["tunnel"]
+    return found
+
+
+def _state(name: str) -> dict[str, Any] | None:
+    """What the process of a node says of itself; None for a WireGuard interface's process, and where none answers."""
+    answer = control(name, {"op": "state"})
+    return answer if answer is not None and isinstance(answer.get("tunnels"), list) else None

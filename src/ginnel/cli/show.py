@@ -5,7 +5,8 @@ Three faces. For people: one line a peer, names before keys, the state that is p
 no better. For programs: `--json`, schema ginnel.show/1. For what was written for `wg`: its fields, byte for byte.
 
 Facts come from two sockets: UAPI, which every implementation has, and our daemon's control socket, which alone knows names,
-drops, and whether anything comes back. Of another implementation's tunnel only the first can be told, and that is said.
+drops, and whether anything comes back. Of another implementation's tunnel only the first can be told, and that is said. Plain
+tunnels (GRE, IP in IP) are told by the process of their node file; NAME may be theirs or the node's.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from typing import Any
 
 import click
 
-from ginnel.cli import devices, ui
+from ginnel.cli import devices, show_plain, ui
+from ginnel.cli.text import size_text
 from ginnel.errors import ConfigError, GinnelError, UsageError
 from ginnel.linux.backend import control
 from ginnel.linux.links import link
 from ginnel.linux.record import Store
 from ginnel.linux.saving import base64_of
 from ginnel.linux.uapi import Device, DevicePeer
+from ginnel.watch.health import age_text
 
 SCHEMA = "ginnel.show/1"
 #: REJECT_AFTER_TIME: an older session cannot carry anything.
@@ -42,7 +45,9 @@ _RIGHT = frozenset({4, 5})
 @click.option("-k", "--keys", "full_keys", is_flag=True, help="Print public keys in full beside the names.")
 def show(interface: str | None, field: str | None, as_json: bool, full_keys: bool) -> None:
     """
-    What runs: one line a peer, its name, its state and why.
+    What runs: one line a peer or a plain tunnel, its name, its state and why.
+
+    NAME is an interface, or a node file's name for all of its tunnels.
 
     With a FIELD (dump, latest-handshakes, transfer, endpoints, allowed-ips, persistent-keepalive, public-key, private-key,
     preshared-keys, listen-port, fwmark, peers) the output is that of `wg show`, byte for byte.
@@ -60,15 +65,29 @@ def show(interface: str | None, field: str | None, as_json: bool, full_keys: boo
             raise UsageError("--json goes without a field: it has all of them")
         _show_field(devices.names() if every else [str(interface)], field, prefixed=every)
         return
-    chosen = devices.names() if every else [str(interface)]
-    views = [view(name) for name in chosen]
-    if as_json:
-        click.echo(json.dumps({"schema": SCHEMA, **({"tunnels": views} if every else {"tunnel": views[0]})}, indent=2))
-    elif not views:
-        sys.stderr.write("No WireGuard interface is up here.\n")
+    colour = ui.has_colour(sys.stdout)
+    blocks: list[list[str]] = []
+    if every:
+        views = [view(name) for name in devices.names()]
+        nodes = [answer for answer in map(devices.node, devices.node_names()) if answer is not None]
+        answer: dict[str, Any] = {"tunnels": [*views, *(tunnel for node in nodes for tunnel in node["tunnels"])]}
+        blocks += [list(_pretty(each, full_keys=full_keys, colour=colour)) for each in views]
+        blocks += [list(show_plain.node_lines(node["node"], node["tunnels"], colour=colour)) for node in nodes]
+    elif (owner := devices.node_of(str(interface))) is not None:
+        answer = {"tunnel": devices.plain(owner, str(interface))}
+        blocks.append(list(show_plain.tunnel_lines(answer["tunnel"], colour=colour)))
+    elif (whole := devices.node(str(interface))) is not None:
+        answer = {"node": whole["node"], "tunnels": whole["tunnels"]}
+        blocks.append(list(show_plain.node_lines(whole["node"], whole["tunnels"], colour=colour)))
     else:
-        colour = ui.has_colour(sys.stdout)
-        click.echo("\n\n".join("\n".join(_pretty(each, full_keys=full_keys, colour=colour)) for each in views), color=True)
+        answer = {"tunnel": view(str(interface))}
+        blocks.append(list(_pretty(answer["tunnel"], full_keys=full_keys, colour=colour)))
+    if as_json:
+        click.echo(json.dumps({"schema": SCHEMA, **answer}, indent=2))
+    elif not blocks:
+        sys.stderr.write("No tunnel is up here.\n")
+    else:
+        click.echo("\n\n".join("\n".join(lines) for lines in blocks), color=True)
 
 
 # ---------------------------------------------------------------- as `wg show`
@@ -323,24 +342,3 @@ def _title(peer: dict[str, Any], *, full_keys: bool) -> str:
 def _where(peer: dict[str, Any]) -> str:
     endpoint = peer["endpoint"] or "(none)"
     return f"{ui.printable(peer['endpoint_host'])} ({endpoint})" if peer["endpoint_host"] else str(endpoint)
-
-
-def age_text(age_s: float) -> str:
-    """An age in its two largest units: `4 s`, `2 min 5 s`, `3 h 7 min`, `2 d 4 h`."""
-    seconds = max(0, int(age_s))
-    for size, unit, smaller, smaller_unit in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
-        if seconds >= size:
-            return f"{seconds // size} {unit} {seconds % size // smaller} {smaller_unit}"
-    return f"{seconds} s"
-
-
-def size_text(size_bytes: int) -> str:
-    """Bytes in binary units, three digits: `0 B`, `1.42 KiB`, `37.0 MiB`."""
-    value = float(size_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1000 or unit == "TiB":
-            if unit == "B":
-                return f"{size_bytes} B"
-            return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
-        value /= 1024
-    raise AssertionError
