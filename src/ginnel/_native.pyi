@@ -435,7 +435,7 @@ class PlainTunnel:
         Other ends for the same tunnel (an address changed, a name was resolved anew). FileExistsError as for `Engine.plain`.
         """
     def send_control(self, protocol: int, payload: bytes) -> None:
-        """One packet of ours through the tunnel: delivery header, GRE header with *protocol*, *payload* (at most 1280 bytes)."""
+        """One packet of ours through the tunnel: delivery header, GRE header with *protocol*, *payload* (at most 9216 bytes)."""
     def send_back(self, packet: bytes) -> None:
         """
         Send a finished IP packet of the peer's, as it wants it back. ValueError unless it goes from our end to the peer's and
