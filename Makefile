@@ -21,6 +21,8 @@ FUZZ_SECONDS ?= 20
 CACHE := .cache
 # The load generators of the bench: a workspace of their own, never in a wheel.
 LOAD := bench/load/Cargo.toml
+# What raw protocols cost by each way of sending and receiving: the same.
+UNDERLAY := bench/underlay/Cargo.toml
 
 RUST_SOURCES := $(shell find rust -name target -prune -o \( -name '*.rs' -o -name Cargo.toml \) -print)
 
@@ -64,6 +66,7 @@ test: packages-test setup test-rust test-python
 test-rust: | toolchain
 	cargo test --workspace --locked
 	cargo test --manifest-path $(LOAD) --target-dir $(CACHE)/load --locked
+	cargo test --manifest-path $(UNDERLAY) --target-dir $(CACHE)/underlay --locked
 
 test-python: setup
 	$(BIN)/python -m pytest $(PYTEST)
@@ -83,7 +86,7 @@ lock: .venv/.python
 	scripts/lock
 
 clean:
-	rm -rf target .venv $(CACHE) dist bench/load/target rust/*/fuzz/target
+	rm -rf target .venv $(CACHE) dist bench/load/target bench/underlay/target rust/*/fuzz/target
 	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f src/ginnel/_native*.so
 
@@ -100,5 +103,7 @@ lint-python: setup
 lint-rust: | toolchain
 	cargo fmt --all --check
 	cargo fmt --manifest-path $(LOAD) --check
+	cargo fmt --manifest-path $(UNDERLAY) --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --manifest-path $(LOAD) --target-dir $(CACHE)/load --all-targets --locked -- -D warnings
+	cargo clippy --manifest-path $(UNDERLAY) --target-dir $(CACHE)/underlay --all-targets --locked -- -D warnings
