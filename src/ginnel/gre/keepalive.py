@@ -122,11 +122,12 @@ class KeepaliveMachine:
 
     def asked(self, packet: bytes, now_ns: int) -> None:
         """The peer wants *packet* back."""
-        if not self._is_ours_to_answer(packet) or not self._spend(now_ns):
+        wanted = self._ours_to_answer(packet)
+        if wanted is None or not self._spend(now_ns):
             self.refused += 1
             return
         self.answered += 1
-        self._output.append(effects.SendBack(packet))
+        self._output.append(effects.SendBack(wanted))
 
     def timeout(self, now_ns: int) -> None:
         """Time passed."""
@@ -149,14 +150,13 @@ class KeepaliveMachine:
         """The next thing to do."""
         return self._output.popleft() if self._output else effects.WaitUntil(self._due_ns)
 
-    def _is_ours_to_answer(self, packet: bytes) -> bool:
-        if self._ends is None:
-            return False
+    def _ours_to_answer(self, packet: bytes) -> bytes | None:
+        """The packet that the peer wants back, without what follows it; None when we send it to nobody."""
         try:
             inner = gre.Keepalive.parse(packet)
         except PeerError:
-            return False
-        return (inner.source, inner.destination) == self._ends
+            return None
+        return packet[: inner.size] if (inner.source, inner.destination) == self._ends else None
 
     def _spend(self, now_ns: int) -> bool:
         """A token bucket, counted in nanoseconds of tokens: exact, without fractions."""

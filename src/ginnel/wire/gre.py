@@ -5,14 +5,17 @@ A keepalive is a packet to ourselves, in the peer's hands: the payload of an ord
 the peer to us, itself GRE, with nothing inside. A peer that decapsulates and routes has answered it, without knowing keepalives.
 
     what we send:     IP us -> peer | GRE 0x0800 or 0x86DD | inner
-    inner:            IP peer -> us, protocol 47, TTL 255 | GRE | padding
+    inner:            IP peer -> us, protocol 47, TTL 255 | GRE
     what comes back:  inner
+
+What follows the inner packet inside the outer one is not its part: padding, to try how much the path carries.
 
     GRE of the inner packet, all numbers big-endian:
       0  flags: C 0x8000, K 0x2000, S 0x1000; version 0 in the last three bits
       2  protocol: 0 (Cisco), 0x86DD (MikroTik, over IPv6)
-      4  checksum, 0                  if C, over GRE header and padding
+      4  checksum, 0                  if C, over the GRE header
          key                          if K
+         sequence number              if S
 
 What comes back has to find our tunnel, so its key is the one that *we* expect, and its checksum is there if we expect one.
 
@@ -45,8 +48,7 @@ class Keepalive:
     """
     The inner packet of a keepalive.
 
-    source, destination: packed addresses, both of one family. protocol: `CISCO` or `MIKROTIK`. padding: zeros behind the GRE
-    header, to make it as large as a path is to be tried for.
+    source, destination: packed addresses, both of one family. protocol: `CISCO` or `MIKROTIK`.
     """
 
     source: bytes
@@ -54,7 +56,14 @@ class Keepalive:
     protocol: int = CISCO
     key: int | None = None
     checksum: bool = False
-    padding: int = 0
+    #: As it was found; we never send one, since the number would be one of the tunnel's.
+    sequence: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the packet."""
+        gre = 4 + 4 * (self.checksum + (self.key is not None) + (self.sequence is not None))
+        return (_IPV4.size if len(self.source) == 4 else _IPV6.size) + gre
 
     @property
     def carried_as(self) -> int:
@@ -62,12 +71,10 @@ class Keepalive:
         return PROTOCOL_IPV4 if len(self.source) == 4 else PROTOCOL_IPV6
 
     def build(self) -> bytes:
-        """The packet, from its IP header on; ValueError when the addresses are not of one family, or it is too long."""
+        """The packet, from its IP header on; ValueError when the addresses are not of one family."""
         if len(self.source) != len(self.destination) or len(self.source) not in (4, 16):
             raise ValueError(f"expected two addresses of one family, found {len(self.source)} and {len(self.destination)} bytes")
         gre = self._gre()
-        if len(gre) > 0xFFFF - 20:
-            raise ValueError(f"expected a keepalive that fits an IP packet, found {len(gre)} bytes")
         if len(self.source) == 16:
             return _IPV6.pack(6 << 28, len(gre), PROTOCOL_GRE, KEEPALIVE_TTL, self.source, self.destination) + gre
         fields = (0x45, 0, 20 + len(gre), 0, 0, KEEPALIVE_TTL, PROTOCOL_GRE)
@@ -75,9 +82,9 @@ class Keepalive:
         return _IPV4.pack(*fields, checksum(header), self.source, self.destination) + gre
 
     def _gre(self) -> bytes:
-        flags = (_CHECKSUM if self.checksum else 0) | (_KEY if self.key is not None else 0)
+        flags = _CHECKSUM * self.checksum | _KEY * (self.key is not None) | _SEQUENCE * (self.sequence is not None)
         head = struct.pack(">HH", flags, self.protocol)
-        tail = (struct.pack(">I", self.key) if self.key is not None else b"") + bytes(self.padding)
+        tail = b"".join(struct.pack(">I", field) for field in (self.key, self.sequence) if field is not None)
         if not self.checksum:
             return head + tail
         return head + struct.pack(">HH", checksum(head + bytes(4) + tail), 0) + tail
@@ -101,12 +108,13 @@ class Keepalive:
         at = 4 + 4 * (bool(flags & _CHECKSUM) + bool(flags & _KEY) + bool(flags & _SEQUENCE))
         if len(gre) < at:
             raise PeerError(f"expected a GRE header of {at} bytes, found {len(gre)}")
-        if any(gre[at:]):
-            raise PeerError("expected nothing inside a keepalive")
+        if len(gre) > at:
+            raise PeerError(f"expected nothing inside a keepalive, found {len(gre) - at} bytes")
         if flags & _CHECKSUM and checksum(gre) != 0:
             raise PeerError("expected a GRE checksum that is right")
         key: int | None = struct.unpack_from(">I", gre, 8 if flags & _CHECKSUM else 4)[0] if flags & _KEY else None
-        return cls(source, destination, protocol, key, bool(flags & _CHECKSUM), len(gre) - at)
+        sequence: int | None = struct.unpack_from(">I", gre, at - 4)[0] if flags & _SEQUENCE else None
+        return cls(source, destination, protocol, key, bool(flags & _CHECKSUM), sequence)
 
 
 def _ip(packet: bytes) -> tuple[bytes, bytes, bytes]:
@@ -115,7 +123,9 @@ def _ip(packet: bytes) -> tuple[bytes, bytes, bytes]:
     if version == 4 and len(packet) >= _IPV4.size:
         first, _, total, _, fragment, _, protocol, _, source, destination = _IPV4.unpack_from(packet)
         header = (first & 0x0F) * 4
-        if header < _IPV4.size or total < header or total > len(packet):
+        if header != _IPV4.size:
+            raise PeerError(f"expected an IPv4 header without options, found {header} bytes")
+        if total < header or total > len(packet):
             raise PeerError(f"expected a whole IPv4 packet, found lengths {header} and {total} in {len(packet)} bytes")
         if fragment & 0x3FFF:
             raise PeerError("expected no fragment")

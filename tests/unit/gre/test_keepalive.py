@@ -122,6 +122,8 @@ def test_without_an_interval_it_only_answers() -> None:
     assert machine.poll() == effects.WaitUntil(None)
     machine.asked(ASKED, 1)
     assert drained(machine) == [effects.SendBack(ASKED)]
+    machine.asked(ASKED + bytes(40), 1)
+    assert drained(machine) == [effects.SendBack(ASKED)], "what follows it was to fill the way here, not the way back"
     machine.returned_to_us(2)
     assert machine.state == "silent", "it never sent any: what comes back is somebody's joke"
 
@@ -147,7 +149,7 @@ def test_nobody_is_answered_but_the_peer() -> None:
         Keepalive(US6, PEER6).build(),
         ASKED[:-1],
         b"",
-        Keepalive(US, PEER, padding=4).build()[:-1] + b"x",
+        ASKED[:20] + b"\0\0\x08\0",
     ):
         machine.asked(packet, 0)
     assert drained(machine) == []
