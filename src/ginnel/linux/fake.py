@@ -8,15 +8,21 @@ makes the n-th of them fail before it has any effect, `fail_after` after its eff
 from __future__ import annotations
 
 import errno
+import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from ginnel.config.node import NodeConfig
 from ginnel.config.wgquick import HostPort
+from ginnel.config.words import Rule as Policy
 from ginnel.errors import KernelError
 from ginnel.linux.bringup import Host
 from ginnel.linux.host import Kernel, Rule, Version
-from ginnel.linux.record import Process
+from ginnel.linux.links import Link
+from ginnel.linux.record import FouDone, Process
+from ginnel.linux.rtnl import AddAddress, AddLink, AddRoute, ChangeRule, LinkUp, Request, SetLink, Way
 from ginnel.linux.uapi import Device, parse
 from ginnel.units import Endpoint, Prefix
 
@@ -42,20 +48,43 @@ class FakeHost:
     fail_at: int = 0
     fail_after: int = 0
     next_index: int = 7
+    #: Policy rules of node files: version and words.
+    policies: set[tuple[int, str]] = field(default_factory=set)
+    #: UDP ports that the kernel takes GRE from: version and port.
+    fou_ports: set[tuple[int, int]] = field(default_factory=set)
+    modules: Path = Path("/nonexistent")
 
     name: str = "engine"
     words: str = "ginnel-wireguard %i"
 
     def host(self) -> Host:
         """As `bringup` takes it."""
-        return Host(lambda: self, _Firewall(self), _Settings(self), _Shell(self), _Resolver(self), _resolve, self.is_free)
+        return Host(
+            lambda: self,
+            _Firewall(self),
+            _Settings(self),
+            _Shell(self),
+            _Resolver(self),
+            _resolve,
+            self.is_free,
+            FakeRequests(self),
+            FakeFou(self),
+            self.modules,
+        )
 
     def is_free(self, port: int) -> bool:
         return port not in self.taken_ports
 
     def state(self) -> Any:
         """What must be as before after any failure; sysctl is not undone, as in wg-quick."""
-        return (dict(self.links), set(self.rules), dict(self.tables), dict(self.servers))
+        return (
+            dict(self.links),
+            set(self.rules),
+            dict(self.tables),
+            dict(self.servers),
+            set(self.policies),
+            set(self.fou_ports),
+        )
 
     def did(self, words: str, effect: Callable[[], Any]) -> Any:
         """One counted call."""
@@ -85,8 +114,12 @@ class FakeHost:
         self.did(f"link {name}", lambda: self._add_link(name))
 
     def _add_link(self, name: str) -> None:
+        self.make_link(name, "")
+
+    def make_link(self, name: str, kind: str) -> None:
+        """A new interface, down."""
         self.next_index += 1
-        self.links[name] = {"index": self.next_index, "mtu": 1420, "addresses": [], "routes": []}
+        self.links[name] = {"index": self.next_index, "mtu": 1420, "addresses": [], "routes": [], "kind": kind}
 
     def delete_link(self, name: str) -> None:
         self.did(f"delete {name}", lambda: self.links.pop(name, None))
@@ -166,6 +199,105 @@ def _resolve(where: HostPort, note: Callable[[str], None]) -> Endpoint:  # noqa:
 
 
 @dataclass(frozen=True, slots=True)
+class FakeRequests:
+    """`host.Requests`: each request of a batch is one counted call."""
+
+    world: FakeHost
+
+    def links(self) -> list[Link]:
+        return [
+            Link(name, held["index"], held["mtu"], held.get("up", False), held.get("kind", ""), held.get("data", b""))
+            for name, held in self.world.links.items()
+        ]
+
+    def way(self, packed: bytes, *, mark: int = 0, device: int = 0) -> Way | None:  # noqa: ARG002
+        mtu = self.world.paths.get(str(ipaddress.ip_address(packed)), self.world.default_mtu)
+        return None if mtu is None else Way(0, mtu)
+
+    def rule_priorities(self, version: int) -> list[int]:
+        held = [Policy.parse(words).priority for of, words in self.world.policies if of == version]
+        return sorted([0, 32766, *(rule.priority for rule in self.world.rules if rule.version == version), *held])
+
+    def apply(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            self.world.did(request.words, lambda request=request: self._one(request))  # type: ignore[misc]
+
+    def _one(self, request: Request) -> None:
+        links = self.world.links
+        match request:
+            case SetLink(name, mtu, _):
+                links[name]["mtu"] = mtu
+            case LinkUp(name):
+                links[name]["up"] = True
+            case AddAddress(name, address):
+                links[name]["addresses"].append(address)
+            case AddRoute(name, route):
+                if any(str(route) == held for link in links.values() for held in link["routes"]):
+                    raise KernelError(request.words, errno.EEXIST)
+                links[name]["routes"].append(str(route))
+            case AddLink(name, kind, _, _):
+                self.world.make_link(name, kind)
+            case ChangeRule(rule, version, delete):
+                entry = (version, str(rule))
+                if delete != (entry in self.world.policies):
+                    raise KernelError(request.words, errno.ENOENT if delete else errno.EEXIST)
+                self.world.policies ^= {entry}
+            case _:
+                raise AssertionError(request)
+
+    def delete_links(self, found: Sequence[tuple[str, int]]) -> None:
+        def delete() -> None:
+            for name, index in found:
+                if self.world.link_index(name) == index:
+                    del self.world.links[name]
+
+        self.world.did(f"delete {' '.join(name for name, _ in found)}", delete)
+
+
+@dataclass(frozen=True, slots=True)
+class FakeFou:
+    """`host.Fou`."""
+
+    world: FakeHost
+
+    def add(self, version: int, port: int) -> None:
+        self.world.did(f"fou add {port}", lambda: self.world.fou_ports.add((version, port)))
+
+    def delete(self, version: int, port: int) -> None:
+        self.world.did(f"fou delete {port}", lambda: self.world.fou_ports.discard((version, port)))
+
+
+@dataclass(slots=True)
+class FakeNode:
+    """`node_bringup.NodeBackend`: a process that makes its devices, or fails and leaves none."""
+
+    world: FakeHost
+    name: str = "engine"
+
+    def ports(self, config: NodeConfig) -> list[FouDone]:  # noqa: ARG002
+        return []
+
+    def steps(self, config: NodeConfig) -> list[str]:
+        return [f"make {tunnel.name}" for tunnel in config.plain]
+
+    def start(self, config: NodeConfig) -> Process:
+        self.world.did(f"start {config.name}", lambda: None)
+        return Process()
+
+    def wait(self, config: NodeConfig) -> None:
+        try:
+            self.world.did(f"wait {config.name}", lambda: self._make(config))
+        except KernelError:
+            for tunnel in config.plain:
+                self.world.links.pop(tunnel.name, None)
+            raise
+
+    def _make(self, config: NodeConfig) -> None:
+        for tunnel in config.plain:
+            self.world.make_link(tunnel.name, "tun")
+
+
+@dataclass(frozen=True, slots=True)
 class _Firewall:
     world: FakeHost
 
@@ -177,7 +309,7 @@ class _Firewall:
                         self.world.tables.pop(f"{family} {table}", None)
                     case ["add", "table", family, table]:
                         self.world.tables.setdefault(f"{family} {table}", "")
-                    case ["add", "rule" | "chain", family, table, *rest]:
+                    case ["add", "rule" | "chain", family, table, *rest] if rest:
                         self.world.tables[f"{family} {table}"] += f"{' '.join(rest)}\n"
                     case _:
                         raise AssertionError(line)
