@@ -94,6 +94,12 @@ class PathMtuForgotten(NamedTuple):
     mtu: int
 
 
+class PathMtuProbed(NamedTuple):
+    """Probes found that inner packets of *mtu* bytes pass and larger ones vanish; 0: everything passes, as far as is known."""
+
+    mtu: int
+
+
 class PathMtuTooSmall(NamedTuple):
     """*origin* named a delivery MTU that is below every honest link's; *used* is taken instead."""
 
@@ -136,4 +142,15 @@ class WaitUntil(NamedTuple):
 
 
 Effect = SendControl | SendBack | SetPathMtu | SetHold | SetUnreachable
-Event = PeerAlive | PeerDead | PathMtuLearned | PathMtuForgotten | PathMtuTooSmall | RoutingLoop | PathRefused | Held | Released
+Event = (
+    PeerAlive
+    | PeerDead
+    | PathMtuLearned
+    | PathMtuForgotten
+    | PathMtuProbed
+    | PathMtuTooSmall
+    | RoutingLoop
+    | PathRefused
+    | Held
+    | Released
+)
