@@ -26,7 +26,7 @@ LAB_TIMEOUT_S = 120.0
 
 HERE = Path(__file__).parent
 #: These look at nothing but values.
-PURE = {"test_topology.py", "test_report.py", "test_table.py"}
+PURE = {"test_topology.py", "test_report.py", "test_table.py", "test_tunnels.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

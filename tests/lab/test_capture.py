@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from ginnel.lab.capture import _LISTING, Capture, assemble, open_link, parse
+from ginnel.lab.capture import _LISTING, Capture, Watched, _without_gre, assemble, open_link, parse
 from ginnel.units import Prefix
 from lab.conftest import Pair
 from namespaces import wait_until
@@ -60,6 +60,46 @@ def test_every_truncation_is_read_without_an_error() -> None:
             parse(frame[:end])
 
 
+GRE = b"\0\0\x08\0" + bytes(20)
+IN_UDP = struct.pack("!HHHH", 4754, 4754, 8 + len(GRE), 0) + GRE
+
+#: Frames, whether they are GRE (outside, or quoted by an ICMP error), and whether the kernel's filter for GRE passes them to us.
+GRE_FRAMES = [
+    (ipv4(47, GRE), True, False),
+    (ipv6(47, GRE), True, False),
+    (ipv4(17, IN_UDP), True, False),
+    (ipv6(17, IN_UDP), True, False),
+    (ipv4(47, GRE, flags=0x0010), True, False),  # a later fragment
+    (ipv6(60, b"\x2f\0\x04\x01\x04\x01\0\0" + GRE), True, True),  # behind Linux's encapsulation limit
+    (ipv4(1, b"\x03\x04" + bytes(6) + ipv4(47, GRE)[14:]), True, True),
+    (ipv6(58, b"\x02\0" + bytes(6) + ipv6(17, IN_UDP)[14:]), True, True),
+    (ipv4(1, b"\x08\0" + bytes(6) + ipv4(47, GRE)[14:]), False, True),  # an echo quotes nothing
+    (ipv4(17, WIREGUARD), False, False),
+    (ipv4(17, udp(b"\x05\0\0\0" + bytes(28))), False, True),
+]
+
+
+@pytest.mark.parametrize(("frame", "gre", "passes"), GRE_FRAMES)
+def test_gre_is_told_from_the_rest(frame: bytes, gre: bool, passes: bool) -> None:
+    packet = parse(frame)
+    assert (packet.quoted or packet).gre is gre
+    assert run_filter(assemble(tuple(_without_gre(_LISTING))), frame) is passes
+    for end in range(len(frame)):
+        parse(frame[:end])
+
+
+@pytest.mark.parametrize(("frame", "gre", "passes"), GRE_FRAMES)
+def test_only_gre_between_the_ends_of_a_link_may_be_in_clear(frame: bytes, gre: bool, passes: bool) -> None:
+    """The canary inside: counted between the ends of a GRE link of the network, a leak between any others."""
+    ends = [("192.0.2.2", "192.0.2.1"), ("2001:db8::1", "2001:db8::2")]
+    for plain, leaks in ((ends, not gre), ([("192.0.2.1", "192.0.2.9")], True)):
+        capture = Capture([Prefix.parse("10.10.0.0/24")], CANARY, CONTROL, OUTSIDE, plain)
+        seen = Watched("link")
+        capture._judge(frame + CANARY, seen, outgoing=False)
+        capture.close()
+        assert (seen.plain, seen.leaks) == ((0, 1) if leaks else (1, 0))
+
+
 def run_filter(program: bytes, frame: bytes) -> bool:
     """A classic BPF machine, as far as our program needs one (linux/Documentation/networking/filter.rst)."""
     steps = [struct.unpack_from("HBBI", program, at) for at in range(0, len(program), 8)]
@@ -74,6 +114,8 @@ def run_filter(program: bytes, frame: bytes) -> bool:
                 accumulator = frame[operand]
             case 0x20:
                 accumulator = int.from_bytes(frame[operand : operand + 4], "big")
+            case 0x48:
+                accumulator = int.from_bytes(frame[index + operand : index + operand + 2], "big")
             case 0x40:
                 accumulator = int.from_bytes(frame[index + operand : index + operand + 4], "big")
             case 0xB1:

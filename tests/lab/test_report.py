@@ -49,6 +49,7 @@ def test_all_good() -> None:
 
 LINK = GOOD.links[0]
 REACH = GOOD.reachability[0]
+BLOCKED = replace(LINK, kind="gre", faults=("blocks gre on the way to lyon",))
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,26 @@ def test_each_thing_that_is_wrong_is_said_with_what_to_look_at(bad: LabReport, s
     assert failure.look_at
     assert says in table.plain(bad)
     assert bad.to_json()["ok"] is False
+
+
+def test_a_silent_gre_link_names_what_the_lab_does_to_it() -> None:
+    (failure,) = replace(GOOD, links=(replace(BLOCKED, alive=NO),)).failures
+    assert failure.look_at == (
+        "paris, lyon: the ends, the keys, what blocks GRE (protocol 47) between them; "
+        "this file's lab blocks gre on the way to lyon"
+    )
+    (failure,) = replace(GOOD, links=(replace(BLOCKED, carrying=NO),)).failures
+    assert failure.look_at == "paris, lyon: routes (ip route get), forwarding"
+    hole = replace(GOOD.mtu[0], proven=NO, faults=("blocks icmp on the way to lyon",))
+    (failure,) = replace(GOOD, mtu=(hole,)).failures
+    assert failure.look_at == "1500 - 80 = 1420; this file's lab blocks icmp on the way to lyon"
+
+
+def test_the_kind_of_links_is_told_where_there_is_more_than_wireguard() -> None:
+    assert "kind" not in table.plain(GOOD)
+    lines = table.plain(replace(GOOD, links=(LINK, BLOCKED))).splitlines()
+    head = next(line for line in lines if line.lstrip().startswith("link "))
+    assert head.split() == ["link", "kind", "configured", "alive", "carrying"]
 
 
 def test_ways_over_a_broken_link_are_its_consequence() -> None:

@@ -85,6 +85,22 @@ def test_faults_put_a_relay_on_the_wire() -> None:
     assert not wires["paris"].faults.any
 
 
+def test_a_small_path_is_a_route_and_a_black_hole_a_relay() -> None:
+    topology = planned(TWO + "[lab.node.paris]\nmtu = 1400\n[lab.node.lyon]\nmtu = 1300\n")
+    told = commands(topology, INTERNET)
+    public = topology.public["lyon"]
+    assert "rule add from 0.0.0.0/0 iif to-paris lookup 100" in told
+    assert "rule add from ::/0 iif to-lyon lookup 101" in told
+    assert f"route add {public}/32 dev to-lyon mtu lock 1300 table 100" in told, "the smaller of both"
+    assert "route add 203.0.113.10/32 dev to-paris mtu lock 1300 table 101" in told
+    assert "route replace 203.0.113.10/32 dev to-paris mtu lock 1400" in told
+    assert not any(wire.faults.any for wire in topology.wires)
+    hole = planned(TWO + '[lab.node.lyon]\nmtu = 1300\nblock = ["icmp"]\n')
+    assert "mtu lock" not in commands(hole, INTERNET)
+    assert [wire.name for wire in hole.wires if wire.faults.any] == ["lyon"]
+    assert (hole.inside["lyon"], hole.inside["paris"][0]) == (("100.64.1.2", "2001:db8:ff2:1::2"), "203.0.113.10")
+
+
 def test_a_host_name_stands_for_an_address_of_the_lab() -> None:
     topology = planned(TWO.replace("203.0.113.10", "vpn.example.org"))
     assert topology.names == {"vpn.example.org": topology.public["paris"]}

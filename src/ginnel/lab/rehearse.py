@@ -464,7 +464,7 @@ class Rehearsal:
                     some = [
                         (target, address, path)
                         for target, address in targets
-                        if self._patience_s(path := self.paths.path(source.node.name, target.node.name)) == patience_s
+                        if self._patience_s(path := self._way(source, target)) == patience_s
                     ]
                     if not some:
                         continue
@@ -487,6 +487,15 @@ class Rehearsal:
 
         with ThreadPoolExecutor(max_workers=8) as pool:
             return tuple(reach for reaches in pool.map(from_place, self.places) for reach in reaches)
+
+    def _way(self, source: _Place, target: _Place) -> tuple[str, ...] | None:
+        """By which nodes one place reaches another: the path, or their common link where the network itself routes nothing."""
+        left, right = source.node.name, target.node.name
+        path = self.paths.path(left, right)
+        if path is None and right in self.paths.neighbours(left) and (source.space, target.space) == (left, right):
+            near_to = self.descriptions[left].tunnel(right).peer_address  # an unrouted link is a GRE link
+            return (left, right) if {item.packed for item in near_to} >= set(target.address) else None
+        return path
 
     def _leaving(self, source: _Place) -> list[ReachReport]:
         """Somebody on the internet, through the exit."""

@@ -162,6 +162,8 @@ def _carried(context: _Context) -> Iterator[Mistake]:
     network = context.network
     if network.shape == "none" or (network.shape == "hub" and network.hub is None):
         return
+    if not all(link.routed for link in context.paths.links):
+        return  # what carries there is found out by a routing daemon
     candidates = [node.name for node in network.nodes if not node.behind_nat]
     for left, right in unreachable_pairs(network, context.paths):
         hint = (
@@ -516,6 +518,8 @@ def predict(network: Network, paths: Paths, source: Node, expect: Expect) -> tup
     if target is source:
         return True, "the same site"
     path = paths.path(source.name, target.name)
+    if path is None and not all(link.routed for link in paths.links):
+        return None, f"nothing is routed between {source.name} and {target.name} (routes = false): a routing daemon decides"
     if path is None:
         return False, f"nothing carries between {source.name} and {target.name}"
     return True, " → ".join(path)

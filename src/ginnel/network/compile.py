@@ -218,7 +218,7 @@ def _tunnel(
     arithmetic = gre.arithmetic(network, link, pin.key)
     near = tuple(InterfaceAddress(packed, subnet.length) for packed, subnet in zip(pin.end(node.name), pin.subnet, strict=True))
     far = tuple(InterfaceAddress(packed, subnet.length) for packed, subnet in zip(pin.end(peer.name), pin.subnet, strict=True))
-    ordered = [peer, *(other for other in behind if other is not peer)]
+    ordered = [peer, *(other for other in behind if other is not peer)] if link.routed else []
     routes = [prefix for other in ordered for prefix in prefixes[other.name]]
     mtu_bytes = options.mtu or network.mtu or arithmetic.inner
     config = PlainConfig(

@@ -293,6 +293,7 @@ class GreTable(_Table):
     encapsulation: Literal["none", "udp"] = "none"
     keepalive: _Keepalive | None = None
     mtu: _TunnelMtu = None
+    routes: _Flag = True
 
 
 class LinkTable(GreTable):
@@ -617,6 +618,7 @@ def _gre(table: GreTable) -> model.Gre:
         udp=udp,
         keepalive=keepalive,
         mtu=table.mtu,
+        routes=table.routes,
     )
 
 

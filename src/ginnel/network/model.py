@@ -82,6 +82,8 @@ class Gre:
     udp: bool = False
     keepalive: Keepalive | Literal["auto"] | None = "auto"
     mtu: int | None = None
+    #: False: nothing is routed through the link; a routing daemon on the nodes finds out what is to be.
+    routes: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,11 @@ class Link:
     gre: Gre | None = None
     #: The addresses of a GRE link, as the file demands them, at most one prefix of each pool; otherwise allocated.
     subnet: tuple[Prefix, ...] = ()
+
+    @property
+    def routed(self) -> bool:
+        """Whether the network's own routes go through it."""
+        return self.gre is None or self.gre.routes
 
     def other(self, name: str) -> str:
         """The node at the other end."""

@@ -7,7 +7,8 @@ in shape "none".
 
 Two nodes without a link reach each other through nodes that may carry (relays, the hub). WireGuard checks the source of
 every packet against the peer it came from, so the way back must be the way there, and every part of a path must itself
-be the chosen path between its ends. Shortest paths have both properties when no two paths ever cost the same: the cost
+be the chosen path between its ends. A link whose routes are somebody else's business (a routing daemon's) is no part of any
+path. Shortest paths have both properties when no two paths ever cost the same: the cost
 is (hops, relays by their order in the file, a fingerprint of the links), added up and compared in that order.
 """
 
@@ -58,11 +59,16 @@ class Paths:
         self.links = links_of(network)
         self._links = {frozenset(link.between): link for link in self.links}
         self._adjacent: dict[str, dict[str, int]] = {node.name: {} for node in network.nodes}
+        self._others: dict[str, set[str]] = {node.name: set() for node in network.nodes}
         self._kinds: dict[str, set[str]] = {node.name: set() for node in network.nodes}
         for link in self.links:
             left, right = link.between
+            self._others[left].add(right)
+            self._others[right].add(left)
             self._kinds[left].add(link.kind)
             self._kinds[right].add(link.kind)
+            if not link.routed:
+                continue
             mark = _fingerprint(left, right)
             self._adjacent[left][right] = mark
             self._adjacent[right][left] = mark
@@ -72,8 +78,8 @@ class Paths:
 
     def neighbours(self, node: str) -> tuple[str, ...]:
         """The nodes that *node* has a link with, in file order."""
-        adjacent = self._adjacent[node]
-        return tuple(other.name for other in self.network.nodes if other.name in adjacent)
+        others = self._others[node]
+        return tuple(other.name for other in self.network.nodes if other.name in others)
 
     def link(self, left: str, right: str) -> Link:
         """The link between two neighbours; KeyError when they have none."""

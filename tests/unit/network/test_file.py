@@ -50,6 +50,22 @@ blocked_udp_ports = [51820]
     assert network.lab.faults_of("lyon").loss == 0
 
 
+def test_what_a_firewall_in_the_way_stops_has_names() -> None:
+    text = (
+        '[lab]\nblock = ["gre"]\n[lab.node.lyon]\nblock = ["icmp", 50]\nmtu = 1400\n[lab.node.paris]\nblock = ["icmp-too-big"]\n'
+    )
+    lab = parsed(THREE + text).lab
+    assert lab.faults_of("frankfurt").blocked_protocols == (47,)
+    assert lab.faults_of("lyon").blocked_protocols == (1, 58, 50), "ICMP of both families goes by one name"
+    assert lab.faults_of("lyon").black_hole
+    assert (lab.faults_of("paris").blocked_too_big, lab.faults_of("paris").blocked_protocols) == (True, ())
+    assert not lab.faults_of("paris").black_hole
+    small = parsed(THREE + "[lab.node.lyon]\nmtu = 1400\n").lab.faults_of("lyon")
+    assert (small.mtu, small.any, small.black_hole) == (1400, False, False), "the internet's router says so: no relay"
+    (wrong,) = mistakes(THREE + '[lab]\nblock = ["gree"]\n')
+    assert "expected gre, ipip, sit, esp, tcp, udp, icmp, icmp-too-big or a protocol's number, found 'gree'" in wrong
+
+
 def test_all_mistakes_come_at_once_in_reading_order() -> None:
     found = mistakes(
         """\

@@ -125,6 +125,20 @@ def test_a_hub_of_gre_with_wireguard_for_one() -> None:
     assert [str(item) for item in nodes["paris"].address] == ["10.10.0.1/24", "fd10:10::1/64"]
 
 
+def test_links_whose_routes_are_a_daemon_s_business() -> None:
+    text = TWO + '[node.nice]\nendpoint = "192.0.2.30"\n[gre]\nroutes = false\n'
+    network = parsed(text)
+    assert Paths(network).path("paris", "lyon") is None
+    assert Paths(network).neighbours("paris") == ("lyon", "nice")
+    for node in compiled(text).values():
+        assert [tunnel.config.routes for tunnel in node.tunnels] == [(), ()]
+        assert all(tunnel.config.address for tunnel in node.tunnels)
+    expect = '[[expect]]\nfrom = "paris"\nto = "lyon"\n'
+    assert "nothing is routed between paris and lyon (routes = false): a routing daemon decides" in only(text + expect)
+    own = compiled(text + '[[link]]\nbetween = ["paris", "lyon"]\nroutes = true\n')["paris"]
+    assert own.tunnel("lyon").config.routes == ("10.30.0.0/24", "fd10:30::/64")
+
+
 @pytest.mark.parametrize(
     ("peer", "device"),
     [
