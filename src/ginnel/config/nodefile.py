@@ -622,11 +622,12 @@ class _Reader:
 
 
 def _identity(config: PlainConfig) -> object:
-    """What tells this tunnel's packets from those of others; two tunnels with the same are one to the receiver."""
-    way: object = config.kind
-    if config.kind in _GRE_KINDS:
-        way = (config.kind, config.encapsulation.listen if config.encapsulation else 0)
-    return (config.family, way, config.local, config.remote, config.ikey, config.dev)
+    """
+    What tells this tunnel's packets from those of others; two tunnels with the same are one to the receiver.
+
+    UDP ports are not part of it: a NAT makes of them what it wants.
+    """
+    return (config.family, config.kind, config.encapsulation is not None, config.local, config.remote, config.ikey, config.dev)
 
 
 def _same_ends(name: str, other: str, config: PlainConfig) -> tuple[str, str]:
