@@ -29,6 +29,7 @@ from ginnel.engine.plain import ControlReceived, Mismatch, PathError, PlainEvent
 from ginnel.gre import effects
 from ginnel.gre.keepalive import KeepaliveMachine
 from ginnel.gre.path import PathMachine
+from ginnel.gre.probe import ProbeMachine
 from ginnel.gre.reach import ReachMachine
 from ginnel.gre.recursion import HoldMachine
 from ginnel.runtime.journal import Journal
@@ -117,6 +118,18 @@ class PlainOwner:
         self.path = PathMachine(
             family=config.family, overhead=self.overhead, ttl=config.ttl, remote=self._remote if self._known else None
         )
+        #: Only where keepalives are, and packets are never fragmented on their way.
+        self.probe = (
+            ProbeMachine(
+                family=config.family,
+                overhead=self.overhead,
+                mikrotik=keepalive.dialect == "mikrotik",
+                key=config.ikey,
+                checksum=config.icsum,
+            )
+            if keepalive is not None and config.kind == "gre" and config.pmtudisc
+            else None
+        )
         self.hold = HoldMachine()
         self.reach = ReachMachine()
         #: The link's index where it is, 0 while unknown.
@@ -164,8 +177,12 @@ class PlainOwner:
         """An event of the engine about this tunnel."""
         now_ns = self._host.mono_ns()
         match event:
+            case ControlReceived(_, "returned", protocol, _) if self.probe is not None and protocol == self.probe.protocol:
+                self.probe.returned(now_ns)
             case ControlReceived(_, "returned", _, _):
                 self.keepalive.returned_to_us(now_ns)
+                if self.probe is not None:
+                    self.probe.kept_alive(now_ns)
             case ControlReceived(_, "asked", _, packet):
                 self.keepalive.asked(packet, now_ns)
             case PathError(_, kind, code, mtu, origin):
@@ -203,10 +220,24 @@ class PlainOwner:
 
     # ------------------------------------------------------------ the machines
 
+    def _machines(self) -> tuple[KeepaliveMachine | PathMachine | HoldMachine | ProbeMachine, ...]:
+        machines = self.keepalive, self.path, self.hold
+        return machines if self.probe is None else (*machines, self.probe)
+
+    @property
+    def path_mtu(self) -> int:
+        """The largest inner packet that the path takes, by what ICMP says and by what probes found; 0 = nothing is known."""
+        known = [mtu for mtu in (self.path.mtu, self.probe.mtu if self.probe is not None else 0) if mtu]
+        return min(known, default=0)
+
+    def _tell_ceiling(self) -> None:
+        if self.probe is not None:
+            self.probe.set_ceiling(self.mtu, self.path.mtu, self._host.mono_ns())
+
     def apply(self) -> None:
         """Do what the machines say until all of them wait."""
         waits: list[int] = []
-        for machine in (self.keepalive, self.path, self.hold):
+        for machine in self._machines():
             while True:
                 output: Any = machine.poll()
                 if isinstance(output, effects.WaitUntil):
@@ -220,7 +251,13 @@ class PlainOwner:
     def _do(self, output: effects.Effect | effects.Event) -> None:
         journal = self._host.journal
         match output:
-            case effects.SendControl() | effects.SendBack() | effects.SetPathMtu() | effects.SetHold() | effects.SetUnreachable():
+            case effects.SetPathMtu():
+                self._tell_ceiling()
+                self.tunnel.set_path_mtu(self.path_mtu)
+            case effects.PathMtuProbed(mtu):
+                self.tunnel.set_path_mtu(self.path_mtu)
+                journal("path_probed", interface=self.name, mtu=mtu)
+            case effects.SendControl() | effects.SendBack() | effects.SetHold() | effects.SetUnreachable():
                 try:
                     output.apply(self.tunnel)
                 except (OSError, ValueError) as error:
@@ -257,8 +294,12 @@ class PlainOwner:
 
     def _timeout(self) -> None:
         self._timer = None
+        self._advance()
+
+    def _advance(self) -> None:
+        """Tell the machines the time, and do what they say."""
         now_ns = self._host.mono_ns()
-        for machine in (self.keepalive, self.path, self.hold):
+        for machine in self._machines():
             try:
                 machine.timeout(now_ns)
             except Exception as error:  # noqa: BLE001 - the other machines' deadlines are not lost with this one's
@@ -276,6 +317,7 @@ class PlainOwner:
             self.mtu = link.mtu
             self.tunnel.set_mtu(link.mtu)
             self.path.set_link_mtu(link.mtu)
+            self._tell_ceiling()
         if link.up != self.link_up:
             self.link_up = link.up
             if link.up:
@@ -311,6 +353,9 @@ class PlainOwner:
         self._host.journal("link_up", interface=self.name, remote=self.label())
         self._tell_ends()
         self.keepalive.up(self._host.mono_ns())
+        if self.probe is not None:
+            self.probe.up()
+            self._tell_ceiling()
         self.apply()
         self._timeout()
 
@@ -318,6 +363,8 @@ class PlainOwner:
         self.error = ""
         self.tunnel.down()
         self.keepalive.down()
+        if self.probe is not None:
+            self.probe.down()
         self.reach.reset()
         self._mismatches.clear()
         self.path.heard()
@@ -402,6 +449,8 @@ class PlainOwner:
         local, remote = self._local or self._source, self.remote_now()
         self.keepalive.set_ends(local, remote)
         self.path.set_remote(remote)
+        if self.probe is not None:
+            self.probe.set_ends(local, remote)
 
     def _set_ends(self, remote: bytes | None) -> bool:
         try:
@@ -574,7 +623,7 @@ class PlainOwner:
             tos=config.tos,
             pmtudisc=config.pmtudisc,
             encaplimit=config.encaplimit,
-            path_mtu=self.path.mtu or None,
+            path_mtu=self.path_mtu or None,
             held=self.hold.why,
             keepalive=self._keepalive_view(now_ns),
             last_receive_age_s=seen.receive_age_s,
@@ -595,6 +644,8 @@ class PlainOwner:
             yield from problems
         if seen.refused:
             yield seen.refused
+        if self.probe is not None and self.probe.mtu:
+            yield watch.black_hole_sentence(self.probe.mtu)
         if self.path.looping:
             yield watch.loop_sentence(self.overhead)
         if self._unwatched:
