@@ -67,6 +67,7 @@ EVENTS: Mapping[str, tuple[Level, str]] = {
     "peer_dead": (Level.WARN, "as many keepalives in a row as are configured did not come back"),
     "control_unsent": (Level.DEBUG, "a keepalive or an answer to one could not be sent"),
     "path_mtu": (Level.INFO, "the path was found to take smaller packets, or what was known of it was too old (mtu 0)"),
+    "path_probed": (Level.WARN, "packets larger than mtu vanish on the path without ICMP, probes found (mtu 0: all pass again)"),
     "path_mtu_refused": (Level.WARN, "an ICMP error named an MTU below every honest link's; the floor is taken"),
     "path_refused": (Level.WARN, "an ICMP error says that packets of the tunnel do not arrive; why tells which"),
     "path_filtered": (Level.WARN, "the remote answers pings, and nothing comes out of the tunnel: its protocol seems filtered"),

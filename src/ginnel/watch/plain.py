@@ -129,6 +129,11 @@ def filtered_sentence(ends: Ends, silent_s: float) -> str:
     )
 
 
+def black_hole_sentence(mtu: int) -> str:
+    """Probes found what no ICMP told."""
+    return f"packets larger than {mtu} vanish on the way to the remote, and no ICMP says so: a black hole, found by probes"
+
+
 def loop_sentence(overhead: int) -> str:
     """Packets of the tunnel come round again."""
     return (
@@ -248,7 +253,7 @@ class PlainView:
     One plain tunnel; the fields of `TunnelView` mean the same here (no public key, no peers; listen_port is GRE in UDP's).
 
     node: the node file's name. local, remote: numeric, null while unknown; remote_host: as it was configured by name.
-    encapsulation: "udp" or "". path_mtu: the largest inner packet as learned, null when nothing was learned.
+    encapsulation: "udp" or "". path_mtu: the largest inner packet as learned (ICMP, probes), null when nothing was.
     held: why nothing is sent, empty when it is.
     """
 
