@@ -2,8 +2,8 @@
 `up` of a node file: its tunnels' process, then what the host has to know: addresses, MTU, link up, routes, rules, MSS.
 
     what each tunnel's MTU is (asked of the routes, before anything is touched)
-    the process, which makes all devices, down
     the nft table, before a packet can pass
+    the process, which makes all devices, down
     per tunnel: MTU, addresses, up, routes            one batch for all of them
     policy rules
 
@@ -173,8 +173,8 @@ class _Up:
     def run(self) -> None:
         self._check_host()
         self.mtus = node_mtu.largest(self.config.plain, self.host.requests, self._remote)
-        self._start()
         self._make_table()
+        self._start()
         self._apply([request for tunnel in self.config.plain for request in self._requests(tunnel)])
         self._add_rules()
         self._note_forwarding()

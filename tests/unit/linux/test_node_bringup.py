@@ -76,9 +76,9 @@ def test_the_steps_in_their_order(store: Store) -> None:
     world = FakeHost(sysctl=dict(FORWARDING))
     said = bring_up(world, store)
     assert said.steps == [
+        "nft -f - # table inet ginnel-edge: TCP MSS of gnl1, gnl2",
         "make gnl1",
         "make gnl2",
-        "nft -f - # table inet ginnel-edge: TCP MSS of gnl1, gnl2",
         "ip link set dev gnl1 mtu 1476 addrgenmode none",
         "ip address add 10.10.10.1/30 dev gnl1",
         "ip address add fd10::1/64 dev gnl1",
@@ -166,7 +166,7 @@ def test_what_cannot_be_undone_is_said_and_kept_for_later(store: Store) -> None:
     before = world.state()
     bring_up(world, store)
     pretend_up(store)
-    world.fail_at = len(world.calls) + 4  # the table, after three rules
+    world.fail_at = len(world.calls) + 5  # the table, after three rules and the links
     with pytest.raises(GinnelError, match="could not undo: nft"):
         bringup.down("edge", None, world.host(), store, Said())
     assert store.load("edge") is not None
@@ -199,8 +199,8 @@ def test_down_undoes_exactly_what_up_did(store: Store) -> None:
         "ip -6 rule delete fwmark 0x7 priority 100 table 64",
         "ip -4 rule delete fwmark 0x7 priority 100 table 64",
         "ip -4 rule delete from 203.0.113.64/28 priority 8 table 64",
-        "nft -f - # delete table inet ginnel-edge",
         "ip -batch - # 2 x link delete",
+        "nft -f - # delete table inet ginnel-edge",
     ]
     assert store.load("edge") is None
 
@@ -393,8 +393,8 @@ def test_the_kernels_tunnels_are_made_by_ip_link_add(store: Store) -> None:
     before = world.state()
     steps = by_kernel(world, store, UDP).steps
     ends, ports = "local 203.0.113.10 remote 198.51.100.20", "encap-sport 5555 encap-dport 4754"
-    assert steps[0] == "ip fou add port 5555 ipproto 47"
-    assert steps[1] == f"ip link add gnl1 type gre {ends} encap fou {ports} encap-csum"
+    assert steps[1] == "ip fou add port 5555 ipproto 47"
+    assert steps[2] == f"ip link add gnl1 type gre {ends} encap fou {ports} encap-csum"
     assert world.links["gnl1"]["kind"] == "gre"
     pretend_up(store)
     bringup.down("edge", None, world.host(), store, Said())
