@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ginnel_engine as engine;
 use pyo3::exceptions::{PyKeyError, PyOSError, PyRuntimeError, PyValueError};
@@ -14,11 +14,16 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 use pyo3::IntoPyObjectExt;
 
 use crate::crypto::PySecret;
+use crate::plain::{self, CarrierCounters, PlainTunnel};
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A prefix as Python passes it: packed address and length.
 type PackedPrefix = (Vec<u8>, u8);
 
-fn os_error(error: &std::io::Error, step: &str) -> PyErr {
+pub fn os_error(error: &std::io::Error, step: &str) -> PyErr {
     let errno = error.raw_os_error().unwrap_or(libc_eio());
     let text = error.to_string();
     // Python prints the number itself.
@@ -46,7 +51,7 @@ fn map_error(error: &engine::Error, step: &str) -> PyErr {
     }
 }
 
-fn address(packed: &[u8]) -> PyResult<IpAddr> {
+pub fn address(packed: &[u8]) -> PyResult<IpAddr> {
     if let Ok(octets) = <[u8; 4]>::try_from(packed) {
         Ok(IpAddr::V4(Ipv4Addr::from(octets)))
     } else if let Ok(octets) = <[u8; 16]>::try_from(packed) {
@@ -56,6 +61,19 @@ fn address(packed: &[u8]) -> PyResult<IpAddr> {
             "expected a packed address of 4 or 16 bytes, found {}",
             packed.len()
         )))
+    }
+}
+
+/// A descriptor that the caller hands over.
+fn descriptor(fd: Option<i32>) -> PyResult<Option<OwnedFd>> {
+    match fd {
+        None => Ok(None),
+        // SAFETY: the caller hands the descriptor over, as the stub says; a negative number is refused here.
+        #[allow(unsafe_code)]
+        Some(fd) if fd >= 0 => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
+        Some(fd) => Err(PyValueError::new_err(format!(
+            "expected a descriptor, found {fd}"
+        ))),
     }
 }
 
@@ -75,7 +93,7 @@ fn prefixes(packed: &[PackedPrefix]) -> PyResult<Vec<(IpAddr, u8)>> {
         .collect()
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+pub fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
@@ -245,6 +263,9 @@ impl PeerCounters {
 pub struct Engine {
     events: Arc<engine::Events>,
     tunnels: Mutex<Vec<Arc<engine::Tunnel>>>,
+    plain: Mutex<Vec<Arc<engine::carrier::PlainTunnel>>>,
+    /// Made with the first plain tunnel.
+    carrier: Mutex<Option<Arc<engine::carrier::Carrier>>>,
     next_tunnel: AtomicU32,
     process: u32,
 }
@@ -261,8 +282,8 @@ impl Engine {
         }
     }
 
-    fn tunnels(&self) -> std::sync::MutexGuard<'_, Vec<Arc<engine::Tunnel>>> {
-        self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tunnels(&self) -> MutexGuard<'_, Vec<Arc<engine::Tunnel>>> {
+        lock(&self.tunnels)
     }
 }
 
@@ -274,6 +295,8 @@ impl Engine {
         Ok(Self {
             events: Arc::new(events),
             tunnels: Mutex::new(Vec::new()),
+            plain: Mutex::new(Vec::new()),
+            carrier: Mutex::new(None),
             next_tunnel: AtomicU32::new(1),
             process: std::process::id(),
         })
@@ -336,12 +359,21 @@ impl Engine {
                         .find(|candidate| candidate.id() == tunnel)
                     {
                         tunnel.endpoint_seen(peer);
+                    } else if let Some(tunnel) = lock(&self.plain)
+                        .iter()
+                        .find(|candidate| candidate.id() == tunnel)
+                    {
+                        tunnel.endpoint_seen();
                     }
                     EndpointChanged { tunnel, peer }.into_bound_py_any(py)?
                 }
                 engine::Event::DeviceGone { tunnel, reason } => {
                     DeviceGone { tunnel, reason }.into_bound_py_any(py)?
                 }
+                told => match plain::event(py, told)? {
+                    Some(object) => object,
+                    None => continue,
+                },
             };
             list.append(object)?;
         }
@@ -359,17 +391,7 @@ impl Engine {
         udp_offload: bool,
     ) -> PyResult<Tunnel> {
         self.check_process()?;
-        let tun_fd = match tun_fd {
-            None => None,
-            // SAFETY: the caller hands the descriptor over, as the stub says; a negative number is refused here.
-            #[allow(unsafe_code)]
-            Some(fd) if fd >= 0 => Some(unsafe { OwnedFd::from_raw_fd(fd) }),
-            Some(fd) => {
-                return Err(PyValueError::new_err(format!(
-                    "expected a descriptor, found {fd}"
-                )))
-            }
-        };
+        let tun_fd = descriptor(tun_fd)?;
         let id = self.next_tunnel.fetch_add(1, Ordering::Relaxed);
         let options = engine::Options {
             name,
@@ -390,10 +412,114 @@ impl Engine {
         Ok(Tunnel(tunnel))
     }
 
+    #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)]
+    #[pyo3(signature = (name, *, kind, local, remote, ikey = None, okey = None, icsum = false, ocsum = false, iseq = false, oseq = false, ttl = 0,
+        tos = 0, tos_inherit = false, pmtudisc = true, ignore_df = false, encaplimit = None, flowlabel = None, udp = None, tolerant = false,
+        fwmark = 0, device = 0, mtu = 1476, tun_fd = None, tun_offload = true, udp_offload = true))]
+    fn plain(
+        &self,
+        py: Python<'_>,
+        name: String,
+        kind: &str,
+        local: Option<&[u8]>,
+        remote: Option<&[u8]>,
+        ikey: Option<u32>,
+        okey: Option<u32>,
+        icsum: bool,
+        ocsum: bool,
+        iseq: bool,
+        oseq: bool,
+        ttl: u8,
+        tos: u8,
+        tos_inherit: bool,
+        pmtudisc: bool,
+        ignore_df: bool,
+        encaplimit: Option<u8>,
+        flowlabel: Option<u32>,
+        udp: Option<(u16, u16, u16)>,
+        tolerant: bool,
+        fwmark: u32,
+        device: u32,
+        mtu: u16,
+        tun_fd: Option<i32>,
+        tun_offload: bool,
+        udp_offload: bool,
+    ) -> PyResult<PlainTunnel> {
+        self.check_process()?;
+        let tun_fd = descriptor(tun_fd)?;
+        let options = plain::options(
+            plain::kind(kind)?,
+            local,
+            remote,
+            (ikey, okey),
+            (icsum, ocsum),
+            (iseq, oseq),
+            ttl,
+            (tos, tos_inherit),
+            pmtudisc,
+            ignore_df,
+            encaplimit,
+            flowlabel,
+            udp,
+            tolerant,
+            device,
+        )?;
+        let id = self.next_tunnel.fetch_add(1, Ordering::Relaxed);
+        let given = engine::carrier::PlainOptions {
+            name,
+            options,
+            fwmark,
+            mtu,
+            tun_fd,
+            tun_offload,
+            udp_offload,
+        };
+        let events = self.events.clone();
+        let tunnel = py.detach(|| {
+            let carrier = {
+                let mut carrier = lock(&self.carrier);
+                if let Some(carrier) = &*carrier {
+                    carrier.clone()
+                } else {
+                    let started = engine::carrier::Carrier::start(events);
+                    let started = started.map_err(|error| os_error(&error, "threads"))?;
+                    carrier.insert(Arc::new(started)).clone()
+                }
+            };
+            carrier
+                .open(id, given)
+                .map_err(|error| plain::map_error(&error))
+        })?;
+        let tunnel = Arc::new(tunnel);
+        let mut tunnels = lock(&self.plain);
+        tunnels.retain(|tunnel| !tunnel.is_closed());
+        tunnels.push(tunnel.clone());
+        drop(tunnels);
+        Ok(PlainTunnel(tunnel))
+    }
+
+    fn carrier(&self, py: Python<'_>) -> PyResult<CarrierCounters> {
+        let carrier = lock(&self.carrier).clone();
+        let counters = py.detach(|| carrier.map(|carrier| carrier.counters()));
+        CarrierCounters::new(py, counters.as_ref())
+    }
+
     fn close(&self, py: Python<'_>) {
         let tunnels = std::mem::take(&mut *self.tunnels());
+        let plain = std::mem::take(&mut *lock(&self.plain));
+        let carrier = lock(&self.carrier).take();
         if self.check_process().is_ok() {
-            py.detach(|| tunnels.iter().for_each(|tunnel| tunnel.close()));
+            py.detach(|| {
+                for tunnel in &tunnels {
+                    tunnel.close();
+                }
+                for tunnel in &plain {
+                    tunnel.close();
+                }
+                if let Some(carrier) = carrier {
+                    carrier.close();
+                }
+            });
         }
     }
 }

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 mod crypto;
 mod engine;
+mod plain;
 mod relay;
 
 #[pymodule(gil_used = false)]
@@ -14,5 +15,6 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     crypto::register(m)?;
     engine::register(m)?;
+    plain::register(m)?;
     relay::register(m)
 }

@@ -1,22 +1,54 @@
-//! Why packets are dropped: one closed list, one counter each.
-
-use std::sync::atomic::{AtomicU64, Ordering};
+//! Why packets are dropped: one closed list for each sort of tunnel, one counter each. This is that of WireGuard.
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+    ($reason:ident, $counters:ident: $($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
         /// Each dropped packet has exactly one of these.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(usize)]
-        pub enum Drop { $($(#[$doc])* $variant,)* }
+        pub enum $reason { $($(#[$doc])* $variant,)* }
 
-        impl Drop {
+        impl $reason {
             /// Names as they are shown, in the order of the variants.
             pub const NAMES: &'static [&'static str] = &[$($name,)*];
+
+            pub fn name(self) -> &'static str {
+                Self::NAMES[self as usize]
+            }
+        }
+
+        /// The counters of one tunnel.
+        pub struct $counters([::std::sync::atomic::AtomicU64; $reason::NAMES.len()]);
+
+        impl $counters {
+            pub fn new() -> Self {
+                Self(::std::array::from_fn(|_| ::std::sync::atomic::AtomicU64::new(0)))
+            }
+
+            pub fn count(&self, reason: $reason, packets: u64) {
+                self.0[reason as usize].fetch_add(packets, ::std::sync::atomic::Ordering::Relaxed);
+            }
+
+            pub fn read(&self) -> Vec<(&'static str, u64)> {
+                $reason::NAMES
+                    .iter()
+                    .zip(&self.0)
+                    .map(|(name, count)| (*name, count.load(::std::sync::atomic::Ordering::Relaxed)))
+                    .collect()
+            }
+        }
+
+        impl Default for $counters {
+            fn default() -> Self {
+                Self::new()
+            }
         }
     };
 }
 
+pub(crate) use reasons;
+
 reasons! {
+    Drop, Drops:
     /// From the device: neither IPv4 nor IPv6, or a header that contradicts its length.
     NotIp = "not_ip",
     /// From the device: no peer's allowed IPs cover the destination (answered with ICMP).
@@ -69,31 +101,4 @@ reasons! {
     DeviceWrite = "device_write",
     /// The kernel dropped it at the socket: what the filter refuses (no WireGuard message, a flooding address), or a full buffer.
     AtSocket = "at_socket",
-}
-
-/// The counters of one tunnel.
-pub struct Drops([AtomicU64; Drop::NAMES.len()]);
-
-impl Drops {
-    pub fn new() -> Self {
-        Self(std::array::from_fn(|_| AtomicU64::new(0)))
-    }
-
-    pub fn count(&self, reason: Drop, packets: u64) {
-        self.0[reason as usize].fetch_add(packets, Ordering::Relaxed);
-    }
-
-    pub fn read(&self) -> Vec<(&'static str, u64)> {
-        Drop::NAMES
-            .iter()
-            .zip(&self.0)
-            .map(|(name, count)| (*name, count.load(Ordering::Relaxed)))
-            .collect()
-    }
-}
-
-impl Default for Drops {
-    fn default() -> Self {
-        Self::new()
-    }
 }

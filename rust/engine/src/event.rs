@@ -1,7 +1,8 @@
 //! What the engine tells the control plane: one queue, one eventfd, drained in batches. Never data.
 //!
-//! Bounded without losing anything that matters: handshake messages are counted and refused beyond `MAX_QUEUED_HANDSHAKES`; every other event is
-//! sent at most once until the control plane has acted on it, so there are at most a few per peer.
+//! Bounded without losing anything that matters: handshake messages are counted and refused beyond `MAX_QUEUED_HANDSHAKES`; what plain tunnels tell of
+//! the network is limited for each of them, and refused while `MAX_QUEUED_TOLD` wait; every other event is sent at most once until the control
+//! plane has acted on it, so there are at most a few per peer.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,6 +16,9 @@ use crate::sys::poll::Wake;
 
 /// The longest message that reaches the control plane: a handshake initiation.
 pub const MAX_MESSAGE: usize = 148;
+
+/// Most events about packets of plain tunnels that wait: keepalives, path errors, mismatches.
+pub const MAX_QUEUED_TOLD: usize = 4096;
 
 /// Where a datagram came from, and to which of our addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,12 +66,52 @@ pub enum Event {
         tunnel: u32,
         reason: String,
     },
+    /// A GRE keepalive; `packet` is at most 128 bytes.
+    Control {
+        tunnel: u32,
+        returned: bool,
+        protocol: u16,
+        packet: Vec<u8>,
+    },
+    PathError {
+        tunnel: u32,
+        kind: PathErrorKind,
+        code: u8,
+        mtu: u32,
+        origin: Option<IpAddr>,
+    },
+    Mismatch {
+        tunnel: u32,
+        reason: &'static str,
+        seen: Option<u32>,
+        remote: IpAddr,
+    },
+}
+
+/// What an ICMP error says of the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathErrorKind {
+    TooBig,
+    Unreachable,
+    TimeExceeded,
+    Other,
+}
+
+impl Event {
+    /// Whether it counts towards `MAX_QUEUED_TOLD`.
+    fn is_told(&self) -> bool {
+        matches!(
+            self,
+            Self::Control { .. } | Self::PathError { .. } | Self::Mismatch { .. }
+        )
+    }
 }
 
 /// The queue; shared by all tunnels of an engine.
 pub struct Events {
     queue: Mutex<VecDeque<Event>>,
     pending: AtomicUsize,
+    told: AtomicUsize,
     wake: Wake,
 }
 
@@ -76,6 +120,7 @@ impl Events {
         Ok(Self {
             queue: Mutex::new(VecDeque::new()),
             pending: AtomicUsize::new(0),
+            told: AtomicUsize::new(0),
             wake: Wake::new()?,
         })
     }
@@ -85,7 +130,15 @@ impl Events {
         self.pending.load(Ordering::Relaxed)
     }
 
+    /// Whether one more event about packets of plain tunnels may be pushed.
+    pub fn takes_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed) < MAX_QUEUED_TOLD
+    }
+
     pub fn push(&self, event: Event) {
+        if event.is_told() {
+            self.told.fetch_add(1, Ordering::Relaxed);
+        }
         if matches!(event, Event::Handshake { .. }) {
             self.pending.fetch_add(1, Ordering::Relaxed);
         }
@@ -112,6 +165,8 @@ impl Events {
             .filter(|event| matches!(event, Event::Handshake { .. }))
             .count();
         self.pending.fetch_sub(handshakes, Ordering::Relaxed);
+        let told = taken.iter().filter(|event| event.is_told()).count();
+        self.told.fetch_sub(told, Ordering::Relaxed);
         taken
     }
 }

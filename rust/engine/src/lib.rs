@@ -5,9 +5,12 @@
 //! The *receiving* thread reads the sockets, opens, checks and writes the device; handshake messages pass the load gate and go to the
 //! control plane as [`Event`]s. The control plane calls the methods of `Tunnel` from its own thread.
 //!
+//! Tunnels without protection (GRE, IP in IP) share two threads of another kind: see [`carrier`].
+//!
 //! Locks, in the order in which they are taken: tables, a peer's state, indices, schedule. Each is held for a batch at most, never
 //! across encryption or a system call that may wait.
 
+pub mod carrier;
 mod drops;
 mod event;
 mod outbox;
@@ -22,7 +25,7 @@ mod transmit;
 mod tunnel;
 
 pub use drops::Drop;
-pub use event::{Event, Events, Need, Source, MAX_MESSAGE};
+pub use event::{Event, Events, Need, PathErrorKind, Source, MAX_MESSAGE};
 pub use tunnel::{Error, Options, PeerCounters, Tunnel};
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

@@ -127,7 +127,7 @@ impl Receiver {
             poll.add(socket.as_raw_fd(), *tag)?;
             socket.keep_only_messages(&self.listed);
         }
-        let mut ready = Poll::no_ready();
+        let mut ready = Poll::no_ready::<4>();
         let mut failures = 0;
         let current = || {
             shared.sockets_generation.load(Ordering::Acquire) == generation
@@ -517,7 +517,7 @@ fn drop_of(reason: Reason) -> Drop {
 /// One packet to the device; coalesced packets that the kernel refuses (6.6.44 did) are cut again, and written singly for a while.
 ///
 /// Returns how many packets were lost, and the last error.
-fn write_packet(
+pub(crate) fn write_packet(
     device: &Tun,
     header: &VirtioNetHdr,
     slab: &[u8],

@@ -106,7 +106,7 @@ pub(crate) fn run(shared: &Arc<Shared>) -> io::Result<()> {
 impl Transmitter {
     fn run(&mut self, poll: &Poll) -> io::Result<()> {
         let shared = self.shared.clone();
-        let mut ready = Poll::no_ready();
+        let mut ready = Poll::no_ready::<4>();
         while !shared.stop.load(Ordering::Acquire) {
             let now_ns = boottime_ns();
             if shared.dirty_flag.swap(false, Ordering::AcqRel) {

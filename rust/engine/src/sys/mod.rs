@@ -5,7 +5,10 @@
 #![allow(unsafe_code)]
 
 pub mod clock;
+pub mod errors;
 pub mod poll;
+pub mod raw;
+pub mod route;
 pub mod tun;
 pub mod udp;
 

@@ -1,4 +1,4 @@
-//! Waiting: epoll over a handful of descriptors, and an eventfd to wake a thread that waits.
+//! Waiting: epoll over descriptors, few or thousands, and an eventfd to wake a thread that waits.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -47,8 +47,6 @@ pub struct Ready {
     pub broken: bool,
 }
 
-const MAX_READY: usize = 4;
-
 impl Poll {
     pub fn new() -> io::Result<Self> {
         // SAFETY: no pointers; a non-negative result is a descriptor that nobody else owns.
@@ -71,24 +69,40 @@ impl Poll {
         Ok(())
     }
 
+    /// Takes a descriptor out again, before it is closed: a duplicate of it would keep it in the set.
+    pub fn remove(&self, fd: RawFd) -> io::Result<()> {
+        // SAFETY: no pointer but null, which EPOLL_CTL_DEL allows; a stale fd is an errno, not memory.
+        check(unsafe {
+            libc::epoll_ctl(
+                self.0.as_raw_fd(),
+                libc::EPOLL_CTL_DEL,
+                fd,
+                std::ptr::null_mut(),
+            )
+        })?;
+        Ok(())
+    }
+
     /// Waits until something is readable, *`timeout_ns`* has passed (`None`: for ever) or a signal came; returns how many in `ready`.
-    pub fn wait(
+    ///
+    /// What is ready goes to the end of the kernel's list: with more ready than *N*, each has its turn.
+    pub fn wait<const N: usize>(
         &self,
         timeout_ns: Option<u64>,
-        ready: &mut [Ready; MAX_READY],
+        ready: &mut [Ready; N],
     ) -> io::Result<usize> {
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; MAX_READY];
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; N];
         // Rounded up: waking a fraction of a millisecond early would spin until the deadline.
         let timeout_ms = match timeout_ns {
             None => -1,
             Some(ns) => i32::try_from(ns.div_ceil(1_000_000)).unwrap_or(i32::MAX),
         };
-        // SAFETY: `events` has room for MAX_READY entries and outlives the call.
+        // SAFETY: `events` has room for N entries and outlives the call.
         let result = unsafe {
             libc::epoll_wait(
                 self.0.as_raw_fd(),
                 events.as_mut_ptr(),
-                MAX_READY as i32,
+                N as i32,
                 timeout_ms,
             )
         };
@@ -105,11 +119,11 @@ impl Poll {
         Ok(count)
     }
 
-    pub fn no_ready() -> [Ready; MAX_READY] {
+    pub fn no_ready<const N: usize>() -> [Ready; N] {
         [Ready {
             tag: 0,
             broken: false,
-        }; MAX_READY]
+        }; N]
     }
 }
 

@@ -1,5 +1,5 @@
-//! The TUN device: opened with a virtio-net header in front of each packet, so that the kernel hands over TCP and UDP
-//! super-packets whole and takes coalesced ones back.
+//! The TUN device (TAP for tunnels that carry Ethernet): opened with a virtio-net header in front of each packet, so that the kernel
+//! hands over TCP and UDP super-packets whole and takes coalesced ones back.
 //!
 //! Offloads are asked for in two steps, TCP first: USO needs Linux 6.2, and an older kernel must keep TSO. Which are live, and why
 //! the others are not, is kept for `status`.
@@ -15,6 +15,7 @@ const TUNGETIFF: libc::c_ulong = 0x8004_54d2;
 const TUNSETOFFLOAD: libc::c_ulong = 0x4004_54d0;
 const TUNSETVNETHDRSZ: libc::c_ulong = 0x4004_54d8;
 const IFF_TUN: i16 = 0x0001;
+const IFF_TAP: i16 = 0x0002;
 const IFF_NO_PI: i16 = 0x1000;
 const IFF_VNET_HDR: i16 = 0x4000;
 const TUN_F_CSUM: libc::c_uint = 0x01;
@@ -54,7 +55,25 @@ pub struct OpenError {
     pub source: io::Error,
 }
 
-/// One open TUN device; dropping it deletes the device unless it was made persistent by others.
+/// What a device carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// IP packets: TUN.
+    Ip,
+    /// Ethernet frames: TAP.
+    Ethernet,
+}
+
+impl Layer {
+    fn flag(self) -> i16 {
+        match self {
+            Self::Ip => IFF_TUN,
+            Self::Ethernet => IFF_TAP,
+        }
+    }
+}
+
+/// One open device; dropping it deletes the device unless it was made persistent by others.
 pub struct Tun {
     fd: OwnedFd,
     name: String,
@@ -67,6 +86,16 @@ pub struct Tun {
 impl Tun {
     /// Makes the device *name*, or attaches to a persistent one of that name.
     pub fn open(name: &str, mtu: u16, offload: bool) -> Result<Self, OpenError> {
+        Self::open_layer(Layer::Ip, name, mtu, offload)
+    }
+
+    /// The same for a device of either layer.
+    pub fn open_layer(
+        layer: Layer,
+        name: &str,
+        mtu: u16,
+        offload: bool,
+    ) -> Result<Self, OpenError> {
         let failed = |step: &str| {
             let step = step.to_owned();
             move |source| OpenError { step, source }
@@ -81,7 +110,8 @@ impl Tun {
             OwnedFd::from_raw_fd(check(fd).map_err(failed("/dev/net/tun"))?)
         };
         let mut request = IfReq::named(name).map_err(failed("TUNSETIFF"))?;
-        request.value[..2].copy_from_slice(&(IFF_TUN | IFF_NO_PI | IFF_VNET_HDR).to_ne_bytes());
+        let flags = layer.flag() | IFF_NO_PI | IFF_VNET_HDR;
+        request.value[..2].copy_from_slice(&flags.to_ne_bytes());
         // SAFETY: TUNSETIFF reads and writes one ifreq, which `request` is.
         check(unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETIFF, &mut request) })
             .map_err(failed("TUNSETIFF"))?;
@@ -100,6 +130,11 @@ impl Tun {
 
     /// Takes over a descriptor that somebody else opened (`WG_TUN_FD`); its device keeps its name and MTU.
     pub fn adopt(fd: OwnedFd, offload: bool) -> Result<Self, OpenError> {
+        Self::adopt_layer(Layer::Ip, fd, offload)
+    }
+
+    /// The same for a device of either layer.
+    pub fn adopt_layer(layer: Layer, fd: OwnedFd, offload: bool) -> Result<Self, OpenError> {
         let mut request = IfReq {
             name: [0; libc::IFNAMSIZ],
             value: [0; 24],
@@ -133,11 +168,14 @@ impl Tun {
             tcp_offload: Err("switched off".to_owned()),
             udp_offload: Err("switched off".to_owned()),
         };
-        if flags & IFF_TUN == 0 || flags & IFF_NO_PI == 0 {
-            let source = io::Error::from_raw_os_error(libc::EINVAL);
+        if flags & layer.flag() == 0 || flags & IFF_NO_PI == 0 {
+            let expected = match layer {
+                Layer::Ip => "IFF_TUN",
+                Layer::Ethernet => "IFF_TAP",
+            };
             return Err(OpenError {
-                step: "adopt: expected IFF_TUN with IFF_NO_PI".to_owned(),
-                source,
+                step: format!("adopt: expected {expected} with IFF_NO_PI"),
+                source: io::Error::from_raw_os_error(libc::EINVAL),
             });
         }
         tun.set_header_size().map_err(|source| OpenError {

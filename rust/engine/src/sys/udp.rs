@@ -37,9 +37,11 @@ const SEND_BUFFER_BYTES: libc::c_int = 1 << 20;
 /// How often a full send buffer is tried again.
 const ROOM_RETRY_MS: libc::c_int = 5;
 
-const CONTROL_WORDS: usize = 16;
-type Control = [u64; CONTROL_WORDS];
+pub(super) const CONTROL_WORDS: usize = 16;
+pub(super) type Control = [u64; CONTROL_WORDS];
 
+/// Linux 5.0: by index, so that a renamed device stays the same.
+pub(super) const SO_BINDTOIFINDEX: libc::c_int = 62;
 const UDP_SEGMENT: libc::c_int = 103;
 const UDP_GRO: libc::c_int = 104;
 
@@ -55,6 +57,8 @@ pub struct Udp {
     filtered: AtomicBool,
     /// What SO_RXQ_OVFL last said.
     lost: AtomicU32,
+    /// What the socket's path MTU discovery is set to.
+    dont_fragment: AtomicBool,
 }
 
 /// One message to send: `pieces` of the slab, in order, cut by the kernel into datagrams of `segment` bytes (0: one datagram).
@@ -76,6 +80,8 @@ pub struct Received {
     pub segment: usize,
     pub from: SocketAddr,
     pub to: Option<IpAddr>,
+    /// Index of the device it came in by; 0: not told.
+    pub device: u32,
     pub tos: u8,
     /// The kernel cut it: longer than the buffer, so not a datagram of ours.
     pub truncated: bool,
@@ -107,9 +113,45 @@ unsafe impl Send for SendScratch {}
 // SAFETY: as above.
 unsafe impl Send for ReceiveScratch {}
 
+/// How a socket is bound, beyond what every one of ours has.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // independent socket options
+pub struct Binding {
+    pub v6: bool,
+    /// 0: any.
+    pub port: u16,
+    pub fwmark: u32,
+    /// Index of the device it is bound to; 0: all.
+    pub device: u32,
+    /// The port is shared with another socket of ours.
+    pub shared: bool,
+    /// ICMP errors about what was sent are kept, for `errors::read`.
+    pub errors: bool,
+    /// UDP_SEGMENT and UDP_GRO.
+    pub offload: bool,
+}
+
 impl Udp {
     /// Binds *port* (0: any) on all addresses of the family.
     pub fn bind(v6: bool, port: u16, fwmark: u32, offload: bool) -> io::Result<Self> {
+        Self::bind_as(&Binding {
+            v6,
+            port,
+            fwmark,
+            offload,
+            ..Binding::default()
+        })
+    }
+
+    /// The same, by description.
+    pub fn bind_as(binding: &Binding) -> io::Result<Self> {
+        let Binding {
+            v6,
+            port,
+            fwmark,
+            offload,
+            ..
+        } = *binding;
         let family = if v6 { libc::AF_INET6 } else { libc::AF_INET };
         // SAFETY: no pointers; a non-negative result is a descriptor that nobody else owns.
         let fd = unsafe {
@@ -127,6 +169,7 @@ impl Udp {
             gro: Err("switched off".to_owned()),
             filtered: AtomicBool::new(false),
             lost: AtomicU32::new(0),
+            dont_fragment: AtomicBool::new(false),
         };
         if v6 {
             udp.option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
@@ -164,6 +207,21 @@ impl Udp {
         if fwmark != 0 {
             udp.set_fwmark(fwmark)?;
         }
+        if binding.device != 0 {
+            let index = binding.device.cast_signed();
+            udp.option(libc::SOL_SOCKET, SO_BINDTOIFINDEX, index)?;
+        }
+        if binding.shared {
+            udp.share_port()?;
+        }
+        if binding.errors {
+            let (level, name) = if v6 {
+                (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
+            } else {
+                (libc::IPPROTO_IP, libc::IP_RECVERR)
+            };
+            udp.option(level, name, 1)?;
+        }
         let any = if v6 {
             IpAddr::V6(Ipv6Addr::UNSPECIFIED)
         } else {
@@ -187,6 +245,44 @@ impl Udp {
                 length,
             )
         })?;
+        Ok(())
+    }
+
+    /// From now on others of this user may bind the same port, if they ask for it as well. Asked for after binding it never lets ours join
+    /// a stranger's.
+    pub fn share_port(&self) -> io::Result<()> {
+        self.option(libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
+    }
+
+    /// Whether what is sent from now on may be fragmented. DF without the kernel's own path MTU: ours is aged and judged. A system call
+    /// only when it changes; only the one thread that sends may call it.
+    pub fn set_dont_fragment(&self, wanted: bool) -> io::Result<()> {
+        if self.dont_fragment.load(Ordering::Relaxed) == wanted {
+            return Ok(());
+        }
+        match (self.v6, wanted) {
+            (false, false) => self.option(
+                libc::IPPROTO_IP,
+                libc::IP_MTU_DISCOVER,
+                libc::IP_PMTUDISC_DONT,
+            ),
+            (false, true) => self.option(
+                libc::IPPROTO_IP,
+                libc::IP_MTU_DISCOVER,
+                libc::IP_PMTUDISC_PROBE,
+            ),
+            (true, false) => self.option(
+                libc::IPPROTO_IPV6,
+                libc::IPV6_MTU_DISCOVER,
+                libc::IPV6_PMTUDISC_DONT,
+            ),
+            (true, true) => self.option(
+                libc::IPPROTO_IPV6,
+                libc::IPV6_MTU_DISCOVER,
+                libc::IPV6_PMTUDISC_PROBE,
+            ),
+        }?;
+        self.dont_fragment.store(wanted, Ordering::Relaxed);
         Ok(())
     }
 
@@ -351,13 +447,7 @@ impl Udp {
     /// Waits for room in the send buffer, a few milliseconds at most: half of it must drain before the kernel tells, so the caller tries
     /// again either way.
     pub fn wait_for_room(&self) {
-        let mut entry = libc::pollfd {
-            fd: self.fd.as_raw_fd(),
-            events: libc::POLLOUT,
-            revents: 0,
-        };
-        // SAFETY: one pollfd that outlives the call. Its outcome does not matter: the next send tells.
-        unsafe { libc::poll(&raw mut entry, 1, ROOM_RETRY_MS) };
+        wait_for_room(self.fd.as_raw_fd());
     }
 
     /// Datagrams that the kernel dropped before we read them, as far as told by what was received since the last call.
@@ -421,6 +511,7 @@ impl Udp {
                 segment: length,
                 from,
                 to: None,
+                device: 0,
                 tos: 0,
                 truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
             };
@@ -478,8 +569,19 @@ impl Default for ReceiveScratch {
     }
 }
 
+/// `Udp::wait_for_room` for any socket.
+pub(super) fn wait_for_room(fd: RawFd) {
+    let mut entry = libc::pollfd {
+        fd,
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: one pollfd that outlives the call. Its outcome does not matter: the next send tells.
+    unsafe { libc::poll(&raw mut entry, 1, ROOM_RETRY_MS) };
+}
+
 /// Appends one control message; returns the offset behind it.
-fn put<T: Copy>(
+pub(super) fn put<T: Copy>(
     control: &mut Control,
     offset: usize,
     level: libc::c_int,
@@ -556,10 +658,12 @@ fn read_control(header: &libc::msghdr, message: &mut Received, overflow: &mut u3
                     message.to = Some(IpAddr::V4(Ipv4Addr::from(
                         info.ipi_addr.s_addr.to_ne_bytes(),
                     )));
+                    message.device = info.ipi_ifindex.unsigned_abs();
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                     let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
                     message.to = Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)));
+                    message.device = info.ipi6_ifindex;
                 }
                 (libc::IPPROTO_IP, libc::IP_TOS) => message.tos = data.read(),
                 (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
@@ -581,7 +685,7 @@ fn read_control(header: &libc::msghdr, message: &mut Received, overflow: &mut u3
     }
 }
 
-fn sockaddr(at: &SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+pub(super) fn sockaddr(at: &SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     // SAFETY: all-zero is a valid sockaddr_storage, which is large and aligned enough for the two types written into it.
     unsafe {
         let mut storage: libc::sockaddr_storage = zeroed();
@@ -606,7 +710,7 @@ fn sockaddr(at: &SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     }
 }
 
-fn address(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
+pub(super) fn address(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
     match i32::from(storage.ss_family) {
         libc::AF_INET => {
             // SAFETY: the family says that the kernel wrote a sockaddr_in; the storage is aligned and large enough.

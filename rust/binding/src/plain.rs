@@ -1,0 +1,361 @@
+//! `PlainTunnel`, its counters and its events as Python sees them. The rules are those of `engine`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ginnel_engine::carrier as engine;
+use ginnel_engine::{Event, PathErrorKind};
+use ginnel_gre::options::{Kind, Options, Udp};
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use pyo3::IntoPyObjectExt;
+
+use crate::engine::{address, octets, os_error};
+
+/// EEXIST: with it Python makes the OSError a FileExistsError.
+const EEXIST: i32 = 17;
+
+#[pyclass(frozen, get_all, module = "ginnel._native")]
+pub struct ControlReceived {
+    tunnel: u32,
+    kind: &'static str,
+    protocol: u16,
+    packet: Py<PyBytes>,
+}
+
+#[pymethods]
+impl ControlReceived {
+    #[classattr]
+    fn __match_args__() -> (&'static str, &'static str, &'static str, &'static str) {
+        ("tunnel", "kind", "protocol", "packet")
+    }
+}
+
+#[pyclass(frozen, get_all, module = "ginnel._native")]
+pub struct PathError {
+    tunnel: u32,
+    kind: &'static str,
+    code: u8,
+    mtu: u32,
+    origin: Py<PyBytes>,
+}
+
+#[pymethods]
+impl PathError {
+    #[classattr]
+    fn __match_args__() -> (
+        &'static str,
+        &'static str,
+        &'static str,
+        &'static str,
+        &'static str,
+    ) {
+        ("tunnel", "kind", "code", "mtu", "origin")
+    }
+}
+
+#[pyclass(frozen, get_all, module = "ginnel._native")]
+pub struct Mismatch {
+    tunnel: u32,
+    reason: &'static str,
+    seen: Option<u32>,
+    remote: Py<PyBytes>,
+}
+
+#[pymethods]
+impl Mismatch {
+    #[classattr]
+    fn __match_args__() -> (&'static str, &'static str, &'static str, &'static str) {
+        ("tunnel", "reason", "seen", "remote")
+    }
+}
+
+/// The events of plain tunnels as Python's; None for those that others have.
+pub fn event(py: Python<'_>, event: Event) -> PyResult<Option<Bound<'_, PyAny>>> {
+    let packed = |address: Option<IpAddr>| {
+        let bytes = address.map_or_else(Vec::new, octets);
+        PyBytes::new(py, &bytes).unbind()
+    };
+    let object = match event {
+        Event::Control {
+            tunnel,
+            returned,
+            protocol,
+            packet,
+        } => ControlReceived {
+            tunnel,
+            kind: if returned { "returned" } else { "asked" },
+            protocol,
+            packet: PyBytes::new(py, &packet).unbind(),
+        }
+        .into_bound_py_any(py)?,
+        Event::PathError {
+            tunnel,
+            kind,
+            code,
+            mtu,
+            origin,
+        } => PathError {
+            tunnel,
+            kind: match kind {
+                PathErrorKind::TooBig => "too-big",
+                PathErrorKind::Unreachable => "unreachable",
+                PathErrorKind::TimeExceeded => "time-exceeded",
+                PathErrorKind::Other => "other",
+            },
+            code,
+            mtu,
+            origin: packed(origin),
+        }
+        .into_bound_py_any(py)?,
+        Event::Mismatch {
+            tunnel,
+            reason,
+            seen,
+            remote,
+        } => Mismatch {
+            tunnel,
+            reason,
+            seen,
+            remote: packed(Some(remote)),
+        }
+        .into_bound_py_any(py)?,
+        _ => return Ok(None),
+    };
+    Ok(Some(object))
+}
+
+pub fn map_error(error: &engine::PlainError) -> PyErr {
+    match error {
+        engine::PlainError::Invalid(why) => PyValueError::new_err(why.clone()),
+        engine::PlainError::Exists(name) => {
+            let text = "another tunnel has the same ends and key";
+            PyOSError::new_err((EEXIST, text, name.clone()))
+        }
+        engine::PlainError::Open(error) => os_error(&error.source, &error.step),
+    }
+}
+
+/// The kind by its name.
+pub fn kind(name: &str) -> PyResult<Kind> {
+    match name {
+        "gre" => Ok(Kind::Gre),
+        "gretap" => Ok(Kind::GreTap),
+        "ipip" => Ok(Kind::Ipip),
+        "sit" => Ok(Kind::Sit),
+        "ip6tnl" => Ok(Kind::Ip6Tnl),
+        _ => Err(PyValueError::new_err(format!(
+            "expected gre, gretap, ipip, sit or ip6tnl, found {name}"
+        ))),
+    }
+}
+
+fn end(packed: Option<&[u8]>) -> PyResult<Option<IpAddr>> {
+    packed.map(address).transpose()
+}
+
+/// The options that Python passes one by one.
+#[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)]
+pub fn options(
+    kind: Kind,
+    local: Option<&[u8]>,
+    remote: Option<&[u8]>,
+    keys: (Option<u32>, Option<u32>),
+    checksums: (bool, bool),
+    sequences: (bool, bool),
+    ttl: u8,
+    tos: (u8, bool),
+    pmtudisc: bool,
+    ignore_df: bool,
+    encaplimit: Option<u8>,
+    flowlabel: Option<u32>,
+    udp: Option<(u16, u16, u16)>,
+    tolerant: bool,
+    device: u32,
+) -> PyResult<Options> {
+    if let Some(label) = flowlabel.filter(|label| *label > 0xf_ffff) {
+        return Err(PyValueError::new_err(format!(
+            "expected a flow label of 20 bits, found {label:#x}"
+        )));
+    }
+    Ok(Options {
+        kind,
+        local: end(local)?,
+        remote: end(remote)?,
+        ikey: keys.0,
+        okey: keys.1,
+        icsum: checksums.0,
+        ocsum: checksums.1,
+        iseq: sequences.0,
+        oseq: sequences.1,
+        ttl,
+        tos: tos.0,
+        tos_inherit: tos.1,
+        pmtudisc,
+        ignore_df,
+        encaplimit,
+        flowlabel,
+        udp: udp.map(|(listen, source, destination)| Udp {
+            listen,
+            source,
+            destination,
+        }),
+        device,
+        tolerant,
+    })
+}
+
+#[pyclass(frozen, get_all, module = "ginnel._native")]
+pub struct PlainCounters {
+    rx_packets: u64,
+    rx_bytes: u64,
+    tx_packets: u64,
+    tx_bytes: u64,
+    last_receive_ns: u64,
+    last_send_ns: u64,
+    remote: Option<(Py<PyBytes>, u16)>,
+    sequence_out: u32,
+    sequence_in: Option<u32>,
+}
+
+#[pyclass(frozen, get_all, module = "ginnel._native")]
+pub struct CarrierCounters {
+    no_tunnel: u64,
+    at_socket: u64,
+    sockets: Py<PyDict>,
+}
+
+impl CarrierCounters {
+    /// All zero before the first plain tunnel.
+    pub fn new(py: Python<'_>, from: Option<&engine::CarrierCounters>) -> PyResult<Self> {
+        let sockets = PyDict::new(py);
+        for (name, state) in from.iter().flat_map(|from| &from.sockets) {
+            sockets.set_item(name, state)?;
+        }
+        Ok(Self {
+            no_tunnel: from.map_or(0, |from| from.no_tunnel),
+            at_socket: from.map_or(0, |from| from.at_socket),
+            sockets: sockets.unbind(),
+        })
+    }
+}
+
+/// One tunnel without protection.
+#[pyclass(frozen, module = "ginnel._native")]
+pub struct PlainTunnel(pub Arc<engine::PlainTunnel>);
+
+#[pymethods]
+impl PlainTunnel {
+    #[getter]
+    fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    #[getter]
+    fn name(&self) -> String {
+        self.0.name().to_owned()
+    }
+
+    #[getter]
+    fn tun_fd(&self) -> PyResult<i32> {
+        self.0.tun_fd().map_err(|error| os_error(&error, "tun_fd"))
+    }
+
+    #[getter]
+    fn is_up(&self) -> bool {
+        self.0.is_up()
+    }
+
+    fn up(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.0.up())
+            .map_err(|error| os_error(&error, "socket"))
+    }
+
+    fn down(&self, py: Python<'_>) {
+        py.detach(|| self.0.down());
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.0.close());
+    }
+
+    fn set_mtu(&self, mtu: u16) {
+        self.0.set_mtu(mtu);
+    }
+
+    fn set_path_mtu(&self, mtu: usize) {
+        self.0.set_path_mtu(mtu);
+    }
+
+    fn set_hold(&self, held: bool) {
+        self.0.set_hold(held);
+    }
+
+    fn set_unreachable(&self, packets: u32, until_ns: u64) {
+        self.0.set_unreachable(packets, until_ns);
+    }
+
+    #[pyo3(signature = (local, remote))]
+    fn set_ends(
+        &self,
+        py: Python<'_>,
+        local: Option<&[u8]>,
+        remote: Option<&[u8]>,
+    ) -> PyResult<()> {
+        let (local, remote) = (end(local)?, end(remote)?);
+        py.detach(|| self.0.set_ends(local, remote))
+            .map_err(|error| map_error(&error))
+    }
+
+    fn send_control(&self, protocol: u16, payload: &[u8]) -> PyResult<()> {
+        self.0
+            .send_control(protocol, payload)
+            .map_err(|error| map_error(&error))
+    }
+
+    fn send_back(&self, packet: &[u8]) -> PyResult<()> {
+        self.0.send_back(packet).map_err(|error| map_error(&error))
+    }
+
+    fn counters(&self, py: Python<'_>) -> PlainCounters {
+        let from = self.0.counters();
+        let remote = |at: SocketAddr| (PyBytes::new(py, &octets(at.ip())).unbind(), at.port());
+        PlainCounters {
+            rx_packets: from.rx_packets,
+            rx_bytes: from.rx_bytes,
+            tx_packets: from.tx_packets,
+            tx_bytes: from.tx_bytes,
+            last_receive_ns: from.last_receive_ns,
+            last_send_ns: from.last_send_ns,
+            remote: from.remote.map(remote),
+            sequence_out: from.sequence_out,
+            sequence_in: from.sequence_in,
+        }
+    }
+
+    fn drops<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        for (name, count) in self.0.drops() {
+            dict.set_item(name, count)?;
+        }
+        Ok(dict)
+    }
+
+    fn offloads<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        for (name, state) in self.0.offloads() {
+            dict.set_item(name, state)?;
+        }
+        Ok(dict)
+    }
+}
+
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<ControlReceived>()?;
+    m.add_class::<PathError>()?;
+    m.add_class::<Mismatch>()?;
+    m.add_class::<PlainCounters>()?;
+    m.add_class::<CarrierCounters>()?;
+    m.add_class::<PlainTunnel>()
+}

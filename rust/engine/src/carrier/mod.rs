@@ -1,0 +1,236 @@
+//! Plain tunnels: GRE and IP in IP without protection, all of a process carried by two threads.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `tunnel` | one tunnel: its device, its options, its counters; what the control plane calls |
+//! | `sockets` | sockets shared by underlay, opened by the first tunnel that needs them, closed by the last |
+//! | `transmit` | devices -> size, encapsulation -> outbox: one epoll over all devices |
+//! | `outbox` | finished packets -> sockets, and what the kernel says against them |
+//! | `receive` | sockets -> tunnel, checks -> devices; ICMP errors -> the tunnels they are about |
+//! | `slab` | where a turn's packets lie |
+//! | `drops` | why packets are dropped |
+//!
+//! Theory. A WireGuard tunnel has two threads because encryption is work; a plain tunnel is mostly system calls, and somebody who has one has
+//! perhaps a thousand. So they share: a turn takes what is ready of any of them and sends it together, and what a packet costs does not
+//! depend on how many tunnels there are. Nothing walks over all tunnels but configuration and (limited) ICMP errors.
+//!
+//! Encapsulation (`transmit`) and sending (`outbox`) are apart: protection would come between them.
+//!
+//! What is for none of our tunnels is counted and otherwise left alone. We never answer it with ICMP port-unreachable as the kernel's GRE does:
+//! raw sockets see copies of packets that may well be another program's.
+//!
+//! Locks, in the order in which they are taken: the registry of sockets, tables, one of a tunnel's. Each is held for a batch at most.
+
+mod drops;
+mod outbox;
+mod receive;
+mod slab;
+mod sockets;
+mod transmit;
+mod tunnel;
+
+pub use drops::PlainDrop;
+pub use tunnel::{PlainCounters, PlainError, PlainOptions, PlainTunnel};
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::thread::JoinHandle;
+
+use ginnel_gre::demux::Demux;
+
+use crate::event::{Event, Events};
+use crate::shared::IdMap;
+use crate::sys::poll::{Poll, Wake};
+use crate::{lock, read, write};
+
+/// The tag of a wake in either poll; tunnels and sockets have others.
+const TAG_WAKE: u64 = 0;
+/// Packets of the control plane that wait to be sent.
+const MAX_CONTROLS: usize = 1024;
+
+/// The tunnels, and how a packet finds its own.
+pub(crate) struct Tables {
+    pub demux: Demux<u32>,
+    pub tunnels: IdMap<Arc<tunnel::Plain>>,
+}
+
+/// A packet of the control plane on its way to the transmitting thread, which alone sends.
+pub(crate) struct Control {
+    pub tunnel: u32,
+    pub packet: ControlPacket,
+}
+
+pub(crate) enum ControlPacket {
+    /// To be encapsulated under this protocol type.
+    Inside { protocol: u16, payload: Vec<u8> },
+    /// A whole IP packet, to be sent as it is.
+    Finished(Vec<u8>),
+}
+
+/// What the control plane and the two threads share.
+pub(crate) struct Shared {
+    pub events: Arc<Events>,
+    pub tables: RwLock<Tables>,
+    pub sockets: Mutex<sockets::Registry>,
+    /// By tag in `receive_poll`.
+    pub receivers: RwLock<IdMap<Arc<sockets::Socket>>>,
+    pub transmit_poll: Poll,
+    pub receive_poll: Poll,
+    pub transmit_wake: Wake,
+    pub receive_wake: Wake,
+    pub controls: Mutex<VecDeque<Control>>,
+    pub stop: AtomicBool,
+    pub no_tunnel: AtomicU64,
+    pub at_socket: AtomicU64,
+}
+
+impl Shared {
+    pub fn tunnel(&self, id: u32) -> Option<Arc<tunnel::Plain>> {
+        read(&self.tables).tunnels.get(&id).cloned()
+    }
+
+    pub fn stop_receiving(&self, tags: &[u32]) {
+        let mut receivers = write(&self.receivers);
+        for tag in tags {
+            if let Some(socket) = receivers.remove(tag) {
+                // It cannot fail: the socket is open and was added.
+                let _ = self.receive_poll.remove(socket.fd());
+            }
+        }
+    }
+
+    /// ENOBUFS when too many wait.
+    pub fn queue_control(&self, control: Control) -> io::Result<()> {
+        let mut controls = lock(&self.controls);
+        if controls.len() >= MAX_CONTROLS {
+            return Err(io::Error::from_raw_os_error(libc::ENOBUFS));
+        }
+        controls.push_back(control);
+        drop(controls);
+        self.transmit_wake.signal();
+        Ok(())
+    }
+}
+
+/// What concerns no single tunnel.
+#[derive(Clone, Debug)]
+pub struct CarrierCounters {
+    /// Packets of our protocols that no tunnel here is for.
+    pub no_tunnel: u64,
+    /// Dropped by the kernel because a socket's buffer was full.
+    pub at_socket: u64,
+    /// Each socket, and how it fares.
+    pub sockets: Vec<(String, String)>,
+}
+
+/// The two threads that carry all plain tunnels of an engine.
+pub struct Carrier {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// A forked child has our memory but not our threads.
+    process: u32,
+}
+
+impl Carrier {
+    pub fn start(events: Arc<Events>) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            events,
+            tables: RwLock::new(Tables {
+                demux: Demux::new(),
+                tunnels: IdMap::default(),
+            }),
+            sockets: Mutex::new(sockets::Registry::default()),
+            receivers: RwLock::new(IdMap::default()),
+            transmit_poll: Poll::new()?,
+            receive_poll: Poll::new()?,
+            transmit_wake: Wake::new()?,
+            receive_wake: Wake::new()?,
+            controls: Mutex::new(VecDeque::new()),
+            stop: AtomicBool::new(false),
+            no_tunnel: AtomicU64::new(0),
+            at_socket: AtomicU64::new(0),
+        });
+        let wakes = [
+            (&shared.transmit_poll, &shared.transmit_wake),
+            (&shared.receive_poll, &shared.receive_wake),
+        ];
+        for (poll, wake) in wakes {
+            poll.add(wake.as_raw_fd(), TAG_WAKE)?;
+        }
+        let carrier = Self {
+            shared,
+            threads: Mutex::new(Vec::new()),
+            process: std::process::id(),
+        };
+        for (name, body) in [
+            (
+                "ginnel-plain-tx",
+                transmit::run as fn(&Arc<Shared>) -> io::Result<()>,
+            ),
+            ("ginnel-plain-rx", receive::run),
+        ] {
+            let shared = carrier.shared.clone();
+            let thread = std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || supervise(&shared, name, body))?;
+            lock(&carrier.threads).push(thread);
+        }
+        Ok(carrier)
+    }
+
+    /// Makes (or adopts) the device and the tunnel on it; down until `up`.
+    pub fn open(&self, id: u32, options: PlainOptions) -> Result<PlainTunnel, PlainError> {
+        PlainTunnel::open(self.shared.clone(), id, options, self.process)
+    }
+
+    pub fn counters(&self) -> CarrierCounters {
+        CarrierCounters {
+            no_tunnel: self.shared.no_tunnel.load(Ordering::Relaxed),
+            at_socket: self.shared.at_socket.load(Ordering::Relaxed),
+            sockets: lock(&self.shared.sockets).describe(),
+        }
+    }
+
+    /// Ends both threads, once the tunnels are closed; idempotent. Nothing in a forked child: see `Tunnel::close`.
+    pub fn close(&self) {
+        if std::process::id() != self.process {
+            return;
+        }
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.transmit_wake.signal();
+        self.shared.receive_wake.signal();
+        for thread in lock(&self.threads).drain(..) {
+            // A thread that panicked has reported it already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl std::ops::Drop for Carrier {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// A thread that ends takes all tunnels with it; each of them says so.
+fn supervise(shared: &Arc<Shared>, name: &str, body: fn(&Arc<Shared>) -> io::Result<()>) {
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| body(shared)));
+    let reason = match outcome {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => format!("{name}: {error}"),
+        Err(_) => format!("{name} panicked: a bug, please report it"),
+    };
+    if !shared.stop.swap(true, Ordering::AcqRel) {
+        shared.transmit_wake.signal();
+        shared.receive_wake.signal();
+        for tunnel in read(&shared.tables).tunnels.keys() {
+            shared.events.push(Event::DeviceGone {
+                tunnel: *tunnel,
+                reason: reason.clone(),
+            });
+        }
+    }
+}

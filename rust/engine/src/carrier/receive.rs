@@ -1,0 +1,671 @@
+//! The receiving thread: sockets -> tunnel, checks -> devices; and ICMP errors -> the tunnels they are about.
+//!
+//! One turn: take what one socket has; find each packet's tunnel (the last answer serves its neighbours); check it as Linux does
+//! (`ginnel_gre::receive`); then, tunnel by tunnel, hand the packets to the coalescer, which writes the device. Order within a tunnel is the order of
+//! arrival.
+//!
+//! No tag vouches for what is inside. So checksums are verified before packets are coalesced, since that makes a new one, and a packet that
+//! goes alone is given to the kernel without a word about its own.
+//!
+//! On a host whose network card or driver joins TCP segments inside tunnels (GRO knows GRE, and IP in IP), a raw socket gets what was joined: one
+//! packet larger than any that was sent, its checksum half made. `merged` knows it and hands it to the device as the super-packet that it is.
+
+use std::io;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+use ginnel_gre::demux::{Found, Seen};
+use ginnel_gre::header::{self, HeaderError};
+use ginnel_gre::keepalive::{recognise, Keepalive};
+use ginnel_gre::options::Kind;
+use ginnel_gre::quoted::{self, Quoted};
+use ginnel_gre::receive::{admit, admit_ip, Refusal, State};
+use ginnel_packet::checksum;
+use ginnel_packet::coalesce::{Coalescer, Limits};
+use ginnel_packet::ip::{self, Ip, PROTO_TCP};
+use ginnel_packet::virtio::{VirtioNetHdr, GSO_NONE, GSO_TCPV4, GSO_TCPV6, NEEDS_CSUM};
+
+use super::drops::PlainDrop;
+use super::sockets::Socket;
+use super::tunnel::{Bucket, Plain, Plan};
+use super::{Shared, Tables, TAG_WAKE};
+use crate::event::PathErrorKind;
+use crate::receive::write_packet;
+use crate::shared::is_device_gone;
+use crate::sys::clock::boottime_ns;
+use crate::sys::errors::{self, NetworkError, Origin, MAX_QUOTE};
+use crate::sys::poll::{Poll, Ready};
+use crate::sys::raw::{RawReceiveScratch, RawReceived};
+use crate::sys::tun::Tun;
+use crate::sys::udp::{ReceiveScratch, Received};
+use crate::{lock, read};
+
+const GRE: u8 = 47;
+const UDP: u8 = 17;
+/// Sockets looked at in one wait.
+const READY: usize = 32;
+/// Turns for one socket before the others are looked at.
+const TURNS_AT_ONCE: usize = 8;
+/// Errors taken off one socket before packets are looked at again.
+const ERRORS_AT_ONCE: usize = 16;
+/// ICMP errors that are looked up, in a second: each may ask every tunnel.
+const ERRORS_PER_S: u64 = 1000;
+/// TCP's fixed header, and where its checksum is.
+const TCP_HEADER: usize = 20;
+const TCP_CHECKSUM: usize = 16;
+
+/// A tunnel that packets of this turn are for.
+struct Group {
+    tunnel: Arc<Plain>,
+    plan: Arc<Plan>,
+    packets: u64,
+    bytes: u64,
+}
+
+/// A packet that may come in, in the slab.
+#[derive(Clone, Copy)]
+struct Item {
+    group: u32,
+    order: u32,
+    start: usize,
+    len: usize,
+}
+
+/// What a packet shows from outside.
+#[derive(Clone, Copy)]
+struct Outside {
+    local: IpAddr,
+    remote: IpAddr,
+    /// 0 unless in UDP.
+    port: u16,
+    device: u32,
+    tos: u8,
+    protocol: u8,
+    udp: bool,
+}
+
+struct Receiver {
+    shared: Arc<Shared>,
+    raw: RawReceiveScratch,
+    raw_received: Vec<RawReceived>,
+    udp: ReceiveScratch,
+    udp_received: Vec<Received>,
+    sorter: Sorter,
+    /// By what the device accepts: TCP, UDP.
+    coalescers: [Coalescer; 4],
+    /// Until then coalesced packets are cut again, because the kernel refused one.
+    coalesce_again_ns: u64,
+    errors: Bucket,
+}
+
+/// Finds the tunnels of a turn's packets.
+#[derive(Default)]
+struct Sorter {
+    groups: Vec<Group>,
+    items: Vec<Item>,
+    /// What was asked last, and the answer.
+    last: Option<(Seen, Found<u32>)>,
+    no_tunnel: u64,
+}
+
+pub(super) fn run(shared: &Arc<Shared>) -> io::Result<()> {
+    let coalescer = |index: usize| {
+        Coalescer::new(Limits {
+            tcp: index & 1 != 0,
+            udp: index & 2 != 0,
+        })
+    };
+    let mut receiver = Receiver {
+        shared: shared.clone(),
+        raw: RawReceiveScratch::new(),
+        raw_received: Vec::new(),
+        udp: ReceiveScratch::new(),
+        udp_received: Vec::new(),
+        sorter: Sorter::default(),
+        coalescers: std::array::from_fn(coalescer),
+        coalesce_again_ns: 0,
+        errors: Bucket::new(ERRORS_PER_S),
+    };
+    let mut ready = Poll::no_ready::<READY>();
+    while !shared.stop.load(Ordering::Acquire) {
+        let count = shared.receive_poll.wait(None, &mut ready)?;
+        for Ready { tag, broken } in &ready[..count] {
+            if *tag == TAG_WAKE {
+                shared.receive_wake.clear();
+                continue;
+            }
+            let socket = read(&shared.receivers).get(&(*tag as u32)).cloned();
+            if let Some(socket) = socket {
+                receiver.serve(&socket, *broken);
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Receiver {
+    fn serve(&mut self, socket: &Socket, broken: bool) {
+        if broken {
+            self.take_errors(socket);
+        }
+        for _ in 0..TURNS_AT_ONCE {
+            let now_ns = boottime_ns();
+            let outcome = match socket {
+                Socket::Raw { socket, .. } => {
+                    let outcome = socket.receive_many(&mut self.raw, &mut self.raw_received);
+                    let lost = socket.newly_lost(&mut self.raw);
+                    outcome.map(|()| (self.raw_received.len(), lost))
+                }
+                Socket::Udp(socket) => {
+                    let outcome = socket.receive_many(&mut self.udp, &mut self.udp_received);
+                    let lost = socket.newly_lost(&mut self.udp);
+                    outcome.map(|()| (self.udp_received.len(), lost))
+                }
+            };
+            // Nothing more; or an error of an earlier send, taken off the socket by being told: the queue of errors says more of it.
+            let Ok((count, lost)) = outcome else { break };
+            self.shared
+                .at_socket
+                .fetch_add(u64::from(lost), Ordering::Relaxed);
+            self.turn(socket, now_ns);
+            if count < 2 {
+                // Nothing piled up: ask epoll rather than the socket again.
+                break;
+            }
+        }
+    }
+
+    fn turn(&mut self, socket: &Socket, now_ns: u64) {
+        let shared = self.shared.clone();
+        {
+            let tables = read(&shared.tables);
+            match socket {
+                Socket::Raw { protocol, .. } => {
+                    for message in &self.raw_received {
+                        let outside = Outside {
+                            local: message.to,
+                            remote: message.from,
+                            port: 0,
+                            device: message.device,
+                            tos: message.tos,
+                            protocol: *protocol,
+                            udp: false,
+                        };
+                        let slab = self.raw.slab();
+                        let place = message.start..message.start + message.len;
+                        self.sorter
+                            .packet(&shared, &tables, slab, place, &outside, now_ns);
+                    }
+                }
+                Socket::Udp(_) => {
+                    for message in &self.udp_received {
+                        let slab = self.udp.slab();
+                        self.sorter.message(&shared, &tables, slab, message, now_ns);
+                    }
+                }
+            }
+            self.sorter.last = None;
+        }
+        shared.no_tunnel.fetch_add(
+            std::mem::take(&mut self.sorter.no_tunnel),
+            Ordering::Relaxed,
+        );
+        let slab = match socket {
+            Socket::Raw { .. } => self.raw.slab(),
+            Socket::Udp(_) => self.udp.slab(),
+        };
+        if self.sorter.groups.len() > 1 {
+            self.sorter
+                .items
+                .sort_unstable_by_key(|item| (item.group, item.order));
+        }
+        let mut rest = &self.sorter.items[..];
+        while let Some(first) = rest.first() {
+            let count = rest
+                .iter()
+                .take_while(|item| item.group == first.group)
+                .count();
+            let (items, others) = rest.split_at(count);
+            rest = others;
+            let group = &self.sorter.groups[first.group as usize];
+            let counters = &group.tunnel.counters;
+            counters
+                .rx_packets
+                .fetch_add(group.packets, Ordering::Relaxed);
+            counters.rx_bytes.fetch_add(group.bytes, Ordering::Relaxed);
+            counters.last_receive_ns.store(now_ns, Ordering::Relaxed);
+            deliver(
+                &shared,
+                group,
+                items,
+                slab,
+                &mut self.coalescers,
+                &mut self.coalesce_again_ns,
+                now_ns,
+            );
+        }
+        self.sorter.items.clear();
+        self.sorter.groups.clear();
+    }
+
+    /// ICMP errors about what was sent by this socket.
+    fn take_errors(&mut self, socket: &Socket) {
+        let mut quote = [0; MAX_QUOTE];
+        for _ in 0..ERRORS_AT_ONCE {
+            let Ok(error) = errors::read(socket.fd(), &mut quote) else {
+                return;
+            };
+            let now_ns = boottime_ns();
+            if !matches!(error.origin, Origin::Icmp | Origin::Icmpv6) || !self.errors.take(now_ns) {
+                continue;
+            }
+            let quote = &quote[..error.len];
+            let quoted = match socket {
+                Socket::Raw { .. } => quoted::parse(quote),
+                Socket::Udp(_) => error.to.map(|to| Quoted {
+                    // Not told.
+                    local: to.ip(),
+                    remote: to.ip(),
+                    protocol: UDP,
+                    key: quoted::key(quote),
+                    ports: Some((0, to.port())),
+                }),
+            };
+            if let Some(quoted) = quoted {
+                self.path_error(&error, &quoted, now_ns);
+            }
+        }
+    }
+
+    /// Tells every tunnel that the quoted packet may be of: those with the same ends share the path.
+    fn path_error(&self, error: &NetworkError, quoted: &Quoted, now_ns: u64) {
+        let (kind, mtu) = meaning(error);
+        let tunnels: Vec<Arc<Plain>> = read(&self.shared.tables)
+            .tunnels
+            .values()
+            .filter(|tunnel| is_about(tunnel, quoted))
+            .cloned()
+            .collect();
+        for tunnel in tunnels {
+            tunnel.tell_path_error(
+                &self.shared.events,
+                kind,
+                error.code,
+                mtu,
+                error.offender,
+                now_ns,
+            );
+        }
+    }
+}
+
+/// ICMP's types and codes in our words: RFC 792, RFC 1191, RFC 4443.
+fn meaning(error: &NetworkError) -> (PathErrorKind, u32) {
+    match (error.origin, error.kind, error.code) {
+        (Origin::Icmp, 3, 4) | (Origin::Icmpv6, 2, _) => (PathErrorKind::TooBig, error.info),
+        (Origin::Icmp, 3, _) | (Origin::Icmpv6, 1, _) => (PathErrorKind::Unreachable, 0),
+        (Origin::Icmp, 11, _) | (Origin::Icmpv6, 3, _) => (PathErrorKind::TimeExceeded, 0),
+        _ => (PathErrorKind::Other, 0),
+    }
+}
+
+fn is_about(tunnel: &Plain, quoted: &Quoted) -> bool {
+    let plan = tunnel.plan();
+    let options = &plan.options;
+    let Some(to) = tunnel.remote(&plan) else {
+        return false;
+    };
+    if !plan.up || to.ip() != quoted.remote {
+        return false;
+    }
+    if options.udp.is_some() != (quoted.protocol == UDP) {
+        return false;
+    }
+    if let Some((_, port)) = quoted.ports {
+        if to.port() != port {
+            return false;
+        }
+    } else {
+        let carried = match options.kind {
+            Kind::Gre | Kind::GreTap => quoted.protocol == GRE,
+            Kind::Ipip => quoted.protocol == 4,
+            Kind::Sit => quoted.protocol == 41,
+            Kind::Ip6Tnl => matches!(quoted.protocol, 4 | 41),
+        };
+        if !carried || options.local.is_some_and(|local| local != quoted.local) {
+            return false;
+        }
+    }
+    quoted.key.is_none_or(|key| key == options.okey)
+        || quoted.protocol == 4
+        || quoted.protocol == 41
+}
+
+impl Sorter {
+    /// The datagrams of one UDP message.
+    fn message(
+        &mut self,
+        shared: &Shared,
+        tables: &Tables,
+        slab: &mut [u8],
+        message: &Received,
+        now_ns: u64,
+    ) {
+        let Some(local) = message.to else { return };
+        let outside = Outside {
+            local,
+            remote: message.from.ip(),
+            port: message.from.port(),
+            device: message.device,
+            tos: message.tos,
+            protocol: GRE,
+            udp: true,
+        };
+        let segment = message.segment.max(1);
+        let end = message.start + message.len;
+        let mut start = message.start;
+        while start < end {
+            let len = segment.min(end - start);
+            self.packet(shared, tables, slab, start..start + len, &outside, now_ns);
+            start += len;
+        }
+    }
+
+    /// One packet, from behind its delivery header on: to its tunnel, if it may come in.
+    fn packet(
+        &mut self,
+        shared: &Shared,
+        tables: &Tables,
+        slab: &mut [u8],
+        place: Range<usize>,
+        outside: &Outside,
+        now_ns: u64,
+    ) {
+        let packet = &mut slab[place.clone()];
+        let parsed = if outside.protocol == GRE {
+            header::parse(packet).map(Some)
+        } else {
+            Ok(None)
+        };
+        let (key, ethernet) = match &parsed {
+            Ok(Some(header)) => (header.key, header.protocol == header::ETHERNET),
+            _ => (None, false),
+        };
+        let seen = Seen {
+            local: outside.local,
+            remote: outside.remote,
+            key,
+            ethernet,
+            protocol: outside.protocol,
+            udp: outside.udp,
+            device: outside.device,
+        };
+        let (id, right_key) = match self.find(tables, &seen) {
+            Found::Tunnel(id) => (id, true),
+            Found::WrongKey(id) => (id, false),
+            Found::None => {
+                self.no_tunnel += 1;
+                return;
+            }
+        };
+        let Some(group) = self.group(tables, id) else {
+            self.no_tunnel += 1;
+            return;
+        };
+        let Group { tunnel, plan, .. } = &self.groups[group];
+        if !plan.up {
+            tunnel.drops.count(PlainDrop::Down, 1);
+            return;
+        }
+        let events = &shared.events;
+        let mismatch = |reason, seen| {
+            tunnel.mismatch(events, reason, seen, outside.remote, now_ns);
+        };
+        let admitted = match parsed {
+            Err(HeaderError::Truncated) => {
+                tunnel.drops.count(PlainDrop::HeaderTruncated, 1);
+                return;
+            }
+            Err(HeaderError::Version(version)) => {
+                return mismatch(PlainDrop::Version, Some(u32::from(version)));
+            }
+            Err(HeaderError::Routing) => {
+                tunnel.drops.count(PlainDrop::Routing, 1);
+                return;
+            }
+            Ok(_) if !right_key => return mismatch(PlainDrop::KeyMismatch, key),
+            Ok(None) => admit_ip(&plan.options, outside.protocol, outside.tos, packet),
+            Ok(Some(header)) => {
+                let payload = packet.get(header.len..).unwrap_or_default();
+                let keepalive = recognise(&header, payload, outside.local, outside.remote);
+                if keepalive == Keepalive::Returned {
+                    if header::checksum_verifies(packet) {
+                        tunnel.tell_control(events, true, header.protocol, &[], now_ns);
+                    } else {
+                        tunnel.drops.count(PlainDrop::ChecksumWrong, 1);
+                    }
+                    return;
+                }
+                let mut unused = State::default();
+                let admitted = if plan.options.iseq {
+                    let mut state = lock(&tunnel.state);
+                    admit(&plan.options, &mut state, &header, outside.tos, packet)
+                } else {
+                    admit(&plan.options, &mut unused, &header, outside.tos, packet)
+                };
+                if let (Ok((_, inner)), Keepalive::Asked) = (&admitted, keepalive) {
+                    tunnel.learn(plan, outside.remote, outside.port, events);
+                    let inner = &packet[inner.clone()];
+                    tunnel.tell_control(events, false, header.protocol, inner, now_ns);
+                    return;
+                }
+                admitted
+            }
+        };
+        match admitted {
+            Ok((_, inner)) => {
+                tunnel.learn(plan, outside.remote, outside.port, events);
+                let item = Item {
+                    group: group as u32,
+                    order: self.items.len() as u32,
+                    start: place.start + inner.start,
+                    len: inner.len(),
+                };
+                self.items.push(item);
+                let group = &mut self.groups[group];
+                group.packets += 1;
+                group.bytes += item.len as u64;
+            }
+            Err(Refusal::ChecksumMissing) => mismatch(PlainDrop::ChecksumMissing, None),
+            Err(Refusal::ChecksumUnexpected) => mismatch(PlainDrop::ChecksumUnexpected, None),
+            Err(Refusal::ChecksumWrong) => tunnel.drops.count(PlainDrop::ChecksumWrong, 1),
+            Err(Refusal::SequenceMissing) => mismatch(PlainDrop::SequenceMissing, None),
+            Err(Refusal::OutOfOrder { .. }) => tunnel.drops.count(PlainDrop::OutOfOrder, 1),
+            Err(Refusal::UnknownProtocol(protocol)) => {
+                mismatch(PlainDrop::UnknownProtocol, Some(u32::from(protocol)));
+            }
+            Err(Refusal::InnerMalformed) => tunnel.drops.count(PlainDrop::InnerMalformed, 1),
+            Err(Refusal::Ecn) => tunnel.drops.count(PlainDrop::Ecn, 1),
+        }
+    }
+
+    fn find(&mut self, tables: &Tables, seen: &Seen) -> Found<u32> {
+        if let Some((last, found)) = &self.last {
+            let same = last.remote == seen.remote
+                && last.local == seen.local
+                && last.key == seen.key
+                && last.ethernet == seen.ethernet
+                && last.protocol == seen.protocol
+                && last.udp == seen.udp
+                && last.device == seen.device;
+            if same {
+                return *found;
+            }
+        }
+        let found = tables.demux.find(seen);
+        self.last = Some((*seen, found));
+        found
+    }
+
+    /// Which group of this turn the tunnel has; mostly the last.
+    fn group(&mut self, tables: &Tables, id: u32) -> Option<usize> {
+        let found = self.groups.iter().rposition(|group| group.tunnel.id == id);
+        if found.is_some() {
+            return found;
+        }
+        let tunnel = tables.tunnels.get(&id)?.clone();
+        let plan = tunnel.plan();
+        self.groups.push(Group {
+            tunnel,
+            plan,
+            packets: 0,
+            bytes: 0,
+        });
+        Some(self.groups.len() - 1)
+    }
+}
+
+/// One tunnel's packets to its device.
+fn deliver(
+    shared: &Shared,
+    group: &Group,
+    items: &[Item],
+    slab: &mut [u8],
+    coalescers: &mut [Coalescer; 4],
+    coalesce_again_ns: &mut u64,
+    now_ns: u64,
+) {
+    let tunnel = &group.tunnel;
+    let Some(device) = tunnel.device() else {
+        tunnel
+            .drops
+            .count(PlainDrop::DeviceWrite, items.len() as u64);
+        return;
+    };
+    let mut failed = None;
+    if group.plan.is_tap() {
+        for item in items {
+            let frame = &slab[item.start..item.start + item.len];
+            write_alone(tunnel, &device, VirtioNetHdr::default(), frame, &mut failed);
+        }
+    } else {
+        let mtu = tunnel.mtu.load(Ordering::Relaxed);
+        let accepts =
+            usize::from(device.tcp_offload.is_ok()) | usize::from(device.udp_offload.is_ok()) << 1;
+        let coalescer = &mut coalescers[accepts];
+        for item in items {
+            let super_packet = if item.len > mtu && device.tcp_offload.is_ok() {
+                merged(&slab[item.start..item.start + item.len], mtu)
+            } else {
+                None
+            };
+            match super_packet {
+                None => coalescer.push(slab, item.start, item.len),
+                Some(header) => {
+                    flush(
+                        tunnel,
+                        &device,
+                        coalescer,
+                        slab,
+                        coalesce_again_ns,
+                        now_ns,
+                        &mut failed,
+                    );
+                    let packet = &slab[item.start..item.start + item.len];
+                    write_alone(tunnel, &device, header, packet, &mut failed);
+                }
+            }
+        }
+        flush(
+            tunnel,
+            &device,
+            coalescer,
+            slab,
+            coalesce_again_ns,
+            now_ns,
+            &mut failed,
+        );
+    }
+    if failed.is_some_and(|error| is_device_gone(&error)) {
+        let reason = format!("the device {} was deleted", tunnel.name);
+        tunnel.lose_device(shared, reason);
+    }
+}
+
+fn write_alone(
+    tunnel: &Plain,
+    device: &Tun,
+    header: VirtioNetHdr,
+    packet: &[u8],
+    failed: &mut Option<io::Error>,
+) {
+    let header = header.to_bytes();
+    let header = if device.vnet_hdr { &header[..] } else { &[] };
+    let slices = [io::IoSlice::new(header), io::IoSlice::new(packet)];
+    if let Err(error) = device.write(&slices) {
+        tunnel.drops.count(PlainDrop::DeviceWrite, 1);
+        *failed = Some(error);
+    }
+}
+
+fn flush(
+    tunnel: &Plain,
+    device: &Tun,
+    coalescer: &mut Coalescer,
+    slab: &mut [u8],
+    coalesce_again_ns: &mut u64,
+    now_ns: u64,
+    failed: &mut Option<io::Error>,
+) {
+    coalescer.flush(slab, &mut |header, slab, ranges| {
+        let mut header = *header;
+        if header.gso_type == GSO_NONE {
+            // Nobody vouched for its checksum: the kernel looks at it where it ends.
+            header.flags = 0;
+        }
+        let (lost, error) = write_packet(device, &header, slab, ranges, coalesce_again_ns, now_ns);
+        tunnel.drops.count(PlainDrop::DeviceWrite, lost);
+        if error.is_some() {
+            *failed = error;
+        }
+    });
+}
+
+/// The virtio header of a packet that is larger than the device's MTU because the kernel joined TCP segments on their way in.
+///
+/// What it joined has the partial sum of its pseudo-header, for its whole length, where the checksum goes: nothing else is taken for
+/// joined. How large the segments were is not told; those of the device's MTU are what the sender was told to send, and TCP has no
+/// boundaries to keep.
+fn merged(packet: &[u8], mtu: usize) -> Option<VirtioNetHdr> {
+    let at = ip::layout(packet)?;
+    if at.protocol != PROTO_TCP || at.fragment != ip::Fragment::Whole || at.routed {
+        return None;
+    }
+    let tcp = packet.get(at.transport..)?;
+    let header = usize::from(tcp.get(12)? >> 4) * 4;
+    let headers = at.transport + header;
+    if header < TCP_HEADER || headers >= packet.len() || headers >= mtu {
+        return None;
+    }
+    let pseudo = match at.ip {
+        Ip::V4 => checksum::pseudo::<8>(packet.get(12..20)?.try_into().ok()?, PROTO_TCP),
+        Ip::V6 => checksum::pseudo::<32>(packet.get(8..40)?.try_into().ok()?, PROTO_TCP),
+    };
+    let partial = pseudo.word(tcp.len() as u16).partial();
+    if tcp[TCP_CHECKSUM..TCP_CHECKSUM + 2] != partial {
+        return None;
+    }
+    Some(VirtioNetHdr {
+        flags: NEEDS_CSUM,
+        gso_type: match at.ip {
+            Ip::V4 => GSO_TCPV4,
+            Ip::V6 => GSO_TCPV6,
+        },
+        hdr_len: headers as u16,
+        gso_size: (mtu - headers) as u16,
+        csum_start: at.transport as u16,
+        csum_offset: TCP_CHECKSUM as u16,
+    })
+}

@@ -1,0 +1,810 @@
+//! One plain tunnel as the control plane drives it, and what the two threads know of it.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use ginnel_gre::options::{Kind, Options};
+use ginnel_gre::outer;
+use ginnel_gre::receive::State;
+use ginnel_packet::ip;
+
+use super::drops::{PlainDrop, PlainDrops};
+use super::sockets::{self, Underlay};
+use super::{Control, ControlPacket, Shared};
+use crate::event::{Event, Events, PathErrorKind};
+use crate::sys::raw::RawSend;
+use crate::sys::route::{self, Route};
+use crate::sys::tun::{Layer, OpenError, Tun};
+use crate::sys::udp::Udp;
+use crate::{lock, write};
+
+/// How long closing waits for a thread to let go of the device.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest payload of `send_control`: a probe of a path of jumbo frames.
+const MAX_CONTROL: usize = 9216;
+/// How much of a keepalive is told.
+const MAX_TOLD: usize = 128;
+const SECOND_NS: u64 = 1_000_000_000;
+/// Keepalives told in a second, and at once.
+const CONTROLS_PER_S: u64 = 50;
+/// Path errors told in a second, and at once.
+const PATH_ERRORS_PER_S: u64 = 10;
+/// How often a mismatch is told, for each reason.
+const MISMATCH_INTERVAL_NS: u64 = 60 * SECOND_NS;
+/// An interface identifier of IPv4's longest header: no inner packet is longer.
+const MAX_MTU: usize = 65_535;
+
+/// How a tunnel is made.
+pub struct PlainOptions {
+    pub name: String,
+    pub options: Options,
+    pub fwmark: u32,
+    pub mtu: u16,
+    pub tun_fd: Option<OwnedFd>,
+    pub tun_offload: bool,
+    pub udp_offload: bool,
+}
+
+/// What making or changing a tunnel may refuse.
+#[derive(Debug)]
+pub enum PlainError {
+    /// Options that contradict each other; says what was expected.
+    Invalid(String),
+    /// There is a tunnel that it could not be told apart from: its name.
+    Exists(String),
+    /// A system call, and which.
+    Open(OpenError),
+}
+
+impl From<OpenError> for PlainError {
+    fn from(error: OpenError) -> Self {
+        Self::Open(error)
+    }
+}
+
+/// One tunnel's counters; packets and bytes are those of the inner side.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainCounters {
+    pub rx_packets: u64,
+    pub rx_bytes: u64,
+    pub tx_packets: u64,
+    pub tx_bytes: u64,
+    pub last_receive_ns: u64,
+    pub last_send_ns: u64,
+    pub remote: Option<SocketAddr>,
+    pub sequence_out: u32,
+    pub sequence_in: Option<u32>,
+}
+
+/// What is fixed while a tunnel keeps its ends and stays up or down; the threads take it once a visit.
+pub(crate) struct Plan {
+    pub options: Options,
+    pub v6: bool,
+    /// Bytes before the inner packet.
+    pub headroom: usize,
+    pub fwmark: u32,
+    pub up: bool,
+    /// While up, unless in UDP.
+    pub send: Option<Arc<RawSend>>,
+    /// While up and in UDP: to choose from by flow.
+    pub udp: Vec<Arc<Udp>>,
+}
+
+impl Plan {
+    fn new(options: Options, v6: bool, fwmark: u32, underlay: Option<&Underlay>) -> Self {
+        Self {
+            headroom: outer::len(&options),
+            v6,
+            fwmark,
+            up: underlay.is_some(),
+            send: underlay.and_then(|underlay| underlay.send.clone()),
+            udp: underlay.map_or_else(Vec::new, |underlay| underlay.udp.clone()),
+            options,
+        }
+    }
+
+    pub fn is_tap(&self) -> bool {
+        self.options.kind == Kind::GreTap
+    }
+
+    /// With the scope that a link-local address needs.
+    pub fn socket_address(&self, ip: IpAddr, port: u16) -> SocketAddr {
+        match ip {
+            IpAddr::V6(ip) if ip.is_unicast_link_local() => {
+                SocketAddr::V6(SocketAddrV6::new(ip, port, 0, self.options.device))
+            }
+            ip => SocketAddr::new(ip, port),
+        }
+    }
+
+    /// The unspecified address of the delivery header's family.
+    pub fn any(&self) -> IpAddr {
+        if self.v6 {
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+        } else {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        }
+    }
+
+    /// Whether the far end is wherever the last packet came from: an address is believed only with a key.
+    fn learns_address(&self) -> bool {
+        self.options.remote.is_none() && self.options.ikey.is_some()
+    }
+
+    fn learns_port(&self) -> bool {
+        self.options.udp.is_some_and(|udp| udp.destination == 0)
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub rx_packets: AtomicU64,
+    pub rx_bytes: AtomicU64,
+    pub tx_packets: AtomicU64,
+    pub tx_bytes: AtomicU64,
+    pub last_receive_ns: AtomicU64,
+    pub last_send_ns: AtomicU64,
+}
+
+/// A token bucket: so many a second, and as many at once.
+pub(crate) struct Bucket {
+    per_second: u64,
+    tokens: u64,
+    refilled_ns: u64,
+}
+
+impl Bucket {
+    pub fn new(per_second: u64) -> Self {
+        Self {
+            per_second,
+            tokens: per_second,
+            refilled_ns: 0,
+        }
+    }
+
+    pub fn take(&mut self, now_ns: u64) -> bool {
+        let interval_ns = SECOND_NS / self.per_second;
+        let refill = now_ns.saturating_sub(self.refilled_ns) / interval_ns;
+        if refill > 0 {
+            self.tokens = self.per_second.min(self.tokens.saturating_add(refill));
+            self.refilled_ns = if self.tokens == self.per_second {
+                now_ns
+            } else {
+                self.refilled_ns + refill * interval_ns
+            };
+        }
+        let any = self.tokens > 0;
+        self.tokens -= u64::from(any);
+        any
+    }
+}
+
+/// What of a tunnel's network is told to the control plane, and how often.
+struct Told {
+    controls: Bucket,
+    path_errors: Bucket,
+    /// (kind, code) that were told at least once.
+    seen_errors: Vec<(PathErrorKind, u8)>,
+    /// When each reason was told last; 0: never.
+    mismatches_ns: [u64; PlainDrop::NAMES.len()],
+}
+
+/// What the threads know of a tunnel.
+pub(crate) struct Plain {
+    pub id: u32,
+    pub name: String,
+    /// Each thread holds it for a visit; `close` lets go of ours, and with the last holder the device is deleted.
+    device: Mutex<Option<Arc<Tun>>>,
+    plan: Mutex<Arc<Plan>>,
+    /// The device's.
+    pub mtu: AtomicUsize,
+    /// The largest inner packet; 0: not learned.
+    pub path_mtu: AtomicUsize,
+    pub held: AtomicBool,
+    pub unreachable_left: AtomicU32,
+    pub unreachable_until_ns: AtomicU64,
+    pub sequence_out: AtomicU32,
+    pub state: Mutex<State>,
+    /// Address and port of the last packet that was admitted, where they are learned.
+    learned: Mutex<Option<(IpAddr, u16)>>,
+    /// A change of it was told, and the control plane has not looked yet.
+    announced: AtomicBool,
+    /// The route to a remote, as the kernel last told it.
+    route: Mutex<Option<(SocketAddr, Route)>>,
+    told: Mutex<Told>,
+    pub counters: Counters,
+    pub drops: PlainDrops,
+}
+
+impl Plain {
+    pub fn device(&self) -> Option<Arc<Tun>> {
+        lock(&self.device).clone()
+    }
+
+    pub fn plan(&self) -> Arc<Plan> {
+        lock(&self.plan).clone()
+    }
+
+    /// The largest inner packet that is sent whole; 0: whatever the device hands over.
+    pub fn limit(&self) -> usize {
+        self.path_mtu.load(Ordering::Relaxed)
+    }
+
+    /// Where packets go now.
+    pub fn remote(&self, plan: &Plan) -> Option<SocketAddr> {
+        let learned = if plan.learns_address() || plan.learns_port() {
+            *lock(&self.learned)
+        } else {
+            None
+        };
+        let ip = plan.options.remote.or(learned.map(|(ip, _)| ip))?;
+        let port = match plan.options.udp {
+            None => 0,
+            Some(udp) if udp.destination != 0 => udp.destination,
+            Some(_) => learned?.1,
+        };
+        Some(plan.socket_address(ip, port))
+    }
+
+    /// A packet of *from* was admitted: where that is learned, replies go there.
+    pub fn learn(&self, plan: &Plan, from: IpAddr, port: u16, events: &Events) {
+        if !plan.learns_address() && !plan.learns_port() {
+            return;
+        }
+        let mut learned = lock(&self.learned);
+        if *learned != Some((from, port)) {
+            *learned = Some((from, port));
+            drop(learned);
+            if !self.announced.swap(true, Ordering::Relaxed) {
+                events.push(Event::EndpointChanged {
+                    tunnel: self.id,
+                    peer: 0,
+                });
+            }
+        }
+    }
+
+    /// The route to *to*, asked from the kernel when it is not known.
+    pub fn route(&self, plan: &Plan, to: SocketAddr) -> io::Result<Route> {
+        let mut known = lock(&self.route);
+        if let Some((_, route)) = known.filter(|(known, _)| *known == to) {
+            return Ok(route);
+        }
+        let route = route::ask(to, plan.options.local, plan.fwmark, plan.options.device)?;
+        *known = Some((to, route));
+        Ok(route)
+    }
+
+    pub fn forget_route(&self) {
+        *lock(&self.route) = None;
+    }
+
+    /// Tells of a keepalive, if its share allows; else it is dropped.
+    pub fn tell_control(
+        &self,
+        events: &Events,
+        returned: bool,
+        protocol: u16,
+        packet: &[u8],
+        now_ns: u64,
+    ) {
+        if !events.takes_told() || !lock(&self.told).controls.take(now_ns) {
+            self.drops.count(PlainDrop::ControlLimited, 1);
+            return;
+        }
+        events.push(Event::Control {
+            tunnel: self.id,
+            returned,
+            protocol,
+            packet: packet[..packet.len().min(MAX_TOLD)].to_vec(),
+        });
+    }
+
+    /// Tells what an ICMP error (or the kernel) says of the path; the first of a kind and code always.
+    pub fn tell_path_error(
+        &self,
+        events: &Events,
+        kind: PathErrorKind,
+        code: u8,
+        mtu: u32,
+        origin: Option<IpAddr>,
+        now_ns: u64,
+    ) {
+        let mut told = lock(&self.told);
+        let first = !told.seen_errors.contains(&(kind, code));
+        if first {
+            // Four kinds of 256 codes: bounded.
+            told.seen_errors.push((kind, code));
+        }
+        let allowed = told.path_errors.take(now_ns) && events.takes_told();
+        if first || allowed {
+            events.push(Event::PathError {
+                tunnel: self.id,
+                kind,
+                code,
+                mtu,
+                origin,
+            });
+        }
+    }
+
+    /// Drops a packet because the two ends are configured differently, and tells it now and then.
+    pub fn mismatch(
+        &self,
+        events: &Events,
+        reason: PlainDrop,
+        seen: Option<u32>,
+        remote: IpAddr,
+        now_ns: u64,
+    ) {
+        self.drops.count(reason, 1);
+        let mut told = lock(&self.told);
+        let last_ns = &mut told.mismatches_ns[reason as usize];
+        let due = *last_ns == 0 || now_ns.saturating_sub(*last_ns) >= MISMATCH_INTERVAL_NS;
+        if due && events.takes_told() {
+            *last_ns = now_ns;
+            events.push(Event::Mismatch {
+                tunnel: self.id,
+                reason: reason.name(),
+                seen,
+                remote,
+            });
+        }
+    }
+
+    /// The device is gone: it is let go of, and that is told.
+    pub fn lose_device(&self, shared: &Shared, reason: String) {
+        if let Some(device) = lock(&self.device).take() {
+            // It cannot fail: the descriptor is open and was added.
+            let _ = shared.transmit_poll.remove(device.as_raw_fd());
+            shared.events.push(Event::DeviceGone {
+                tunnel: self.id,
+                reason,
+            });
+        }
+    }
+}
+
+/// The handle of the control plane.
+pub struct PlainTunnel {
+    shared: Arc<Shared>,
+    plain: Arc<Plain>,
+    /// What it uses while up; also taken by whoever changes the plan.
+    underlay: Mutex<Option<Underlay>>,
+    udp_offload: bool,
+    process: u32,
+}
+
+/// Whether the delivery header is IPv6; Err says what does not fit together.
+fn family(options: &Options) -> Result<bool, String> {
+    let v6 = match (options.local, options.remote) {
+        (Some(local), Some(remote)) if local.is_ipv6() != remote.is_ipv6() => {
+            return Err(format!(
+                "local {local} and remote {remote} are of different families"
+            ))
+        }
+        (Some(end), _) | (_, Some(end)) => end.is_ipv6(),
+        (None, None) => options.kind == Kind::Ip6Tnl,
+    };
+    match options.kind {
+        Kind::Ipip | Kind::Sit if v6 => return Err("ipip and sit go over IPv4".to_owned()),
+        Kind::Ip6Tnl if !v6 => return Err("ip6tnl goes over IPv6".to_owned()),
+        _ => {}
+    }
+    if let Some(udp) = options.udp {
+        if !matches!(options.kind, Kind::Gre | Kind::GreTap) {
+            return Err("only gre and gretap go in UDP".to_owned());
+        }
+        if udp.listen == 0 {
+            return Err("the port to listen on is 0".to_owned());
+        }
+    }
+    Ok(v6)
+}
+
+impl PlainTunnel {
+    pub(super) fn open(
+        shared: Arc<Shared>,
+        id: u32,
+        given: PlainOptions,
+        process: u32,
+    ) -> Result<Self, PlainError> {
+        let options = given.options;
+        let v6 = family(&options).map_err(PlainError::Invalid)?;
+        {
+            let mut tables = write(&shared.tables);
+            if let Err(other) = tables.demux.insert(&options, id) {
+                return Err(PlainError::Exists(name_of(&tables, other)));
+            }
+        }
+        let layer = if options.kind == Kind::GreTap {
+            Layer::Ethernet
+        } else {
+            Layer::Ip
+        };
+        let device = match given.tun_fd {
+            Some(fd) => Tun::adopt_layer(layer, fd, given.tun_offload),
+            None => Tun::open_layer(layer, &given.name, given.mtu, given.tun_offload),
+        };
+        let device = match device {
+            Ok(device) => Arc::new(device),
+            Err(error) => {
+                write(&shared.tables).demux.remove(id);
+                return Err(error.into());
+            }
+        };
+        let plain = Arc::new(Plain {
+            id,
+            name: device.name().to_owned(),
+            device: Mutex::new(Some(device.clone())),
+            plan: Mutex::new(Arc::new(Plan::new(options, v6, given.fwmark, None))),
+            mtu: AtomicUsize::new(usize::from(given.mtu)),
+            path_mtu: AtomicUsize::new(0),
+            held: AtomicBool::new(false),
+            unreachable_left: AtomicU32::new(0),
+            unreachable_until_ns: AtomicU64::new(0),
+            sequence_out: AtomicU32::new(0),
+            state: Mutex::new(State::default()),
+            learned: Mutex::new(None),
+            announced: AtomicBool::new(false),
+            route: Mutex::new(None),
+            told: Mutex::new(Told {
+                controls: Bucket::new(CONTROLS_PER_S),
+                path_errors: Bucket::new(PATH_ERRORS_PER_S),
+                seen_errors: Vec::new(),
+                mismatches_ns: [0; PlainDrop::NAMES.len()],
+            }),
+            counters: Counters::default(),
+            drops: PlainDrops::new(),
+        });
+        write(&shared.tables).tunnels.insert(id, plain.clone());
+        let tunnel = Self {
+            shared,
+            plain,
+            underlay: Mutex::new(None),
+            udp_offload: given.udp_offload,
+            process,
+        };
+        let polled = tunnel
+            .shared
+            .transmit_poll
+            .add(device.as_raw_fd(), u64::from(id));
+        drop(device);
+        if let Err(source) = polled {
+            tunnel.close();
+            return Err(PlainError::Open(OpenError {
+                step: "epoll".to_owned(),
+                source,
+            }));
+        }
+        Ok(tunnel)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.plain.id
+    }
+
+    pub fn name(&self) -> &str {
+        &self.plain.name
+    }
+
+    /// EBADFD once the device is gone.
+    pub fn tun_fd(&self) -> io::Result<RawFd> {
+        self.plain
+            .device()
+            .map(|device| device.as_raw_fd())
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EBADFD))
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.plain.plan().up
+    }
+
+    /// After `close`, never before.
+    pub fn is_closed(&self) -> bool {
+        !crate::read(&self.shared.tables)
+            .tunnels
+            .contains_key(&self.plain.id)
+    }
+
+    pub fn up(&self) -> io::Result<()> {
+        let mut underlay = lock(&self.underlay);
+        if underlay.is_some() || self.is_closed() {
+            return Ok(());
+        }
+        let plan = self.plain.plan();
+        let acquired = self.acquire(&plan.options, plan.v6, plan.fwmark)?;
+        self.replace_plan(&plan, plan.options.clone(), plan.v6, Some(&acquired));
+        *underlay = Some(acquired);
+        Ok(())
+    }
+
+    pub fn down(&self) {
+        let mut underlay = lock(&self.underlay);
+        let Some(mut released) = underlay.take() else {
+            return;
+        };
+        let plan = self.plain.plan();
+        self.replace_plan(&plan, plan.options.clone(), plan.v6, None);
+        drop(plan);
+        sockets::release(&self.shared, &mut released);
+    }
+
+    fn acquire(&self, options: &Options, v6: bool, fwmark: u32) -> io::Result<Underlay> {
+        sockets::acquire(&self.shared, options, v6, fwmark, self.udp_offload)
+    }
+
+    fn replace_plan(&self, old: &Plan, options: Options, v6: bool, underlay: Option<&Underlay>) {
+        let plan = Plan::new(options, v6, old.fwmark, underlay);
+        *lock(&self.plain.plan) = Arc::new(plan);
+        self.plain.forget_route();
+    }
+
+    /// Out of the demultiplexer, its sockets given back, its device deleted; idempotent. Nothing in a forked child: see `Tunnel::close`.
+    pub fn close(&self) {
+        if std::process::id() != self.process {
+            return;
+        }
+        {
+            let mut tables = write(&self.shared.tables);
+            tables.demux.remove(self.plain.id);
+            tables.tunnels.remove(&self.plain.id);
+        }
+        self.down();
+        let Some(device) = lock(&self.plain.device).take() else {
+            return;
+        };
+        // It cannot fail: the descriptor is open and was added.
+        let _ = self.shared.transmit_poll.remove(device.as_raw_fd());
+        // The threads hold it for a visit at most.
+        let deadline = Instant::now() + RELEASE_TIMEOUT;
+        while Arc::strong_count(&device) > 1 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+
+    pub fn set_mtu(&self, mtu: u16) {
+        self.plain.mtu.store(usize::from(mtu), Ordering::Relaxed);
+        self.plain.forget_route();
+    }
+
+    pub fn set_path_mtu(&self, mtu: usize) {
+        self.plain
+            .path_mtu
+            .store(mtu.min(MAX_MTU), Ordering::Relaxed);
+        self.plain.forget_route();
+    }
+
+    pub fn set_hold(&self, held: bool) {
+        self.plain.held.store(held, Ordering::Relaxed);
+    }
+
+    pub fn set_unreachable(&self, packets: u32, until_ns: u64) {
+        self.plain
+            .unreachable_until_ns
+            .store(until_ns, Ordering::Relaxed);
+        self.plain
+            .unreachable_left
+            .store(packets, Ordering::Relaxed);
+    }
+
+    /// Other ends; the old ones stay when the new ones are refused.
+    pub fn set_ends(
+        &self,
+        local: Option<IpAddr>,
+        remote: Option<IpAddr>,
+    ) -> Result<(), PlainError> {
+        let mut underlay = lock(&self.underlay);
+        let plan = self.plain.plan();
+        let options = Options {
+            local,
+            remote,
+            ..plan.options.clone()
+        };
+        let v6 = family(&options).map_err(PlainError::Invalid)?;
+        let mut acquired = if plan.up && v6 != plan.v6 {
+            let acquired = self.acquire(&options, v6, plan.fwmark);
+            Some(acquired.map_err(|source| {
+                let step = "socket".to_owned();
+                PlainError::Open(OpenError { step, source })
+            })?)
+        } else {
+            None
+        };
+        {
+            let mut tables = write(&self.shared.tables);
+            if !tables.tunnels.contains_key(&self.plain.id) {
+                return Ok(());
+            }
+            tables.demux.remove(self.plain.id);
+            if let Err(other) = tables.demux.insert(&options, self.plain.id) {
+                // They were there a moment ago, under the same lock.
+                let _ = tables.demux.insert(&plan.options, self.plain.id);
+                let name = name_of(&tables, other);
+                drop(tables);
+                if let Some(acquired) = &mut acquired {
+                    sockets::release(&self.shared, acquired);
+                }
+                return Err(PlainError::Exists(name));
+            }
+        }
+        let unused = match acquired {
+            Some(acquired) => underlay.replace(acquired),
+            None => None,
+        };
+        *lock(&self.plain.learned) = None;
+        self.replace_plan(&plan, options, v6, underlay.as_ref());
+        drop(plan);
+        if let Some(mut unused) = unused {
+            sockets::release(&self.shared, &mut unused);
+        }
+        Ok(())
+    }
+
+    /// One packet of ours through the tunnel, behind what the device has handed over.
+    pub fn send_control(&self, protocol: u16, payload: &[u8]) -> Result<(), PlainError> {
+        if payload.len() > MAX_CONTROL {
+            return Err(PlainError::Invalid(format!(
+                "expected at most {MAX_CONTROL} bytes, found {}",
+                payload.len()
+            )));
+        }
+        self.queue(ControlPacket::Inside {
+            protocol,
+            payload: payload.to_vec(),
+        })
+    }
+
+    /// A finished packet of the peer's, back to it; in UDP its GRE part.
+    ///
+    /// Only from our end to the peer's: else whoever can send to us could have us send to anybody.
+    pub fn send_back(&self, packet: &[u8]) -> Result<(), PlainError> {
+        let plan = self.plain.plan();
+        let remote = self.plain.remote(&plan).map(|at| at.ip());
+        let total = ip::total_len(packet).unwrap_or(0);
+        let protocol = match packet.first().map(|first| first >> 4) {
+            Some(4) => packet.get(9),
+            Some(6) => packet.get(6),
+            _ => None,
+        };
+        let source = ip::source(packet);
+        let local = match plan.options.local {
+            Some(local) => Some(local),
+            None => self
+                .plain
+                .remote(&plan)
+                .and_then(|to| self.plain.route(&plan, to).ok())
+                .map(|route| route.source),
+        };
+        let ours = total == packet.len()
+            && protocol == Some(&47)
+            && source.is_some()
+            && source == local
+            && ip::destination(packet) == remote;
+        if !ours {
+            return Err(PlainError::Invalid(
+                "expected a GRE packet from our end of the tunnel to the peer's".to_owned(),
+            ));
+        }
+        if plan.options.udp.is_none() {
+            return self.queue(ControlPacket::Finished(packet.to_vec()));
+        }
+        let header = match packet.first() {
+            Some(first) if first >> 4 == 4 => usize::from(first & 0x0f) * 4,
+            _ => 40,
+        };
+        let inside = packet.get(header..).unwrap_or_default();
+        self.queue(ControlPacket::Finished(inside.to_vec()))
+    }
+
+    fn queue(&self, packet: ControlPacket) -> Result<(), PlainError> {
+        let tunnel = self.plain.id;
+        self.shared
+            .queue_control(Control { tunnel, packet })
+            .map_err(|source| {
+                let step = "queue".to_owned();
+                PlainError::Open(OpenError { step, source })
+            })
+    }
+
+    /// The control plane has seen `EndpointChanged`: the next change is told again.
+    pub fn endpoint_seen(&self) {
+        self.plain.announced.store(false, Ordering::Relaxed);
+    }
+
+    pub fn counters(&self) -> PlainCounters {
+        let counters = &self.plain.counters;
+        PlainCounters {
+            rx_packets: counters.rx_packets.load(Ordering::Relaxed),
+            rx_bytes: counters.rx_bytes.load(Ordering::Relaxed),
+            tx_packets: counters.tx_packets.load(Ordering::Relaxed),
+            tx_bytes: counters.tx_bytes.load(Ordering::Relaxed),
+            last_receive_ns: counters.last_receive_ns.load(Ordering::Relaxed),
+            last_send_ns: counters.last_send_ns.load(Ordering::Relaxed),
+            remote: self.plain.remote(&self.plain.plan()),
+            sequence_out: self.plain.sequence_out.load(Ordering::Relaxed),
+            sequence_in: lock(&self.plain.state).expected,
+        }
+    }
+
+    pub fn drops(&self) -> Vec<(&'static str, u64)> {
+        self.plain.drops.read()
+    }
+
+    /// What is live of what makes it fast, or why not.
+    pub fn offloads(&self) -> Vec<(&'static str, String)> {
+        let off = |text: &str| text.to_owned();
+        let plan = self.plain.plan();
+        let (tcp, udp) = match self.plain.device() {
+            Some(device) => (state(&device.tcp_offload), state(&device.udp_offload)),
+            None => (
+                off("off (the device is gone)"),
+                off("off (the device is gone)"),
+            ),
+        };
+        let in_udp = plan.options.udp.is_some();
+        let (gso, gro) = match plan.udp.first() {
+            Some(socket) => (socket.gso_state(), socket.gro_state()),
+            None if in_udp => (off("off (down)"), off("off (down)")),
+            None => (off("off (not in UDP)"), off("off (not in UDP)")),
+        };
+        let raw = if in_udp {
+            "off (in UDP)"
+        } else {
+            "on (sendmmsg, recvmmsg)"
+        };
+        vec![
+            ("tun_tcp", tcp),
+            ("tun_udp", udp),
+            ("udp_gso", gso),
+            ("udp_gro", gro),
+            ("raw", off(raw)),
+        ]
+    }
+}
+
+impl std::ops::Drop for PlainTunnel {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn state(offload: &Result<(), String>) -> String {
+    match offload {
+        Ok(()) => "on".to_owned(),
+        Err(why) => format!("off ({why})"),
+    }
+}
+
+fn name_of(tables: &super::Tables, id: u32) -> String {
+    tables
+        .tunnels
+        .get(&id)
+        .map_or_else(String::new, |tunnel| tunnel.name.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_gives_its_burst_and_then_its_rate() {
+        let mut bucket = Bucket::new(10);
+        let start_ns = 5 * SECOND_NS;
+        let taken = (0..100).filter(|_| bucket.take(start_ns)).count();
+        assert_eq!(taken, 10);
+        // Ten a second over three seconds, asked every millisecond.
+        let taken = (1..=3000)
+            .filter(|ms| bucket.take(start_ns + ms * 1_000_000))
+            .count();
+        assert_eq!(taken, 30);
+        let taken = (0..100)
+            .filter(|_| bucket.take(start_ns + 60 * SECOND_NS))
+            .count();
+        assert_eq!(taken, 10);
+    }
+}
