@@ -1,21 +1,18 @@
 //! Which tunnel a packet is for: by local address, remote address and key, in Linux's order; and which it was nearly for.
 //!
-//! Order: (local, remote, key), (any, remote, key), (local, any, key), (any, any, key). A tunnel bound to the packet's device is
-//! preferred over every unbound one, at whatever level (so does `ip_tunnel_lookup`). A tunnel with a key matches only packets with that key, one
+//! Order: (local, remote, key), (any, remote, key), (local, any, key), (any, any, key). First those bound to the packet's device are asked, at
+//! all levels, then all: a device is a preference, and what comes in by another one is taken as well (so does `ip_tunnel_lookup`). A tunnel with a key matches only packets with that key, one
 //! without only packets without. A tunnel whose remote is a multicast group takes what is sent to the group, from anyone,
 //! at the third level. An unspecified address is *any*. The address family is part of everything.
 //!
-//! Where we differ from Linux:
-//! - A tunnel bound to a device takes nothing that came in by another (Linux does as a last choice). The sockets are bound as well,
-//!   so this only says the same again for a packet that an unbound socket got too.
-//! - What is found for a packet of the wrong kind (Ethernet for a `gre` tunnel, anything else for a `gretap`) is the tunnel with these ends and this
-//!   key, so that the refusal is counted there and can be said; a tunnel of the right kind comes first.
+//! Where we differ from Linux: what is found for a packet of the wrong kind (Ethernet for a `gre` tunnel, anything else for a `gretap`) is the tunnel
+//! with these ends and this key, so that the refusal is counted there and can be said; a tunnel of the right kind comes first.
 //!
 //! GRE in UDP and raw GRE are told apart, ports are not looked at (nor are they by Linux's fou): two UDP tunnels between
 //! the same ends need keys. The peer's port is what a NAT makes of it.
 //!
 //! Theory. A tunnel is one entry in a hash table by all of that; a packet asks for each level that has any tunnel. A second
-//! table without the key answers "nearly". Only configuration adds entries, so the hash needs no secret: a
+//! table without the device answers when the first does not, a third without the key answers "nearly". Only configuration adds entries, so the hash needs no secret: a
 //! stranger chooses what is asked for, never what is stored.
 
 use std::collections::HashMap;
@@ -42,7 +39,7 @@ pub struct Seen {
     /// Protocol of the delivery header: 47, 4 or 41; GRE in UDP counts as 47 and is told apart by `udp`.
     pub protocol: u8,
     pub udp: bool,
-    /// Index of the device it came in by; 0: not known, which matches unbound tunnels only.
+    /// Index of the device it came in by; 0: not known.
     pub device: u32,
 }
 
@@ -80,6 +77,14 @@ impl Hash for Ends {
 struct Exact {
     ends: Ends,
     key: Option<u32>,
+}
+
+impl Exact {
+    /// The same whatever the device.
+    fn anywhere(mut self) -> Self {
+        self.ends.device = 0;
+        self
+    }
 }
 
 impl Hash for Exact {
@@ -130,11 +135,13 @@ const LEVELS: [(bool, bool); 4] = [(true, true), (false, true), (true, false), (
 #[derive(Debug)]
 pub struct Demux<T> {
     exact: HashMap<Exact, T, Hashing>,
-    /// All tunnels that share their ends, in no order.
+    /// Whatever the device (0 in the key): of several the one of the smallest index, which is the unbound one, if there is one.
+    loose: HashMap<Exact, (u32, T), Hashing>,
+    /// All tunnels that share their ends, whatever the device, in no order.
     near: HashMap<Ends, Vec<T>, Hashing>,
-    /// What is in both, to be taken out again.
+    /// What is in all of these, to be taken out again.
     entries: Vec<(T, Exact)>,
-    /// How many tunnels each level has: unbound, bound to a device.
+    /// How many tunnels each level has: all, and those bound to a device.
     levels: [[u32; LEVELS.len()]; 2],
 }
 
@@ -142,6 +149,7 @@ impl<T> Default for Demux<T> {
     fn default() -> Self {
         Self {
             exact: HashMap::default(),
+            loose: HashMap::default(),
             near: HashMap::default(),
             entries: Vec::new(),
             levels: [[0; LEVELS.len()]; 2],
@@ -176,9 +184,20 @@ impl<T: Copy + PartialEq> Demux<T> {
             return Err(*there);
         }
         self.exact.insert(exact, tunnel);
-        self.near.entry(exact.ends).or_default().push(tunnel);
+        let device = exact.ends.device;
+        let loose = self
+            .loose
+            .entry(exact.anywhere())
+            .or_insert((device, tunnel));
+        if device < loose.0 {
+            *loose = (device, tunnel);
+        }
+        let near = self.near.entry(exact.anywhere().ends).or_default();
+        near.push(tunnel);
         self.entries.push((tunnel, exact));
-        *self.level(&exact.ends) += 1;
+        for count in self.counts(&exact.ends) {
+            *count += 1;
+        }
         Ok(())
     }
 
@@ -186,15 +205,36 @@ impl<T: Copy + PartialEq> Demux<T> {
     pub fn remove(&mut self, tunnel: T) {
         while let Some(at) = self.entries.iter().position(|(t, _)| *t == tunnel) {
             let (_, exact) = self.entries.swap_remove(at);
+            let anywhere = exact.anywhere();
             self.exact.remove(&exact);
-            if let Some(same) = self.near.get_mut(&exact.ends) {
+            for count in self.counts(&exact.ends) {
+                *count -= 1;
+            }
+            if self.loose.get(&anywhere).is_some_and(|(_, t)| *t == tunnel) {
+                match self.next(&anywhere) {
+                    Some(next) => self.loose.insert(anywhere, next),
+                    None => self.loose.remove(&anywhere),
+                };
+            }
+            if let Some(same) = self.near.get_mut(&anywhere.ends) {
                 same.retain(|t| *t != tunnel);
                 if same.is_empty() {
-                    self.near.remove(&exact.ends);
+                    self.near.remove(&anywhere.ends);
                 }
             }
-            *self.level(&exact.ends) -= 1;
         }
+    }
+
+    /// Of the tunnels that only their devices tell apart, the one of the smallest index.
+    fn next(&self, anywhere: &Exact) -> Option<(u32, T)> {
+        if self.levels[1] == [0; LEVELS.len()] {
+            return None; // no other can be there: most processes, and a search through all tunnels saved
+        }
+        self.entries
+            .iter()
+            .filter(|(_, exact)| exact.anywhere() == *anywhere)
+            .map(|(tunnel, exact)| (exact.ends.device, *tunnel))
+            .min_by_key(|(device, _)| *device)
     }
 
     /// One hash lookup for each of the levels that has any tunnel; no allocation.
@@ -205,53 +245,59 @@ impl<T: Copy + PartialEq> Demux<T> {
         };
         let key = if seen.protocol == GRE { seen.key } else { None };
         let exact = |ends| self.exact.get(&Exact { ends, key }).copied();
+        let loose = |ends| self.loose.get(&Exact { ends, key }).map(|(_, t)| *t);
         let near = |ends| self.near.get(&ends).and_then(|same| same.first()).copied();
         for class in [Some(own), other].into_iter().flatten() {
-            if let Some(tunnel) = self.ask(seen, class, exact) {
+            let bound = match seen.device {
+                0 => None,
+                device => Self::ask(&self.levels[1], seen, device, class, exact),
+            };
+            if let Some(tunnel) =
+                bound.or_else(|| Self::ask(&self.levels[0], seen, 0, class, loose))
+            {
                 return Found::Tunnel(tunnel);
             }
         }
         for class in [Some(own), other].into_iter().flatten() {
-            if let Some(tunnel) = self.ask(seen, class, near) {
+            if let Some(tunnel) = Self::ask(&self.levels[0], seen, 0, class, near) {
                 return Found::WrongKey(tunnel);
             }
         }
         Found::None
     }
 
-    /// Asks level by level: first for tunnels bound to the packet's device, then for unbound ones.
+    /// Asks one table level by level, where there are any tunnels.
     #[inline]
-    fn ask(&self, seen: &Seen, class: u8, get: impl Fn(Ends) -> Option<T>) -> Option<T> {
-        for bound in [true, false] {
-            if bound && seen.device == 0 {
-                continue;
-            }
-            let device = if bound { seen.device } else { 0 };
-            for (level, (local, remote)) in LEVELS.into_iter().enumerate() {
-                if self.levels[usize::from(bound)][level] == 0 {
-                    continue;
-                }
-                let ends = Ends {
-                    local: if local { bits(seen.local) } else { 0 },
-                    remote: if remote { bits(seen.remote) } else { 0 },
-                    device,
-                    class,
-                };
-                if let Some(tunnel) = get(ends) {
-                    return Some(tunnel);
-                }
-            }
-        }
-        None
+    fn ask(
+        counts: &[u32; LEVELS.len()],
+        seen: &Seen,
+        device: u32,
+        class: u8,
+        get: impl Fn(Ends) -> Option<T>,
+    ) -> Option<T> {
+        let asked = LEVELS
+            .into_iter()
+            .zip(counts)
+            .filter(|(_, count)| **count != 0);
+        asked
+            .map(|((local, remote), _)| Ends {
+                local: if local { bits(seen.local) } else { 0 },
+                remote: if remote { bits(seen.remote) } else { 0 },
+                device,
+                class,
+            })
+            .find_map(get)
     }
 
-    fn level(&mut self, ends: &Ends) -> &mut u32 {
+    /// The counters that a tunnel with these ends is counted by.
+    fn counts(&mut self, ends: &Ends) -> impl Iterator<Item = &mut u32> {
         let given = (ends.local != 0, ends.remote != 0);
-        let level = LEVELS
-            .into_iter()
-            .position(|level| level == given)
-            .unwrap_or_default();
-        &mut self.levels[usize::from(ends.device != 0)][level]
+        let level = LEVELS.into_iter().position(|level| level == given);
+        let tables = if ends.device == 0 { 1 } else { 2 };
+        self.levels
+            .iter_mut()
+            .take(tables)
+            .filter_map(move |counts| counts.get_mut(level?))
     }
 }
 
@@ -459,9 +505,36 @@ mod tests {
         assert_eq!(table.find(&by(4)), Found::Tunnel(2));
         assert_eq!(table.find(&by(5)), Found::Tunnel(3));
         assert_eq!(table.find(&by(6)), Found::Tunnel(1));
+        assert_eq!(table.find(&by(0)), Found::Tunnel(1));
+    }
+
+    #[test]
+    fn by_another_device_the_level_counts_and_the_unbound_one_first() {
+        let mut table = Demux::new();
+        let on = |device, local, remote| Options {
+            device,
+            ..ends(Kind::Gre, local, remote, None)
+        };
+        let by = |device| Seen {
+            device,
+            ..seen(A, B, None)
+        };
+        for (n, device) in [9, 0, 7, 8].into_iter().enumerate() {
+            table.insert(&on(device, A, B), n).unwrap();
+        }
+        table.insert(&on(0, "", ""), 4).unwrap();
+        for device in [0, 3] {
+            assert_eq!(table.find(&by(device)), Found::Tunnel(1));
+        }
         table.remove(1);
-        assert_eq!(table.find(&by(6)), Found::None, "bound to others");
-        assert_eq!(table.find(&by(0)), Found::None, "by no known device");
+        assert_eq!(table.find(&by(3)), Found::Tunnel(2), "the smallest index");
+        table.remove(2);
+        assert_eq!(table.find(&by(3)), Found::Tunnel(3));
+        table.remove(3);
+        assert_eq!(table.find(&by(3)), Found::Tunnel(0));
+        assert_eq!(table.find(&by(9)), Found::Tunnel(0));
+        table.remove(0);
+        assert_eq!(table.find(&by(9)), Found::Tunnel(4));
     }
 
     #[test]
@@ -583,7 +656,7 @@ mod tests {
         for n in (0..10_000).rev() {
             table.remove(n);
         }
-        assert!(table.exact.is_empty() && table.near.is_empty());
+        assert!(table.exact.is_empty() && table.loose.is_empty() && table.near.is_empty());
         assert_eq!(table.levels, [[0; 4]; 2]);
         // Some milliseconds; a linear search would need 10^9 comparisons, many seconds.
         assert!(start.elapsed().as_secs() < 3, "{:?}", start.elapsed());
