@@ -18,8 +18,8 @@ the largest inner packet, which the engine then keeps to.
 
 **Unreachable, time exceeded.** Counted as Linux does: for 30 s after an error as many inner senders as there were errors are
 told that the host is unreachable. Time exceeded counts only if the tunnel sets the TTL; an inherited one is the inner sender's
-affair (a traceroute, mostly). What an error says of tunnels in particular is kept as a `Notice` for people, until packets arrive
-again or it is `NOTICE_NS` old.
+affair (a traceroute, mostly). What an error says of tunnels in particular is kept as a `Notice` for people, until it is refuted
+(the peer is heard; for what is said of the way, a keepalive came back) or `NOTICE_NS` old. With the last one the count ends.
 """
 
 from __future__ import annotations
@@ -130,9 +130,20 @@ class PathMachine:
         if self.mtu >= mtu:
             self._forget()
 
-    def heard(self) -> None:
-        """A packet of the peer's came in: the refusals are over, as far as anybody can tell."""
-        self.notices.clear()
+    def heard(self, *, round_trip: bool = False) -> None:
+        """
+        A packet of the peer's came in: its end is there, whatever was said of it before.
+
+        Args:
+            round_trip: it was a packet of ours that came back, so nothing on the way refuses ours, either.
+        """
+        if not self.notices:
+            return
+        for notice in [*self.notices] if round_trip else (Notice.NO_TUNNEL, Notice.NO_PROTOCOL, Notice.UNREACHABLE):
+            self.notices.pop(notice, None)
+        if not self.notices and self._errors:
+            self._errors = 0
+            self._output.append(effects.SetUnreachable(0, 0))
 
     def error(self, kind: str, code: int, mtu: int, origin: bytes, now_ns: int) -> None:
         """

@@ -181,10 +181,12 @@ class PlainOwner:
                 self.probe.returned(now_ns)
             case ControlReceived(_, "returned", _, _):
                 self.keepalive.returned_to_us(now_ns)
+                self.path.heard(round_trip=True)
                 if self.probe is not None:
                     self.probe.kept_alive(now_ns)
             case ControlReceived(_, "asked", _, packet):
                 self.keepalive.asked(packet, now_ns)
+                self.path.heard()
             case PathError(_, kind, code, mtu, origin):
                 self.path.error(kind, code, mtu, origin, now_ns)
             case Mismatch(_, reason, seen, _):
@@ -353,11 +355,7 @@ class PlainOwner:
         self._host.journal("link_up", interface=self.name, remote=self.label())
         self._tell_ends()
         self.keepalive.up(self._host.mono_ns())
-        if self.probe is not None:
-            self.probe.up()
-            self._tell_ceiling()
-        self.apply()
-        self._timeout()
+        self._advance()
 
     def _down(self) -> None:
         self.error = ""
@@ -367,7 +365,7 @@ class PlainOwner:
             self.probe.down()
         self.reach.reset()
         self._mismatches.clear()
-        self.path.heard()
+        self.path.heard(round_trip=True)
         self._host.journal("link_down", interface=self.name)
 
     def _no_sockets(self, error: OSError) -> str:
@@ -521,6 +519,7 @@ class PlainOwner:
             self._rx_packets = counters.rx_packets
             self._filtered_told = False
             self.path.heard()
+        self.apply()
         self.reach.looked(counters.tx_packets, counters.rx_packets, now_ns)
         if self.remote_now() is not None and self.reach.wants_ping(now_ns):
             self._host.ping(self)
@@ -572,6 +571,7 @@ class PlainOwner:
         if counters.rx_packets != self._rx_packets:
             self._rx_packets = counters.rx_packets
             self.path.heard()
+            self.apply()
         self.reach.looked(counters.tx_packets, counters.rx_packets, now_ns)
         problems = tuple(self._problems(now_ns, counters.rx_packets))
         silent_ns = self.reach.silent_since_ns

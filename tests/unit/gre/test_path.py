@@ -207,8 +207,23 @@ def test_a_notice_is_told_once_and_forgotten() -> None:
     assert told == [0, 300]
     assert machine.current_notices(BEGIN + 300 * NS_PER_S + NOTICE_NS - 1)
     assert not machine.current_notices(BEGIN + 300 * NS_PER_S + NOTICE_NS)
-    machine.heard()
+    machine.heard(round_trip=True)
     assert not machine.current_notices(BEGIN + 300 * NS_PER_S)
+    assert drained(machine) == [effects.SetUnreachable(0, 0)], "inner senders are told no longer"
+    machine.heard(round_trip=True)
+    assert drained(machine) == []
+
+
+def test_hearing_the_peer_refutes_what_was_said_of_its_end_but_not_of_the_way() -> None:
+    machine = made()
+    machine.error("unreachable", 3, 0, PEER, BEGIN)
+    machine.error("unreachable", 13, 0, ROUTER, BEGIN)
+    drained(machine)
+    machine.heard()
+    assert machine.current_notices(BEGIN) == {Notice.REFUSED: ROUTER}
+    assert drained(machine) == []
+    machine.heard(round_trip=True)
+    assert machine.current_notices(BEGIN) == {}
 
 
 @given(st.lists(st.tuples(st.sampled_from([4, 6]), st.integers(0, 70_000), st.integers(0, 100)), max_size=40))

@@ -339,7 +339,7 @@ def test_a_smaller_path_goes_to_the_engine_and_is_shown() -> None:
     assert world.show()["path_mtu"] is None
 
 
-def test_a_refusal_is_said_until_packets_come_in() -> None:
+def test_a_refusal_is_said_until_a_keepalive_comes_back() -> None:
     world = World()
     world.owner.handle(PathError(1, "unreachable", 13, 0, ROUTER))  # type: ignore[arg-type]
     why = 'protocol 47 is refused on the way: 203.0.113.7 said so; encapsulation = "udp" goes around it'
@@ -348,7 +348,11 @@ def test_a_refusal_is_said_until_packets_come_in() -> None:
     assert why in world.show()["warnings"]
     assert world.tunnel.told("set_unreachable") == [(1, world.mono_ns() + 30 * NS_PER_S)]
     world.carried(received=1)
+    assert world.show()["carrying"]["answer"] == "no", "one way may be refused and the other not"
+    world.owner.keepalive.up(world.mono_ns())
+    world.owner.handle(ControlReceived(1, "returned", 0, b""))  # type: ignore[arg-type]
     assert world.show()["carrying"]["answer"] == "unknown"
+    assert world.tunnel.told("set_unreachable")[-1] == (0, 0)
 
 
 def test_the_peers_kernel_has_no_such_tunnel() -> None:
