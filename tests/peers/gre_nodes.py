@@ -209,24 +209,30 @@ def batch(guest: Guest, lines: Sequence[str], *options: str, check: bool = True)
 
 @dataclass(slots=True)
 class Far:
-    """Tunnels of the guest's kernel; *device* bears their delivery addresses."""
+    """Tunnels of the guest's kernel; *device* bears their delivery addresses. *end* 1: it stands where ginnel would."""
 
     guest: Guest
     device: str = "eth0"
+    end: int = 2
+
+    def addresses(self, tunnels: Sequence[Plain]) -> list[str]:
+        """The delivery addresses, with the length of their network."""
+        ends = [(one.family, one.far if self.end == 2 else one.near) for one in tunnels]
+        return [f"{address}/{24 if family == 4 else 64}" for family, address in ends]
 
     def prepare(self, tunnels: Sequence[Plain]) -> None:
         """Modules, FOU's ports, and the delivery addresses of both families."""
         self.guest.load(*TUNNEL_MODULES)
-        lines = [f"address add {one.far}/{24 if one.family == 4 else 64} dev {self.device}" for one in tunnels]
+        lines = [f"address add {address} dev {self.device}" for address in self.addresses(tunnels)]
         batch(self.guest, [*lines, FOU_PORT])
         batch(self.guest, [FOU_PORT], "-6")
 
     def add(self, tunnels: Sequence[Plain]) -> dict[str, int]:
-        """Make them, with the addresses of end 2, up; the MTU that the kernel gave each."""
+        """Make them, with the addresses of their end, up; the MTU that the kernel gave each."""
         lines: list[str] = []
         for one in tunnels:
-            lines.append(" ".join(one.ip_link()))
-            lines += [f"address add {prefix} dev {one.name}" for prefix in one.prefixes(2)]
+            lines.append(" ".join(one.ip_link(near=self.end == 1)))
+            lines += [f"address add {prefix} dev {one.name}" for prefix in one.prefixes(self.end)]
             lines.append(f"link set {one.name} up")
         batch(self.guest, lines)
         shown = json.loads(self.guest.run("ip", "-json", "link", "show"))
@@ -235,7 +241,7 @@ class Far:
 
     def clear(self, tunnels: Sequence[Plain]) -> None:
         """They are gone, and what `prepare` made, as far as it was made."""
-        addresses = [f"address del {one.far}/{24 if one.family == 4 else 64} dev {self.device}" for one in tunnels]
+        addresses = [f"address del {address} dev {self.device}" for address in self.addresses(tunnels)]
         batch(self.guest, [*(f"link del {one.name}" for one in tunnels), *addresses, "fou del port 4754"], check=False)
         batch(self.guest, ["fou del port 4754"], "-6", check=False)
 
@@ -300,6 +306,9 @@ class Near:
         """Make them, give them the addresses of end 1, and bring them up."""
         for one in tunnels:
             self.make(one.name, one.kind, one.near, one.far, mtu=mtus[one.name], **one.options)
+            if 6 not in one.carries:
+                # Else the kernel would send what it says to neighbours into a tunnel that does not carry it.
+                self.space.write_proc(f"/proc/sys/net/ipv6/conf/{one.name}/disable_ipv6", "1")
             self.raise_up(one.name, mtus[one.name], one.prefixes(1))
 
     def remove(self, tunnels: Sequence[Plain]) -> None:
