@@ -58,6 +58,11 @@ class World:
         here.ip("address", "add", "2001:db8::1/64", "dev", "eth0")
         here.ip("route", "add", "default", "via", "192.0.2.2", "dev", "eth0")
         here.ip("-6", "route", "add", "default", "via", "2001:db8::2", "dev", "eth0")
+        return cls.around(here)
+
+    @classmethod
+    def around(cls, here: Namespace) -> World:
+        """A host in a namespace that is there already: a private /run and /etc."""
         process = here.popen("unshare", "--mount", "bash", "-c", _PRIVATE, stdin=subprocess.DEVNULL)
         world = cls(here, process.pid)
         wait_until(lambda: process.poll() is not None or world.path("/run/ready").exists(), 20, "private mounts")
@@ -100,6 +105,18 @@ class World:
     def json(self, *argv: str) -> Any:
         """stdout of a command as JSON."""
         return json.loads(self.ok(*argv) or "[]")
+
+    def processes(self, module: str) -> list[int]:
+        """Processes in here that run a module of ours."""
+        found = []
+        for pid in self.space.processes():
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if module.encode() in words:
+                found.append(pid)
+        return found
 
     def has_link(self, name: str) -> bool:
         """Whether the interface exists."""
