@@ -355,6 +355,9 @@ class PlainOwner:
         self._host.journal("link_up", interface=self.name, remote=self.label())
         self._tell_ends()
         self.keepalive.up(self._host.mono_ns())
+        if self.probe is not None:
+            self.probe.up()
+            self._tell_ceiling()
         self._advance()
 
     def _down(self) -> None:
