@@ -69,12 +69,14 @@ def link_options(tunnel: PlainConfig) -> list[str]:
     if six:
         out += ["encaplimit", "none" if tunnel.encaplimit is None else str(tunnel.encaplimit)]
         out += ["flowlabel", f"{tunnel.flowlabel:#x}"] if tunnel.flowlabel is not None else []
-        out += ["mode", "any"] if tunnel.kind == "ip6tnl" else []
+    # Without a word iproute2's tunnels of these kinds carry whatever comes.
+    mode = {"ipip": "ipip", "sit": "ip6ip", "ip6tnl": "any"}.get(tunnel.kind)
+    out += ["mode", mode] if mode else []
     out += ["fwmark", f"{tunnel.fwmark:#x}"] if tunnel.fwmark else []
     if tunnel.encapsulation is not None:
         udp = tunnel.encapsulation
         out += ["encap", "fou", "encap-sport", str(udp.sport or "auto"), "encap-dport", str(udp.dport or "learned")]
-        out += ["encap-csum6" if six else "encap-csum"]
+        out += ["encap-udp6-csum" if six else "encap-csum"]
     return out
 
 
