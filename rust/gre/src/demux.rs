@@ -122,14 +122,19 @@ type Hashing = BuildHasherDefault<Mix>;
 /// Bits of a class: which tunnels a packet can be for by its protocol alone.
 const V6: u8 = 0x80;
 const UDP: u8 = 0x40;
+const KIND: u8 = 7;
 const KIND_GRE: u8 = 0;
 const KIND_ETHERNET: u8 = 1;
 const KIND_IPIP: u8 = 2;
 const KIND_SIT: u8 = 3;
 const KIND_IP6TNL: u8 = 4;
+const KINDS: usize = 5;
 
 /// Which ends are given, (local, remote), in the order of asking.
 const LEVELS: [(bool, bool); 4] = [(true, true), (false, true), (true, false), (false, false)];
+
+/// How many tunnels there are at each level, of each kind: what none has is not asked.
+type Counts = [[u32; LEVELS.len()]; KINDS];
 
 /// The tunnels of one process.
 #[derive(Debug)]
@@ -141,8 +146,8 @@ pub struct Demux<T> {
     near: HashMap<Ends, Vec<T>, Hashing>,
     /// What is in all of these, to be taken out again.
     entries: Vec<(T, Exact)>,
-    /// How many tunnels each level has: all, and those bound to a device.
-    levels: [[u32; LEVELS.len()]; 2],
+    /// All of them, and those bound to a device.
+    counts: [Counts; 2],
 }
 
 impl<T> Default for Demux<T> {
@@ -152,7 +157,7 @@ impl<T> Default for Demux<T> {
             loose: HashMap::default(),
             near: HashMap::default(),
             entries: Vec::new(),
-            levels: [[0; LEVELS.len()]; 2],
+            counts: [Counts::default(); 2],
         }
     }
 }
@@ -195,7 +200,7 @@ impl<T: Copy + PartialEq> Demux<T> {
         let near = self.near.entry(exact.anywhere().ends).or_default();
         near.push(tunnel);
         self.entries.push((tunnel, exact));
-        for count in self.counts(&exact.ends) {
+        for count in self.counted_by(&exact.ends) {
             *count += 1;
         }
         Ok(())
@@ -207,7 +212,7 @@ impl<T: Copy + PartialEq> Demux<T> {
             let (_, exact) = self.entries.swap_remove(at);
             let anywhere = exact.anywhere();
             self.exact.remove(&exact);
-            for count in self.counts(&exact.ends) {
+            for count in self.counted_by(&exact.ends) {
                 *count -= 1;
             }
             if self.loose.get(&anywhere).is_some_and(|(_, t)| *t == tunnel) {
@@ -227,7 +232,7 @@ impl<T: Copy + PartialEq> Demux<T> {
 
     /// Of the tunnels that only their devices tell apart, the one of the smallest index.
     fn next(&self, anywhere: &Exact) -> Option<(u32, T)> {
-        if self.levels[1] == [0; LEVELS.len()] {
+        if self.counts[1] == Counts::default() {
             return None; // no other can be there: most processes, and a search through all tunnels saved
         }
         self.entries
@@ -250,16 +255,16 @@ impl<T: Copy + PartialEq> Demux<T> {
         for class in [Some(own), other].into_iter().flatten() {
             let bound = match seen.device {
                 0 => None,
-                device => Self::ask(&self.levels[1], seen, device, class, exact),
+                device => Self::ask(&self.counts[1], seen, device, class, exact),
             };
             if let Some(tunnel) =
-                bound.or_else(|| Self::ask(&self.levels[0], seen, 0, class, loose))
+                bound.or_else(|| Self::ask(&self.counts[0], seen, 0, class, loose))
             {
                 return Found::Tunnel(tunnel);
             }
         }
         for class in [Some(own), other].into_iter().flatten() {
-            if let Some(tunnel) = Self::ask(&self.levels[0], seen, 0, class, near) {
+            if let Some(tunnel) = Self::ask(&self.counts[0], seen, 0, class, near) {
                 return Found::WrongKey(tunnel);
             }
         }
@@ -269,12 +274,13 @@ impl<T: Copy + PartialEq> Demux<T> {
     /// Asks one table level by level, where there are any tunnels.
     #[inline]
     fn ask(
-        counts: &[u32; LEVELS.len()],
+        counts: &Counts,
         seen: &Seen,
         device: u32,
         class: u8,
         get: impl Fn(Ends) -> Option<T>,
     ) -> Option<T> {
+        let counts = counts.get(usize::from(class & KIND))?;
         let asked = LEVELS
             .into_iter()
             .zip(counts)
@@ -290,14 +296,15 @@ impl<T: Copy + PartialEq> Demux<T> {
     }
 
     /// The counters that a tunnel with these ends is counted by.
-    fn counts(&mut self, ends: &Ends) -> impl Iterator<Item = &mut u32> {
+    fn counted_by(&mut self, ends: &Ends) -> impl Iterator<Item = &mut u32> {
         let given = (ends.local != 0, ends.remote != 0);
         let level = LEVELS.into_iter().position(|level| level == given);
+        let kind = usize::from(ends.class & KIND);
         let tables = if ends.device == 0 { 1 } else { 2 };
-        self.levels
+        self.counts
             .iter_mut()
             .take(tables)
-            .filter_map(move |counts| counts.get_mut(level?))
+            .filter_map(move |counts| counts.get_mut(kind)?.get_mut(level?))
     }
 }
 
@@ -657,7 +664,7 @@ mod tests {
             table.remove(n);
         }
         assert!(table.exact.is_empty() && table.loose.is_empty() && table.near.is_empty());
-        assert_eq!(table.levels, [[0; 4]; 2]);
+        assert_eq!(table.counts, [Counts::default(); 2]);
         // Some milliseconds; a linear search would need 10^9 comparisons, many seconds.
         assert!(start.elapsed().as_secs() < 3, "{:?}", start.elapsed());
     }
