@@ -523,7 +523,7 @@ class PlainOwner:
             self._filtered_told = False
             self.path.heard()
         self.apply()
-        self.reach.looked(counters.tx_packets, counters.rx_packets, now_ns)
+        self.reach.looked(counters.tx_packets, counters.rx_packets + self.keepalive.returned + self.keepalive.answered, now_ns)
         if self.remote_now() is not None and self.reach.wants_ping(now_ns):
             self._host.ping(self)
 
@@ -575,7 +575,7 @@ class PlainOwner:
             self._rx_packets = counters.rx_packets
             self.path.heard()
             self.apply()
-        self.reach.looked(counters.tx_packets, counters.rx_packets, now_ns)
+        self.reach.looked(counters.tx_packets, counters.rx_packets + self.keepalive.returned + self.keepalive.answered, now_ns)
         problems = tuple(self._problems(now_ns, counters.rx_packets))
         silent_ns = self.reach.silent_since_ns
         seen = watch.Evidence(
