@@ -87,7 +87,7 @@ class _Found:
         elif size < inner:
             yield f"{name} has an MTU of {size}: it could be {inner}"
         if self.learned and self.learned < min(size, inner):
-            yield f"somewhere on the path less fits: by ICMP it was learned that {self.learned} is the most"
+            yield f"the path takes less, as was learned from ICMP or by probes: packets above {self.learned} are refused or fragmented"
 
 
 class _Proven:

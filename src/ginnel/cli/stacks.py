@@ -17,7 +17,7 @@ from ginnel.cli import devices
 from ginnel.errors import ConfigError, GinnelError
 from ginnel.linux.backend import control
 from ginnel.linux.links import Link, link, links
-from ginnel.linux.record import RUN_DIR, Store
+from ginnel.linux.record import RUN_DIR, Store, network_namespace
 from ginnel.linux.rtnl import Rtnl
 from ginnel.linux.uapi import is_served
 
@@ -49,7 +49,7 @@ class Running:
     A tunnel that runs.
 
     link: its interface. stack: what its packets are packed into. path: what the way to its remotes carries now, None while there
-    is no way or no remote. learned: the largest inner packet as the tunnel itself learned it from ICMP, 0 = nothing.
+    is no way or no remote. learned: the largest inner packet as the tunnel itself learned it (ICMP, probes), 0 = nothing.
     """
 
     link: Link
@@ -84,6 +84,8 @@ def running(name: str) -> Running | None:
 def _from_process(name: str) -> dict[str, Any] | None:
     """The tunnel as the process of its node file tells it."""
     for socket in sorted(RUN_DIR.glob("*.sock")):
+        if not _is_here(socket.stem):
+            continue
         answer = control(socket.stem, {"op": "state"})
         told = answer.get("tunnels") if answer is not None else None
         if isinstance(told, list) and any(one.get("name") == name for one in told):
@@ -94,6 +96,15 @@ def _from_process(name: str) -> dict[str, Any] | None:
     return None
 
 
+def _is_here(node: str) -> bool:
+    """Whether a process belongs to this network namespace, by its record; one without a record may."""
+    try:
+        record = Store().load(node)
+    except GinnelError:
+        return True
+    return record is None or record.namespace == network_namespace()
+
+
 def _from_file(name: str) -> dict[str, Any] | None:
     """The same facts from the node file, for tunnels that the kernel carries and nobody else knows."""
     from ginnel.config import nodefile
@@ -102,7 +113,7 @@ def _from_file(name: str) -> dict[str, Any] | None:
     for node in store.names():
         try:
             record = store.load(node)
-            if record is None or not record.config.endswith(".toml"):
+            if record is None or not record.config.endswith(".toml") or not _is_here(node):
                 continue
             config = nodefile.parse(Path(record.config).read_text("utf-8"), record.config)
         except (OSError, ValueError, ConfigError, GinnelError):
@@ -131,7 +142,7 @@ def _plain(found: Link, tunnel: dict[str, Any]) -> Running:
         csum=tunnel["ocsum"],
         seq=tunnel["oseq"],
         udp=tunnel["encapsulation"] == "udp",
-        encaplimit=tunnel.get("encaplimit") is not None,
+        encaplimit=tunnel["encaplimit"] is not None,
     )
     remotes = [_packed(tunnel["remote"])] if tunnel["remote"] else []
     return Running(found, stack, _path(remotes, tunnel["fwmark"]), tunnel.get("path_mtu") or 0)
