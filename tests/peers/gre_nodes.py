@@ -295,12 +295,13 @@ class Near:
         self.ask(op="add", name=name, kind=kind, local=local, remote=remote, mtu=mtu, options=options)
 
     def raise_up(self, name: str, mtu: int, prefixes: Sequence[str]) -> None:
-        """The device with its addresses, up, and the engine carrying."""
+        """The engine carrying, and the device with its addresses up."""
         self.space.ip("link", "set", name, "mtu", str(mtu))
         for prefix in prefixes:
             self.space.ip("address", "add", prefix, "dev", name)
-        self.space.ip("link", "set", name, "up")
+        # In this order nothing that the kernel says to the neighbours of a new interface is dropped.
         self.ask(op="up", name=name)
+        self.space.ip("link", "set", name, "up")
 
     def add(self, tunnels: Sequence[Plain], mtus: Mapping[str, int]) -> None:
         """Make them, give them the addresses of end 1, and bring them up."""
