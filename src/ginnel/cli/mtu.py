@@ -87,7 +87,7 @@ class _Found:
         elif size < inner:
             yield f"{name} has an MTU of {size}: it could be {inner}"
         if self.learned and self.learned < min(size, inner):
-            yield f"the path takes less, as was learned from ICMP or by probes: packets above {self.learned} are refused or fragmented"
+            yield f"the path takes less, as ICMP or probes have taught it: {self.learned}; what is larger is refused or fragmented"
 
 
 class _Proven:
