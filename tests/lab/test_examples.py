@@ -7,27 +7,33 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab.conftest import EXAMPLES, LabRunner
+from ginnel.config import nodefile
+from ginnel.lab.namespaces import Namespaces
+from ginnel.lab.probe import Pinger
+from ginnel.network import Lock, allocate, compile_network, parse_network
+from lab.conftest import EXAMPLES, GINNEL, LabRunner
 
 #: What the lab of three sites may take (a healthy one takes five seconds).
 LAB_BUDGET_S = 40.0
 
-NETWORKS = ["three-sites", "hub", "site-to-site", "road-warrior"]
+NETWORKS = ["three-sites", "hub", "site-to-site", "road-warrior", "gre-sites"]
+SCRIPTS = ["gre-ospf", "gre-edge-origin", "container"]
 
 
 def test_there_is_no_example_without_a_test() -> None:
     found = {path.name for path in EXAMPLES.iterdir() if path.is_dir()}
-    assert found == {*NETWORKS, "container"}
+    assert found == {*NETWORKS, *SCRIPTS}
 
 
 def test_every_example_is_named_in_the_readme() -> None:
     text = (EXAMPLES / "README.md").read_text()
-    for name in (*NETWORKS, "container"):
+    for name in (*NETWORKS, *SCRIPTS):
         assert f"]({name}/" in text
 
 
@@ -47,11 +53,14 @@ def test_an_example_is_as_its_file_says(name: str, lab: LabRunner, example: Call
     assert all(item["finding"]["ok"] for item in report["expectations"])
     for link in report["links"]:
         assert all(link[part]["ok"] and link[part]["evidence"] for part in ("configured", "alive", "carrying"))
-    assert all("1420 bytes pass whole, 1421 are refused" in item["proven"]["evidence"] for item in report["mtu"])
+    assert report["mtu"]
+    for item in report["mtu"]:
+        expected = 1476 if name == "gre-sites" else 1420
+        assert f"{expected} bytes pass whole, {expected + 1} are refused" in item["proven"]["evidence"]
     assert report["throughput"]["gbit_s"] > 0
     for link in report["capture"]["links"]:
         assert link["control_seen"] > 0, "the capture sees what is in clear"
-        assert link["wireguard"] > 0
+        assert link["plain" if name == "gre-sites" else "wireguard"] > 0
         assert (link["leaks"], link["dropped"]) == (0, 0)
     assert path.with_name("network.lock.toml").read_bytes() == before, "nothing is renumbered"
     CHECKS[name](report)
@@ -87,11 +96,21 @@ def road_warrior(report: dict[str, Any]) -> None:
     assert {reach["version"] for reach in outside if reach["found"]} == {4, 6}
 
 
+def gre_sites(report: dict[str, Any]) -> None:
+    (link,) = report["links"]
+    assert link["kind"] == "gre"
+    assert link["configured"]["evidence"] == "as planned: GRE over IPv4, 2 routes"
+    assert "keepalive came back" in link["alive"]["evidence"]
+    assert [node["address"] for node in report["nodes"]] == [["10.10.10.1/30"], ["10.10.10.2/30"]]
+    assert "of GRE, which does not encrypt" in report["capture"]["clean"]["evidence"]
+
+
 CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
     "three-sites": three_sites,
     "hub": hub,
     "site-to-site": site_to_site,
     "road-warrior": road_warrior,
+    "gre-sites": gre_sites,
 }
 
 
@@ -112,11 +131,83 @@ def test_another_implementation_is_a_plain_peer(
     assert ran.code == 0, ran.stderr + ran.stdout
 
 
-def test_container() -> None:
+def test_the_hand_written_files_are_what_the_network_file_compiles_to() -> None:
+    """But for the device's name, and an MTU that the host works out where the network file knows it."""
+    text = (EXAMPLES / "gre-sites" / "network.toml").read_text()
+    network = parse_network(text, "network.toml")
+    compiled = compile_network(network, allocate(network, Lock()), {})
+    for name in ("server-a", "server-b"):
+        path = EXAMPLES / "gre-sites" / f"{name}.toml"
+        (written,) = nodefile.parse(path.read_text(), str(path)).plain
+        (tunnel,) = compiled[name].tunnels
+        assert written == replace(tunnel.config, name="gre1", mtu=None)
+
+
+def test_the_hand_written_files_join_two_servers() -> None:
+    """As the README says: forwarding on, `ginnel up` on both; the LANs reach each other, and `down` takes it all back."""
+    ends = {"server-a": ("203.0.113.10", "10.20.0"), "server-b": ("198.51.100.20", "10.30.0")}
+    with Namespaces("test") as spaces:
+        spaces.start(dict.fromkeys(ends, "node") | {f"lan-{name}": "lan" for name in ends})
+        left, right = (spaces[name] for name in ends)
+        left.configure([f"link add eth0 type veth peer name eth0 netns {right.pid}"])
+        for name, (address, lan) in ends.items():
+            server, host = spaces[name], spaces[f"lan-{name}"]
+            server.configure(
+                [
+                    f"link add lan0 type veth peer name eth0 netns {host.pid}",
+                    "link set eth0 up",
+                    "link set lan0 up",
+                    f"addr add {address}/32 dev eth0",
+                    "route add default dev eth0",
+                    f"addr add {lan}.1/24 dev lan0",
+                ]
+            )
+            host.configure(["link set eth0 up", f"addr add {lan}.5/24 dev eth0", f"route add default via {lan}.1"])
+            assert server.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]).returncode == 0
+        for name in ends:
+            up = spaces[name].run([GINNEL, "up", EXAMPLES / "gre-sites" / f"{name}.toml"])
+            assert up.returncode == 0, up.stderr
+        with Pinger(spaces["lan-server-a"], 4, b"from LAN to LAN") as pinger:
+            assert pinger.ping("10.30.0.5", 10, 1476).ok
+            assert pinger.ping("10.30.0.5", 5, 1477).said == "needs fragmentation, mtu 1476"
+        for name in ends:
+            down = spaces[name].run([GINNEL, "down", EXAMPLES / "gre-sites" / f"{name}.toml"])
+            assert down.returncode == 0, down.stderr
+            assert "gre1" not in spaces[name].run(["ip", "link"]).stdout
+            assert "10.10.10" not in spaces[name].run(["ip", "route"]).stdout
+
+
+# ---------------------------------------------------------------- scripts
+
+
+def script(name: str) -> str:
+    """Run the example's run.sh to its end; what it printed."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        [EXAMPLES / "container" / "run.sh"], capture_output=True, text=True, timeout=120, check=False, env=environment
-    )
+    done = subprocess.run([EXAMPLES / name / "run.sh"], capture_output=True, text=True, timeout=150, check=False, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("2 received") == 2
-    assert "with wg0 down: no way out" in done.stdout
+    return done.stdout
+
+
+def test_container() -> None:
+    said = script("container")
+    assert said.count("2 received") == 2
+    assert "with wg0 down: no way out" in said
+
+
+def test_gre_ospf_finds_the_other_way() -> None:
+    said = script("gre-ospf")
+    assert said.count("Full/PtP") == 2, "Paris has both neighbours"
+    before, after = said.split("== protocol 47 between Paris and Lyon is filtered from now on")
+    assert "10.30.0.0/24 via 10.10.0.2 dev gre-lyon" in before
+    assert "10.30.0.0/24 via 10.10.0.6 dev gre-nice" in after.split("== and let through again")[0]
+    assert "10.30.0.0/24 via 10.10.0.2 dev gre-lyon" in after.split("== and let through again")[1]
+    assert said.count("2 received") == 2
+    assert said.endswith("traffic found its way\n")
+
+
+def test_gre_edge_origin_answers_under_the_protected_address_alone() -> None:
+    said = script("gre-edge-origin")
+    assert "192.0.2.80 from 203.0.113.65 dev edge table 64" in said
+    assert "2 received" in said
+    assert "1000000 bytes came from 203.0.113.65" in said
+    assert "counter packets 0 bytes 0 drop" in said, "nothing forged left the origin's own wire"

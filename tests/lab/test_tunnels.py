@@ -105,10 +105,12 @@ def test_what_a_process_answers_is_read() -> None:
         "pmtudisc": True,
         "alive": {"answer": "unknown", "why": "no remote"},
         "carrying": {"answer": "no", "why": "refused"},
+        "path_mtu": 1376,
         "warnings": ["peer sends key 7, this tunnel expects 8"],
     }
     found = parse_show(json.dumps({"schema": "ginnel.show/1", "node": {}, "tunnels": [view]}))["gre-lyon"]
     assert (found.remote, found.encapsulation, found.options["ikey"]) == (None, "udp", 7)
+    assert found.path_mtu == 1376
     assert found.sentences() == ["refused", "peer sends key 7, this tunnel expects 8"]
     assert parse_show('{"schema": "ginnel.control/1", "ok": false, "error": "no"}') == {}
     assert parse_show("") == {}

@@ -458,7 +458,7 @@ class Rehearsal:
                 targets = [
                     (target, address)
                     for target in self.places
-                    if target is not source and (address := target.of(version)) is not None
+                    if target is not source and (address := target.of(version)) is not None and self._decided(source, target)
                 ]
                 for patience_s in (PROBE_DEADLINE_S, SILENCE_S):
                     some = [
@@ -496,6 +496,10 @@ class Rehearsal:
             near_to = self.descriptions[left].tunnel(right).peer_address  # an unrouted link is a GRE link
             return (left, right) if {item.packed for item in near_to} >= set(target.address) else None
         return path
+
+    def _decided(self, source: _Place, target: _Place) -> bool:
+        """Whether the file says if one place reaches another; where a routing daemon does, nothing is expected or tried."""
+        return self._way(source, target) is not None or all(link.routed for link in self.paths.links)
 
     def _leaving(self, source: _Place) -> list[ReachReport]:
         """Somebody on the internet, through the exit."""
@@ -575,7 +579,7 @@ class Rehearsal:
             arithmetic = min((self.descriptions[name].mtu_arithmetic for name in between), key=lambda item: item.inner)
         version = self.network.pool[0].version
         host = next((h for h in self.topology.hosts if h.node == left and any(lan.version == version for lan in h.lans)), None)
-        space = host.space if host else left
+        space = host.space if host and link.routed else left
         target = self._far_end(link, right, version)
         with probe.Pinger(self.world[space], version, self.canary) as pinger:
             fits = pinger.ping(target, PROBE_DEADLINE_S, mtu)
@@ -584,10 +588,21 @@ class Rehearsal:
         if fits.ok and refused:
             finding = Finding(True, f"{mtu} bytes pass whole, {mtu + 1} are refused ({over.said})")
         elif not fits.ok:
-            finding = Finding(False, f"{mtu} bytes do not pass: {fits.said}")
+            finding = Finding(False, f"{mtu} bytes do not pass: {fits.said}{self._learned(link)}")
         else:
             finding = Finding(False, f"{mtu + 1} bytes {'pass as well' if over.ok else 'vanish without a word'}")
         return MtuReport(between, mtu, str(arithmetic), finding, self._faults(between))
+
+    def _learned(self, link: Link) -> str:
+        """What the ends of a GRE link have found out of the path's own MTU, as a part of a sentence."""
+        if link.kind != "gre":
+            return ""
+        known = [
+            (near, tunnel.path_mtu)
+            for near, name in zip(link.between, self._devices(link), strict=True)
+            if (tunnel := tunnels.ask(self.world[near]).get(name)) is not None and tunnel.path_mtu is not None
+        ]
+        return "".join(f"; {near} has learned that the path takes {size}" for near, size in known)
 
     def _dns(self) -> tuple[DnsReport, ...]:
         reports = []

@@ -51,6 +51,8 @@ class LiveTunnel:
     alive: Said
     carrying: Said
     warnings: tuple[str, ...] = ()
+    #: The largest inner packet that the path takes, as learned; None: nothing was.
+    path_mtu: int | None = None
 
     @property
     def explains(self) -> bool:
@@ -107,6 +109,7 @@ def _live(view: Mapping[str, Any]) -> LiveTunnel:
         alive=Said(view["alive"]["answer"], view["alive"]["why"]),
         carrying=Said(view["carrying"]["answer"], view["carrying"]["why"]),
         warnings=tuple(view["warnings"]),
+        path_mtu=view["path_mtu"],
     )
 
 
