@@ -24,8 +24,6 @@ reasons! {
     TooBig = "too_big",
     /// The kernel refused to send (prohibited, no memory, a full buffer).
     SendFailed = "send_failed",
-    /// From the network: a packet longer than its buffer.
-    Truncated = "truncated",
     /// From the network: shorter than its GRE header says.
     HeaderTruncated = "header_truncated",
     /// From the network: a GRE version that is not 0.
@@ -50,6 +48,8 @@ reasons! {
     InnerMalformed = "inner_malformed",
     /// From the network: a CE mark on the outside of a packet that cannot carry it (RFC 6040).
     Ecn = "ecn",
+    /// From the network: UDP datagrams (for a device without offloads, TCP segments) that a kernel has joined: they cannot be told apart.
+    Joined = "joined",
     /// A keepalive over the tunnel's share of the control plane.
     ControlLimited = "control_limited",
     /// The device refused the packet (it is down, or being deleted).

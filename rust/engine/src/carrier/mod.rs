@@ -7,6 +7,7 @@
 //! | `transmit` | devices -> size, encapsulation -> outbox: one epoll over all devices |
 //! | `outbox` | finished packets -> sockets, and what the kernel says against them |
 //! | `receive` | sockets -> tunnel, checks -> devices; ICMP errors -> the tunnels they are about |
+//! | `unfinished` | what a kernel left to do in a packet that it thought would leave by a network card |
 //! | `slab` | where a turn's packets lie |
 //! | `drops` | why packets are dropped |
 //!
@@ -28,6 +29,7 @@ mod slab;
 mod sockets;
 mod transmit;
 mod tunnel;
+mod unfinished;
 
 pub use drops::PlainDrop;
 pub use tunnel::{PlainCounters, PlainError, PlainOptions, PlainTunnel};

@@ -7,8 +7,7 @@
 //! No tag vouches for what is inside. So checksums are verified before packets are coalesced, since that makes a new one, and a packet that
 //! goes alone is given to the kernel without a word about its own.
 //!
-//! On a host whose network card or driver joins TCP segments inside tunnels (GRO knows GRE, and IP in IP), a raw socket gets what was joined: one
-//! packet larger than any that was sent, its checksum half made. `merged` knows it and hands it to the device as the super-packet that it is.
+//! What a kernel left unfinished (`unfinished`) is finished here, or handed to the device as the super-packet that it is.
 
 use std::io;
 use std::net::IpAddr;
@@ -17,19 +16,20 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use ginnel_gre::demux::{Found, Seen};
+use ginnel_gre::ethernet;
 use ginnel_gre::header::{self, HeaderError};
 use ginnel_gre::keepalive::{recognise, Keepalive};
 use ginnel_gre::options::Kind;
 use ginnel_gre::quoted::{self, Quoted};
 use ginnel_gre::receive::{admit, admit_ip, Refusal, State};
-use ginnel_packet::checksum;
 use ginnel_packet::coalesce::{Coalescer, Limits};
-use ginnel_packet::ip::{self, Ip, PROTO_TCP};
-use ginnel_packet::virtio::{VirtioNetHdr, GSO_NONE, GSO_TCPV4, GSO_TCPV6, NEEDS_CSUM};
+use ginnel_packet::ip;
+use ginnel_packet::virtio::{VirtioNetHdr, GSO_NONE};
 
 use super::drops::PlainDrop;
 use super::sockets::Socket;
 use super::tunnel::{Bucket, Plain, Plan};
+use super::unfinished::{complete, look, Unfinished};
 use super::{Shared, Tables, TAG_WAKE};
 use crate::event::PathErrorKind;
 use crate::receive::write_packet;
@@ -52,9 +52,6 @@ const TURNS_AT_ONCE: usize = 8;
 const ERRORS_AT_ONCE: usize = 16;
 /// ICMP errors that are looked up, in a second: each may ask every tunnel.
 const ERRORS_PER_S: u64 = 1000;
-/// TCP's fixed header, and where its checksum is.
-const TCP_HEADER: usize = 20;
-const TCP_CHECKSUM: usize = 16;
 
 /// A tunnel that packets of this turn are for.
 struct Group {
@@ -442,6 +439,8 @@ impl Sorter {
                 let keepalive = recognise(&header, payload, outside.local, outside.remote);
                 if keepalive == Keepalive::Returned {
                     if header::checksum_verifies(packet) {
+                        let heard_ns = &tunnel.counters.last_receive_ns;
+                        heard_ns.store(now_ns, Ordering::Relaxed);
                         tunnel.tell_control(events, true, header.protocol, &[], now_ns);
                     } else {
                         tunnel.drops.count(PlainDrop::ChecksumWrong, 1);
@@ -449,15 +448,26 @@ impl Sorter {
                     return;
                 }
                 let mut unused = State::default();
-                let admitted = if plan.options.iseq {
-                    let mut state = lock(&tunnel.state);
-                    admit(&plan.options, &mut state, &header, outside.tos, packet)
-                } else {
-                    admit(&plan.options, &mut unused, &header, outside.tos, packet)
+                let mut judge = |packet: &mut [u8]| {
+                    if plan.options.iseq {
+                        let mut state = lock(&tunnel.state);
+                        admit(&plan.options, &mut state, &header, outside.tos, packet)
+                    } else {
+                        admit(&plan.options, &mut unused, &header, outside.tos, packet)
+                    }
                 };
+                let mut admitted = judge(packet);
+                if admitted == Err(Refusal::ChecksumWrong) {
+                    let mtu = tunnel.mtu.load(Ordering::Relaxed);
+                    if finish_inside(packet, header.len, ethernet, mtu) {
+                        admitted = judge(packet);
+                    }
+                }
                 if let (Ok((_, inner)), Keepalive::Asked) = (&admitted, keepalive) {
                     tunnel.learn(plan, outside.remote, outside.port, events);
                     let inner = &packet[inner.clone()];
+                    let heard_ns = &tunnel.counters.last_receive_ns;
+                    heard_ns.store(now_ns, Ordering::Relaxed);
                     tunnel.tell_control(events, false, header.protocol, inner, now_ns);
                     return;
                 }
@@ -527,6 +537,36 @@ impl Sorter {
     }
 }
 
+/// A GRE checksum is made as if what is inside were finished: does what is left to do there, and says whether anything was.
+///
+/// Of joined segments the kernel makes no checksum at all, since each would have had its own; ours then is as good as none.
+#[cold]
+fn finish_inside(packet: &mut [u8], header: usize, ethernet: bool, mtu: usize) -> bool {
+    let Some(inner) = packet.get(header..) else {
+        return false;
+    };
+    let link = if ethernet {
+        ethernet::ip_at(inner).unwrap_or(inner.len())
+    } else {
+        0
+    };
+    let Ok(total) = ip::total_len(&inner[link..]) else {
+        return false;
+    };
+    let inside = header + link..header + link + total;
+    match look(&packet[inside.clone()], mtu) {
+        None => false,
+        Some(Unfinished::Checksum { start, field }) => {
+            complete(&mut packet[inside], start, field);
+            true
+        }
+        Some(Unfinished::Segments(_) | Unfinished::Datagrams) => {
+            header::set_checksum(packet);
+            true
+        }
+    }
+}
+
 /// One tunnel's packets to its device.
 fn deliver(
     shared: &Shared,
@@ -545,39 +585,12 @@ fn deliver(
         return;
     };
     let mut failed = None;
-    if group.plan.is_tap() {
-        for item in items {
-            let frame = &slab[item.start..item.start + item.len];
-            write_alone(tunnel, &device, VirtioNetHdr::default(), frame, &mut failed);
-        }
-    } else {
-        let mtu = tunnel.mtu.load(Ordering::Relaxed);
-        let accepts =
-            usize::from(device.tcp_offload.is_ok()) | usize::from(device.udp_offload.is_ok()) << 1;
-        let coalescer = &mut coalescers[accepts];
-        for item in items {
-            let super_packet = if item.len > mtu && device.tcp_offload.is_ok() {
-                merged(&slab[item.start..item.start + item.len], mtu)
-            } else {
-                None
-            };
-            match super_packet {
-                None => coalescer.push(slab, item.start, item.len),
-                Some(header) => {
-                    flush(
-                        tunnel,
-                        &device,
-                        coalescer,
-                        slab,
-                        coalesce_again_ns,
-                        now_ns,
-                        &mut failed,
-                    );
-                    let packet = &slab[item.start..item.start + item.len];
-                    write_alone(tunnel, &device, header, packet, &mut failed);
-                }
-            }
-        }
+    let tap = group.plan.is_tap();
+    let mtu = tunnel.mtu.load(Ordering::Relaxed);
+    let accepts =
+        usize::from(device.tcp_offload.is_ok()) | usize::from(device.udp_offload.is_ok()) << 1;
+    let coalescer = &mut coalescers[accepts];
+    let mut flush = |coalescer: &mut Coalescer, slab: &mut [u8], failed: &mut _| {
         flush(
             tunnel,
             &device,
@@ -585,9 +598,45 @@ fn deliver(
             slab,
             coalesce_again_ns,
             now_ns,
-            &mut failed,
+            failed,
         );
+    };
+    for item in items {
+        let packet = &mut slab[item.start..item.start + item.len];
+        // Ethernet frames are looked into behind their header.
+        let link = if tap {
+            ethernet::ip_at(packet).unwrap_or(packet.len())
+        } else {
+            0
+        };
+        let total = ip::total_len(&packet[link..]).map_or(packet.len(), |total| link + total);
+        let mut header = VirtioNetHdr::default();
+        match look(&packet[link..total], mtu) {
+            None => {}
+            Some(Unfinished::Checksum { start, field }) => {
+                complete(&mut packet[link..total], start, field);
+            }
+            Some(Unfinished::Segments(described)) if device.tcp_offload.is_ok() => {
+                header = VirtioNetHdr {
+                    hdr_len: described.hdr_len + link as u16,
+                    csum_start: described.csum_start + link as u16,
+                    ..described
+                };
+            }
+            Some(Unfinished::Segments(_) | Unfinished::Datagrams) => {
+                tunnel.drops.count(PlainDrop::Joined, 1);
+                continue;
+            }
+        }
+        if !tap && header.gso_type == GSO_NONE {
+            coalescer.push(slab, item.start, item.len);
+            continue;
+        }
+        flush(coalescer, slab, &mut failed);
+        let packet = &slab[item.start..item.start + item.len];
+        write_alone(tunnel, &device, header, packet, &mut failed);
     }
+    flush(coalescer, slab, &mut failed);
     if failed.is_some_and(|error| is_device_gone(&error)) {
         let reason = format!("the device {} was deleted", tunnel.name);
         tunnel.lose_device(shared, reason);
@@ -631,41 +680,4 @@ fn flush(
             *failed = error;
         }
     });
-}
-
-/// The virtio header of a packet that is larger than the device's MTU because the kernel joined TCP segments on their way in.
-///
-/// What it joined has the partial sum of its pseudo-header, for its whole length, where the checksum goes: nothing else is taken for
-/// joined. How large the segments were is not told; those of the device's MTU are what the sender was told to send, and TCP has no
-/// boundaries to keep.
-fn merged(packet: &[u8], mtu: usize) -> Option<VirtioNetHdr> {
-    let at = ip::layout(packet)?;
-    if at.protocol != PROTO_TCP || at.fragment != ip::Fragment::Whole || at.routed {
-        return None;
-    }
-    let tcp = packet.get(at.transport..)?;
-    let header = usize::from(tcp.get(12)? >> 4) * 4;
-    let headers = at.transport + header;
-    if header < TCP_HEADER || headers >= packet.len() || headers >= mtu {
-        return None;
-    }
-    let pseudo = match at.ip {
-        Ip::V4 => checksum::pseudo::<8>(packet.get(12..20)?.try_into().ok()?, PROTO_TCP),
-        Ip::V6 => checksum::pseudo::<32>(packet.get(8..40)?.try_into().ok()?, PROTO_TCP),
-    };
-    let partial = pseudo.word(tcp.len() as u16).partial();
-    if tcp[TCP_CHECKSUM..TCP_CHECKSUM + 2] != partial {
-        return None;
-    }
-    Some(VirtioNetHdr {
-        flags: NEEDS_CSUM,
-        gso_type: match at.ip {
-            Ip::V4 => GSO_TCPV4,
-            Ip::V6 => GSO_TCPV6,
-        },
-        hdr_len: headers as u16,
-        gso_size: (mtu - headers) as u16,
-        csum_start: at.transport as u16,
-        csum_offset: TCP_CHECKSUM as u16,
-    })
 }

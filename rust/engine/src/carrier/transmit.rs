@@ -314,7 +314,7 @@ impl Transmitter {
             .map(|placed| self.slab.bytes[placed.start..placed.start + placed.len].to_vec())
             .collect();
         self.slab.rewind(before);
-        let mut dropped = 0;
+        let (mut dropped, mut answered) = (0, false);
         for packet in &packets {
             let from = self.slab.placed.len();
             let mut fields = outer::fields(&plan.options, packet);
@@ -324,8 +324,11 @@ impl Transmitter {
                     self.slab.copy(plan.headroom, piece);
                 }),
                 Fit::Answer => {
-                    let mtu = oversize::answer_mtu(packet, limit) as u32;
-                    self.answer(visit, packet, Unreachable::PacketTooBig { mtu });
+                    // Segments of one super-packet have one sender, who is told once.
+                    if !std::mem::replace(&mut answered, true) {
+                        let mtu = oversize::answer_mtu(packet, limit) as u32;
+                        self.answer(visit, packet, Unreachable::PacketTooBig { mtu });
+                    }
                     false
                 }
                 Fit::SendAnyway => {
