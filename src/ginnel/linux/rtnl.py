@@ -40,7 +40,9 @@ _RTAX_MTU = 2
 _FRA_DST, _FRA_SRC, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FRA_OIFNAME = 1, 2, 3, 6, 10, 15, 16, 17
 _FR_ACT_TO_TABLE, _RULE_INVERT = 1, 2
 _MAIN = 254
-_PROTOCOL_BOOT, _SCOPE_UNIVERSE, _SCOPE_LINK, _UNICAST = 3, 0, 253, 1
+_PROTOCOL_BOOT, _SCOPE_UNIVERSE, _SCOPE_LINK, _UNICAST, _LOCAL = 3, 0, 253, 1, 2
+#: Where the type is in an rtmsg.
+_RTM_TYPE = 7
 _IFF_UP = 1
 _NESTED = 0x8000
 _SOL_NETLINK, _EXT_ACK, _CAP_ACK = 270, 11, 10
@@ -280,12 +282,17 @@ def _table(name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How the kernel would send to an address: through which interface, by which gateway, and what fits."""
+    """
+    How the kernel would send to an address: through which interface, by which gateway, and what fits.
+
+    local: it is an address of this host.
+    """
 
     index: int
     mtu: int | None
     gateway: bytes = b""
     source: bytes = b""
+    local: bool = False
 
 
 class Rtnl:
@@ -330,7 +337,8 @@ class Rtnl:
             metrics = dict(attributes_of(found.get(_RTA_METRICS, b"")))
             mtu = struct.unpack("=I", metrics[_RTAX_MTU])[0] if _RTAX_MTU in metrics else None
             index = struct.unpack("=I", found[_RTA_OIF])[0] if _RTA_OIF in found else 0
-            return Way(index, mtu, found.get(_RTA_GATEWAY, b""), found.get(_RTA_PREFSRC, b""))
+            local = answer[_RTM_TYPE] == _LOCAL
+            return Way(index, mtu, found.get(_RTA_GATEWAY, b""), found.get(_RTA_PREFSRC, b""), local)
         return None
 
     def rule_priorities(self, version: int) -> list[int]:
