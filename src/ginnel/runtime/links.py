@@ -27,6 +27,8 @@ RECEIVE_BUFFER_BYTES = 8 << 20
 SO_RCVBUFFORCE = 33
 SETTLE_S = monitor.SETTLE_S
 _READS_PER_TURN = 64
+_REQUESTS_AT_ONCE = 64
+_DELETE_TIMEOUT_S = 30.0
 
 
 @dataclass(slots=True, eq=False)
@@ -77,6 +79,28 @@ class Links:
         """Follow it no longer; idempotent."""
         self._by_index.pop((watched.number, watched.index), None)
         watched.index = 0
+
+    def delete_devices(self) -> None:
+        """
+        Delete all devices that are watched here, at once; those that it cannot reach are left to whoever has their descriptors.
+
+        Closing a thousand descriptors one by one takes the kernel 18 s, because it waits each time until nobody can use the
+        device any more. Of a group of links it deletes all, and waits once. The group is a random number that nobody else has.
+        """
+        group = monitor.attribute(monitor.IFLA_GROUP, os.urandom(3) + b"\x7f")
+        indices = [index for number, index in self._by_index if number is None and index]
+        self._by_index.clear()
+        if not indices:
+            return
+        try:
+            for start in range(0, len(indices), _REQUESTS_AT_ONCE):
+                batch = indices[start : start + _REQUESTS_AT_ONCE]
+                self._asking.send(b"".join([monitor.change_request(monitor.RTM_NEWLINK, index, group) for index in batch]))
+            self._asking.settimeout(_DELETE_TIMEOUT_S)
+            self._asking.send(monitor.change_request(monitor.RTM_DELLINK, 0, group, acknowledged=True))
+            self._asking.recv(65_536)
+        except OSError:
+            return  # the engine closes them
 
     def close(self) -> None:
         """Close the sockets; idempotent."""

@@ -34,7 +34,7 @@ RTM_NEWNSID, RTM_GETNSID = 88, 90
 NLM_F_REQUEST, NLM_F_ACK = 1, 4
 NLMSG_ERROR = 2
 IFF_UP = 1
-IFLA_IFNAME, IFLA_MTU, IFLA_TARGET_NETNSID = 3, 4, 46
+IFLA_IFNAME, IFLA_MTU, IFLA_GROUP, IFLA_TARGET_NETNSID = 3, 4, 27, 46
 NETNSA_NSID, NETNSA_FD = 1, 3
 SOL_NETLINK, NETLINK_LISTEN_ALL_NSID = 270, 8
 RTA_OIF, RTA_TABLE = 4, 15
@@ -172,6 +172,13 @@ def link_request(name: str, namespace: int | None = None) -> bytes:
     if namespace is not None:
         body += attribute(IFLA_TARGET_NETNSID, struct.pack("=i", namespace))
     return _HEADER.pack(_HEADER.size + len(body), RTM_GETLINK, NLM_F_REQUEST, 1, 0) + body
+
+
+def change_request(kind: int, index: int, attributes_: bytes, *, acknowledged: bool = False) -> bytes:
+    """RTM_NEWLINK or RTM_DELLINK with these attributes for one link, or for index 0 for those that the attributes name."""
+    body = _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0) + attributes_
+    flags = NLM_F_REQUEST | (NLM_F_ACK if acknowledged else 0)
+    return _HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body
 
 
 def open_netlink(groups: int) -> socket.socket:

@@ -129,6 +129,7 @@ class Node:
             undo.callback(self.engine.close)
             self._links = Links(self.loop, host_changed=self.route_wanted)
             undo.callback(self._links.close)
+            undo.callback(self._links.delete_devices)
             undo.callback(self._stop_timers)
             for position, config in enumerate(self.config.plain):
                 self._add(config, position)
