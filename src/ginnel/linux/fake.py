@@ -43,6 +43,8 @@ class FakeHost:
     #: MTU by address, of the route there.
     paths: dict[str, int] = field(default_factory=dict)
     default_mtu: int | None = 1500
+    #: Addresses of the host itself.
+    here: frozenset[str] = frozenset({"203.0.113.10"})
     calls: list[str] = field(default_factory=list)
     taken_ports: frozenset[int] = frozenset()
     fail_at: int = 0
@@ -212,7 +214,8 @@ class FakeRequests:
 
     def way(self, packed: bytes, *, mark: int = 0, device: int = 0) -> Way | None:  # noqa: ARG002
         mtu = self.world.paths.get(str(ipaddress.ip_address(packed)), self.world.default_mtu)
-        return None if mtu is None else Way(0, mtu)
+        here = str(ipaddress.ip_address(packed)) in self.world.here
+        return None if mtu is None and not here else Way(0, mtu, local=here)
 
     def rule_priorities(self, version: int) -> list[int]:
         held = [Policy.parse(words).priority for of, words in self.world.policies if of == version]

@@ -172,7 +172,10 @@ class _Up:
 
     def run(self) -> None:
         self._check_host()
-        self.mtus = node_mtu.largest(self.config.plain, self.host.requests, self._remote)
+        remotes = {tunnel.name: packed for tunnel in self.config.plain if (packed := self._remote(tunnel)) is not None}
+        sizes = node_mtu.largest(self.config.plain, self.host.requests, remotes)
+        self.mtus = sizes.mtus
+        self._note_ends(sizes.routeless)
         self._make_table()
         self._start()
         self._apply([request for tunnel in self.config.plain for request in self._requests(tunnel)])
@@ -279,8 +282,7 @@ class _Up:
         if not clamped and not self.beside.handlers:
             return
         table = clamp.table(self.config.name)
-        first = ", ".join(list(clamped)[:3]) + (" …" if len(clamped) > 3 else "")
-        what = [f"TCP MSS of {first}"] if clamped else []
+        what = [f"TCP MSS of {_some(list(clamped))}"] if clamped else []
         what += ["no port-unreachable of the kernel's own"] if self.beside.handlers else []
         self.console.step(f"nft -f - # table inet {table}: {', '.join(what)}")
         script = clamp.script(self.config.name, clamped, kernel_gre.drops(ours))
@@ -348,6 +350,20 @@ class _Up:
 
     # -- what is worth knowing
 
+    def _note_ends(self, routeless: Sequence[str]) -> None:
+        """What may be right in a minute (an address by DHCP, a link that comes up) is told, and no failure."""
+        locals_: dict[str, list[str]] = {}
+        for tunnel in self.config.plain:
+            if tunnel.local != "any":
+                locals_.setdefault(tunnel.local, []).append(tunnel.name)
+        for local, names in locals_.items():
+            packed = node_mtu.numeric(local)
+            way = self.host.requests.way(packed) if packed is not None else None
+            if way is None or not way.local:
+                self.console.note(f"{_some(names)}: {local} is no address of this host now, and nothing is sent until it is")
+        if routeless:
+            self.console.note(f"{_some(routeless)}: there is no route to the remote now")
+
     def _note_forwarding(self) -> None:
         """Routes into a tunnel are mostly there for others, and then this host has to forward."""
         for version, setting in ((4, "net.ipv4.ip_forward"), (6, "net.ipv6.conf.all.forwarding")):
@@ -356,6 +372,10 @@ class _Up:
             )
             if routed and self.host.settings.read(setting) == "0":
                 self.console.note(f"this host forwards no IPv{version}: for others to use these routes, `sysctl -w {setting}=1`")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _bare(rule: words.Rule) -> str:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ginnel import mtu
 from ginnel.config.node import PlainConfig
@@ -38,41 +39,52 @@ def overhead(tunnel: PlainConfig) -> int:
     )
 
 
-def largest(tunnels: Sequence[PlainConfig], requests: Requests, resolve: Callable[[PlainConfig], bytes | None]) -> dict[str, int]:
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The MTU of each tunnel by name, and those tunnels whose remote has no route now."""
+
+    mtus: dict[str, int]
+    routeless: tuple[str, ...]
+
+
+def largest(tunnels: Sequence[PlainConfig], requests: Requests, remotes: Mapping[str, bytes]) -> Sizes:
     """
-    The MTU of each tunnel, by name.
+    The MTU of each tunnel.
 
     Args:
-        resolve: the remote of a tunnel as a packed address; None while it has none.
+        remotes: packed address by tunnel, of those that have one now.
 
     Raises:
         GinnelError: a tunnel's path is too small for what it is to carry.
     """
     links = {link.name: link for link in requests.links()}
+    by_index = {link.index: link for link in links.values()}
     below = _Below(tunnels)
     found: dict[str, int] = {}
+    routeless: dict[str, None] = {}
 
     def of(tunnel: PlainConfig, depth: int) -> int:
-        if tunnel.mtu is not None:
-            return tunnel.mtu
         if tunnel.name not in found:
-            found[tunnel.name] = _checked(tunnel, path(tunnel, depth) - overhead(tunnel))
+            room = path(tunnel, depth) - overhead(tunnel)
+            found[tunnel.name] = tunnel.mtu if tunnel.mtu is not None else _checked(tunnel, room)
         return found[tunnel.name]
 
     def path(tunnel: PlainConfig, depth: int) -> int:
         device = links.get(tunnel.dev)
-        remote = resolve(tunnel)
+        remote = remotes.get(tunnel.name)
         if remote is not None and not tunnel.dev and depth < NESTED_MAX:
             carrier = below.carrier(remote)
             if carrier is not None and carrier.name != tunnel.name:
                 return of(carrier, depth + 1)
         way = requests.way(remote, mark=tunnel.fwmark, device=device.index if device else 0) if remote is not None else None
+        if way is None and remote is not None:
+            routeless[tunnel.name] = None
         if way is not None and way.mtu:
             return way.mtu
-        through = next((link for link in links.values() if way is not None and link.index == way.index), device)
+        through = by_index.get(way.index, device) if way is not None else device
         return through.mtu if through is not None else ETHERNET_MTU
 
-    return {tunnel.name: of(tunnel, 0) for tunnel in tunnels}
+    return Sizes({tunnel.name: of(tunnel, 0) for tunnel in tunnels}, tuple(routeless))
 
 
 def _checked(tunnel: PlainConfig, size: int) -> int:

@@ -262,7 +262,7 @@ def test_the_mtu_is_the_routes_less_the_layers(options: str, path: int, mtu: int
 
 
 def test_a_tunnel_over_a_tunnel_of_the_file_fits_into_it(store: Store) -> None:
-    text = ONE + 'address = ["10.10.10.1/30"]\n[tunnel.gnl2]\nkind = "gre"\nlocal = "10.10.10.1"\nremote = "10.10.10.2"\n'
+    text = ONE + 'address = ["10.10.10.1/30"]\n[tunnel.gnl2]\nkind = "gre"\nlocal = "203.0.113.10"\nremote = "10.10.10.2"\n'
     said = bring_up(FakeHost(), store, text, dry_run=True)
     assert mtu_line(said, "gnl2").startswith("ip link set dev gnl2 mtu 1452")
 
@@ -316,6 +316,16 @@ def test_routing_tables_that_nobody_named_are_told_at_once(store: Store) -> None
 def test_a_device_below_that_is_not_there_is_named(store: Store) -> None:
     with pytest.raises(GinnelError, match="gnl1: dev: there is no interface eth9 here"):
         bring_up(FakeHost(), store, ONE + 'dev = "eth9"')
+
+
+def test_ends_that_are_not_there_yet_are_told_and_no_failure(store: Store) -> None:
+    world = FakeHost(here=frozenset(), default_mtu=None)
+    said = bring_up(world, store, ONE)
+    assert said.notes == [
+        "gnl1: 203.0.113.10 is no address of this host now, and nothing is sent until it is",
+        "gnl1: there is no route to the remote now",
+    ]
+    assert mtu_line(said).startswith("ip link set dev gnl1 mtu 1476")
 
 
 def test_a_taken_udp_port_is_named(store: Store) -> None:
