@@ -1,0 +1,108 @@
+"""
+Plain tunnels against the Linux kernel: every kind, over IPv4 and IPv6, with every set of options, and GRE in UDP against FOU.
+
+All tunnels stand at the same time, ours in one process. A case sends pings and TCP both ways, through both families where the
+tunnel carries both; then both ends must have counted the same packets and bytes, and neither an error.
+The guest makes and gathers no super-packets, which would count as one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from namespaces import Net, wait_until
+from peers.gre_nodes import ROOT, SUBJECT, TABLE, Counters, Far, KernelNear, Near, Plain, Subject, listening, ping_argv
+from peers.guest import Guest
+
+NEAR_ADDRESSES = [f"{one.near}/{24 if one.family == 4 else 64}" for one in TABLE]
+#: Bytes of one TCP transfer.
+TRANSFER = 500_000
+
+
+@dataclass(slots=True)
+class Bench:
+    """Both ends of all tunnels of the table."""
+
+    guest: Guest
+    near: Subject
+    far: Far
+
+
+@pytest.fixture(scope="module")
+def bench(guest: Guest) -> Iterator[Bench]:
+    """Made in one go, gone at the end."""
+    with Net.create() as net:
+        near: Subject
+        if SUBJECT == "kernel":
+            near = KernelNear(guest)
+            near.start(NEAR_ADDRESSES)
+            far = Far(guest, "near0")
+        else:
+            space = net.namespace("near")
+            guest.join(space, NEAR_ADDRESSES)
+            near = Near(space)
+            near.start()
+            far = Far(guest)
+        try:
+            far.prepare(TABLE)
+            near.add(TABLE, far.add(TABLE))
+            off = f"from ginnel.lab.offload import turn_off; turn_off({far.device!r})"
+            guest.host("env", f"PYTHONPATH={ROOT / 'src'}", sys.executable, "-c", off)
+            near.serve("iperf3", "--server")
+            listening(near, 5201)
+            yield Bench(guest, near, far)
+        finally:
+            near.stop()
+            far.clear(TABLE)
+
+
+def agreed(bench: Bench, name: str) -> tuple[Counters, Counters]:
+    """Both ends' counters at a moment when none of them moved; polled, since the last packets may be under way."""
+
+    def still() -> tuple[Counters, Counters] | None:
+        before = bench.far.counters()[name]
+        near = bench.near.counters()[name]
+        return (near, before) if bench.far.counters()[name] == before else None
+
+    return wait_until(still, 10, f"{name} to be at rest")
+
+
+def moved(before: Counters, after: Counters) -> tuple[int, int, int, int]:
+    """Packets and bytes received, packets and bytes sent, meanwhile."""
+    return (
+        after.rx_packets - before.rx_packets, after.rx_bytes - before.rx_bytes,
+        after.tx_packets - before.tx_packets, after.tx_bytes - before.tx_bytes,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("tunnel", TABLE, ids=[one.label for one in TABLE])
+def test_traffic_both_ways_and_counters_that_agree(bench: Bench, tunnel: Plain) -> None:
+    """Pings and TCP from each end through each family; then both ends counted the same packets and bytes."""
+    near_before, far_before = agreed(bench, tunnel.name)
+    for family in tunnel.carries:
+        bench.near.run(*ping_argv(tunnel.inner(2, family)))
+        bench.guest.run(*ping_argv(tunnel.inner(1, family)))
+    first, last = tunnel.carries[0], tunnel.carries[-1]
+    for family, way in ((first, []), (last, ["--reverse"])):
+        bench.guest.run("iperf3", "--client", tunnel.inner(1, family), "--bytes", str(TRANSFER), *way)
+
+    def same() -> tuple[Counters, Counters] | None:
+        near, far = agreed(bench, tunnel.name)
+        ours, theirs = moved(near_before, near), moved(far_before, far)
+        return (near, far) if ours == (*theirs[2:], *theirs[:2]) else None
+
+    try:
+        near, far = wait_until(same, 5, "counters that agree")
+    except AssertionError:
+        near, far = agreed(bench, tunnel.name)
+        assert moved(near_before, near) == moved(far_before, far)[2:] + moved(far_before, far)[:2]
+        raise
+    received, received_bytes, sent, sent_bytes = moved(near_before, near)
+    assert min(received, sent) > 4 * len(tunnel.carries)
+    assert min(received_bytes, sent_bytes) > TRANSFER // 2
+    assert near.wrong == {}
+    assert far.wrong == {}
