@@ -79,6 +79,23 @@ def kept(lab: LabRunner) -> Iterator[Path]:
     lab(path, "--down")
 
 
+def test_kept_with_gre_it_says_how_to_look_at_a_tunnel(lab: LabRunner) -> None:
+    path = lab.write(
+        SMALL.replace("[node.paris]", 'kind = "gre"\n[node.paris]').replace(
+            "[node.lyon]", '[node.lyon]\nendpoint = "198.51.100.20"'
+        )
+    )
+    ran = lab(path, "--keep", "--throughput", "0")
+    assert ran.code == 0, ran.stderr
+    assert f"ginnel lab {path} --enter paris ginnel show gre-lyon " in ran.stderr
+    shown = lab(path, "--enter", "paris", "ginnel", "show", "gre-lyon")
+    assert shown.code == 0, shown.stderr
+    assert "198.51.100.20" in shown.stdout
+    assert lab(path, "--enter", "paris", "ginnel", "down", "/run/lab/node.toml").code == 0
+    assert "gre-lyon" not in lab(path, "--enter", "paris", "ip", "link").stdout
+    assert lab(path, "--down").code == 0
+
+
 def test_kept_it_can_be_entered_and_ended(lab: LabRunner, kept: Path) -> None:
     assert lab(kept, "--enter", "lan-lyon", "--", "ping", "-c", "1", "-W", "5", "10.20.0.2").code == 0
     shown = lab(kept, "--enter", "lyon", "ginnel", "show", "wg0", "dump")
@@ -280,6 +297,20 @@ def test_without_root(as_user: Callable[..., subprocess.CompletedProcess[str]], 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["ok"] is True
     assert (ROOT / "src").exists()
+
+
+def test_without_root_over_gre(as_user: Callable[..., subprocess.CompletedProcess[str]], lab: LabRunner) -> None:
+    """Raw sockets are root's, and a user is root of the namespaces that the lab makes."""
+    path = Path("/var/tmp") / f"ginnel-lab-{lab.marker}" / "network.toml"
+    path.write_text(
+        SMALL.replace("[node.paris]", 'kind = "gre"\n[node.paris]').replace(
+            "[node.lyon]", '[node.lyon]\nendpoint = "198.51.100.20"'
+        )
+    )
+    done = as_user("--json", "--throughput", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert (report["ok"], report["links"][0]["kind"]) == (True, "gre")
 
 
 def test_without_root_kept_and_ended(as_user: Callable[..., subprocess.CompletedProcess[str]], lab: LabRunner) -> None:

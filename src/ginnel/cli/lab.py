@@ -154,10 +154,12 @@ def _rehearse(
     else:
         sys.stdout.write(table.plain(report))
     if keep and rehearsal.went_up:
-        remember(file, rehearsal.lab_id, network.interface, rehearsal.world.namespaces.held)
-        _say_how_to_look(
-            file, network.nodes[0].name, network.interface, rehearsal.world.namespaces.held[network.nodes[0].name].pid
-        )
+        held = rehearsal.world.namespaces.held
+        first = network.nodes[0].name
+        description = rehearsal.descriptions[first]
+        interface = network.interface if description.wireguard else description.tunnels[0].config.name
+        remember(file, rehearsal.lab_id, interface, held)
+        _say_how_to_look(file, first, interface, held[first].pid)
     return ui.DONE if report.ok else ui.FAILED
 
 
