@@ -2,8 +2,8 @@
 GRE links in the lab beyond the examples: through NAT in UDP, beside WireGuard; and what is said when the way is not as the file
 thinks: protocol 47 filtered, a smaller path, a black hole.
 
-Finding out that protocol 47 is filtered takes the processes 40 seconds of silence, so all labs here run at once; each test
-waits for its own.
+Finding out that protocol 47 is filtered takes the processes 40 seconds of silence, and OSPF half of that to find its ways, so
+all labs here run at once; each test waits for its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from lab.conftest import LAB_TIMEOUT_S, LabRunner, Ran
+from lab.conftest import EXAMPLES, GINNEL, LAB_TIMEOUT_S, LabRunner, Ran
 from namespaces import wait_until
 
 HEAD = """\
@@ -89,6 +89,14 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], R
         path = tmp_path_factory.mktemp("lab") / "network.toml"
         path.write_text(text)
         running[name] = runner.start(path, "--json", "--throughput", "0")
+    running["gre-ospf"] = subprocess.Popen(
+        [EXAMPLES / "gre-ospf" / "run.sh"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**runner.environment(), "PATH": f"{GINNEL.parent}:{os.environ['PATH']}"},
+        start_new_session=True,
+    )
 
     def result(name: str) -> Ran:
         if name not in ended:
@@ -101,8 +109,8 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], R
     finally:
         for process in running.values():
             if process.poll() is None:
-                process.kill()
-            process.communicate()
+                process.terminate()  # a lab ends itself, and the script its lab
+            process.communicate(timeout=60)
     wait_until(lambda: not runner.left(), 10, "every process of the labs has ended")
 
 
@@ -173,3 +181,16 @@ def test_a_black_hole_is_silence_and_named_as_what_the_lab_does(labs: Callable[[
     assert all(part["ok"] for part in (report["links"][0][name] for name in ("configured", "alive", "carrying")))
     assert what[0].startswith("the MTU of paris — lyon is not 1476: 1476 bytes do not pass: no answer")
     assert "blocks icmp, carries no more than 1400 bytes and nobody says so on the way to lyon" in look_at[0]
+
+
+def test_the_example_gre_ospf_finds_the_other_way(labs: Callable[[str], Ran]) -> None:
+    ran = labs("gre-ospf")
+    assert ran.code == 0, ran.stdout + ran.stderr
+    said = ran.stdout
+    assert said.count("Full/PtP") == 2, "Paris has both neighbours"
+    before, after = said.split("== protocol 47 between Paris and Lyon is filtered from now on")
+    assert "10.30.0.0/24 via 10.10.0.2 dev gre-lyon" in before
+    assert "10.30.0.0/24 via 10.10.0.6 dev gre-nice" in after.split("== and let through again")[0]
+    assert "10.30.0.0/24 via 10.10.0.2 dev gre-lyon" in after.split("== and let through again")[1]
+    assert said.count("2 received") == 2
+    assert said.endswith("traffic found its way\n")
