@@ -127,11 +127,11 @@ def _options(tunnel: dict[str, Any]) -> Iterator[str]:
         inward, outward = tunnel[f"i{word}"], tunnel[f"o{word}"]
         value = "" if isinstance(inward or outward, bool) else " {}"
         if inward == outward:
-            if inward not in {None, False}:
+            if not (inward is None or inward is False):  # 0 is a key
                 yield word + value.format(inward)
         else:
             for side, each in (("i", inward), ("o", outward)):
-                if each not in {None, False}:
+                if not (each is None or each is False):
                     yield side + word + value.format(each)
     yield f"ttl {tunnel['ttl'] or 'inherit'}"
     yield f"tos {'inherit' if tunnel['tos'] is None else hex(tunnel['tos'])}"

@@ -182,10 +182,12 @@ class PlainOwner:
             case ControlReceived(_, "returned", _, _):
                 self.keepalive.returned_to_us(now_ns)
                 self.path.heard(round_trip=True)
+                self.reach.heard(now_ns)
                 if self.probe is not None:
                     self.probe.kept_alive(now_ns)
             case ControlReceived(_, "asked", _, packet):
                 self.keepalive.asked(packet, now_ns)
+                self.reach.heard(now_ns)
                 self.path.heard()
             case PathError(_, kind, code, mtu, origin):
                 self.path.error(kind, code, mtu, origin, now_ns)
@@ -355,6 +357,7 @@ class PlainOwner:
         self._host.journal("link_up", interface=self.name, remote=self.label())
         self._tell_ends()
         self.keepalive.up(self._host.mono_ns())
+        self.reach.begin(self._host.mono_ns())
         if self.probe is not None:
             self.probe.up()
             self._tell_ceiling()
@@ -366,7 +369,6 @@ class PlainOwner:
         self.keepalive.down()
         if self.probe is not None:
             self.probe.down()
-        self.reach.reset()
         self._mismatches.clear()
         self.path.heard(round_trip=True)
         self._host.journal("link_down", interface=self.name)
@@ -500,7 +502,7 @@ class PlainOwner:
             return
         self._host.journal("remote_changed", interface=self.name, host=self.config.remote)
         self._remote, self._known, self.error = following, True, ""
-        self.reach.reset()
+        self.reach.begin(self._host.mono_ns())
         self._tell_ends()
         self.try_up()
         self.apply()
@@ -523,7 +525,7 @@ class PlainOwner:
             self._filtered_told = False
             self.path.heard()
         self.apply()
-        self.reach.looked(counters.tx_packets, counters.rx_packets + self.keepalive.returned + self.keepalive.answered, now_ns)
+        self.reach.looked(counters.last_send_ns, counters.last_receive_ns)
         if self.remote_now() is not None and self.reach.wants_ping(now_ns):
             self._host.ping(self)
 
@@ -533,7 +535,7 @@ class PlainOwner:
         self.reach.answered(now_ns)
         if self.reach.is_filtered(now_ns) and not self._filtered_told:
             self._filtered_told = True
-            why = watch.filtered_sentence(self.ends(), (now_ns - self.reach.silent_since_ns) / NS_PER_S)
+            why = watch.filtered_sentence(self.ends(), (now_ns - self.reach.unanswered_since_ns) / NS_PER_S)
             self._host.journal("path_filtered", interface=self.name, why=why)
 
     # ------------------------------------------------------------ looking
@@ -563,7 +565,7 @@ class PlainOwner:
         for notice, origin in self.path.current_notices(now_ns).items():
             return watch.notice_sentence(notice.value, text_of(origin), self.ends(), ttl=self.config.ttl)
         if self.reach.is_filtered(now_ns):
-            return watch.filtered_sentence(self.ends(), (now_ns - self.reach.silent_since_ns) / NS_PER_S)
+            return watch.filtered_sentence(self.ends(), (now_ns - self.reach.unanswered_since_ns) / NS_PER_S)
         return ""
 
     def view(self, *, pid: int, started_unix: float, node: str, path: str) -> watch.PlainView:
@@ -575,9 +577,9 @@ class PlainOwner:
             self._rx_packets = counters.rx_packets
             self.path.heard()
             self.apply()
-        self.reach.looked(counters.tx_packets, counters.rx_packets + self.keepalive.returned + self.keepalive.answered, now_ns)
+        self.reach.looked(counters.last_send_ns, counters.last_receive_ns)
         problems = tuple(self._problems(now_ns, counters.rx_packets))
-        silent_ns = self.reach.silent_since_ns
+        silent_ns = self.reach.unanswered_since_ns
         seen = watch.Evidence(
             up=self.link_up,
             problems=problems,

@@ -3,7 +3,8 @@ The names of log events: one table, so that an operator can search for them and 
 
 A line is `event key=value ...`; the event says what happened, the fields with whom and why. Levels: DEBUG per state change of a
 peer, INFO what an operator would tell a colleague, WARN what is worth waking for, ERROR we stop. Fields never hold a secret;
-addresses of peers appear at DEBUG only.
+addresses of WireGuard's peers, who roam, appear at DEBUG only; the ends of plain tunnels are what the operator wrote, and what
+ICMP says of the way to them names routers.
 
 `render` is pure; where lines go is the runtime's business.
 """

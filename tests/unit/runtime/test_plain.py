@@ -382,25 +382,39 @@ def test_a_mismatch_is_said_in_both_tunnels_words_until_it_is_mended() -> None:
 
 def test_a_silent_peer_is_pinged_and_a_filter_named() -> None:
     world = World()
-    world.carried(sent=1)
     for _ in range(3):
+        world.carried(sent=1)
         world.run_for(10)
     assert world.pinged == 0
-    world.run_for(20)
+    assert world.show()["carrying"]["why"] == "sent, and nothing came back for 30 s; one-way traffic looks the same"
+    for _ in range(2):
+        world.carried(sent=1)
+        world.run_for(10)
     assert world.pinged == 2
     assert world.show()["carrying"]["answer"] == "unknown"
     world.owner.answered()
-    why = world.show()["carrying"]["why"]
-    assert why == (
-        "protocol 47 seems filtered on the way: 198.51.100.20 answers ping but nothing came back for 40 s; "
-        'encapsulation = "udp" goes around it'
-    )
+    assert world.show()["carrying"] == {
+        "answer": "no",
+        "why": "protocol 47 seems filtered on the way: 198.51.100.20 answers ping but nothing came back for 50 s; "
+        'encapsulation = "udp" goes around it',
+    }
     assert len(world.said("path_filtered")) == 1
     world.owner.answered()
     assert len(world.said("path_filtered")) == 1
     world.carried(sent=1, received=1)
     world.run_for(10)
     assert world.show()["carrying"]["answer"] == "yes"
+    world.run_for(600)
+    assert world.pinged == 2, "idle"
+
+
+def test_a_keepalive_that_comes_back_refutes_a_filter() -> None:
+    world = World(keepalive_config())
+    for _ in range(10):
+        world.carried(sent=1)
+        world.owner.handle(ControlReceived(1, "returned", 0, b""))  # type: ignore[arg-type]
+        world.run_for(10)
+    assert world.pinged == 0
 
 
 # ---------------------------------------------------------------- recursion
