@@ -1,19 +1,21 @@
 //! Which tunnel a packet is for: by local address, remote address and key, in Linux's order; and which it was nearly for.
 //!
-//! Order: (local, remote, key), (any, remote, key), (local, any, key), (any, any, key). First those bound to the packet's device are asked, at
-//! all levels, then all: a device is a preference, and what comes in by another one is taken as well (so does `ip_tunnel_lookup`). A tunnel with a key matches only packets with that key, one
-//! without only packets without. A tunnel whose remote is a multicast group takes what is sent to the group, from anyone,
-//! at the third level. An unspecified address is *any*. The address family is part of everything.
+//! Order: (local, remote, key), (any, remote, key), (local, any, key), (any, any, key). First those bound to the packet's device
+//! are asked, at all levels, then all: a device is a preference, and what comes in by another one is taken as well (so does
+//! `ip_tunnel_lookup`). A tunnel with a key matches only packets with that key, one without only packets without. A tunnel whose
+//! remote is a multicast group takes what is sent to the group, from anyone, at the third level. An unspecified address is *any*.
+//! The address family is part of everything.
 //!
-//! Where we differ from Linux: what is found for a packet of the wrong kind (Ethernet for a `gre` tunnel, anything else for a `gretap`) is the tunnel
-//! with these ends and this key, so that the refusal is counted there and can be said; a tunnel of the right kind comes first.
+//! Where we differ from Linux: what is found for a packet of the wrong kind (Ethernet for a `gre` tunnel, anything else for a
+//! `gretap`) is the tunnel with these ends and this key, so that the refusal is counted there and can be said; a tunnel of the
+//! right kind comes first.
 //!
 //! GRE in UDP and raw GRE are told apart, ports are not looked at (nor are they by Linux's fou): two UDP tunnels between
 //! the same ends need keys. The peer's port is what a NAT makes of it.
 //!
-//! Theory. A tunnel is one entry in a hash table by all of that; a packet asks for each level that has any tunnel. A second
-//! table without the device answers when the first does not, a third without the key answers "nearly". Only configuration adds entries, so the hash needs no secret: a
-//! stranger chooses what is asked for, never what is stored.
+//! Theory. A tunnel is one entry in a hash table by all of that; a packet asks for each level that has any tunnel. A second table
+//! without the device answers when the first does not, a third without the key answers "nearly". Only configuration adds entries,
+//! so the hash needs no secret: a stranger chooses what is asked for, never what is stored.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};

@@ -11,7 +11,8 @@
 //! the GRE header and all that follows, with its own field as zero; there is no pseudo-header.
 //!
 //! Version and Routing bit are refused as Linux refuses them. Reserved bits are ignored, as RFC 2784 2.3 asks for bits 6 to 12;
-//! Linux agrees for bits 4 to 8 and takes 9 to 12 for a part of the version, so that only a sender of nonsense meets a difference.
+//! Linux agrees for bits 4 to 8 and takes 9 to 12 for a part of the version, so that only a sender of nonsense meets a
+//! difference.
 
 use ginnel_packet::checksum;
 
@@ -137,7 +138,8 @@ pub fn write(
     len
 }
 
-/// Computes the checksum over the whole *packet*, whose header has the C bit, and puts it in place; without the C bit it does nothing.
+/// Computes the checksum over the whole *packet*, whose header has the C bit, and puts it in place; without the C bit it does
+/// nothing.
 #[inline]
 pub fn set_checksum(packet: &mut [u8]) {
     if packet.len() < 8 || packet[0] & 0x80 == 0 {

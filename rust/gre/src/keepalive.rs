@@ -1,14 +1,14 @@
-//! Keepalives, told from data. Cisco's: GRE protocol 0 with nothing inside comes back to who sent it, wrapped in a packet that the far end only
-//! has to route. MikroTik's over IPv6 has 0x86DD instead of 0.
+//! Keepalives, told from data. Cisco's: GRE protocol 0 with nothing inside comes back to who sent it, wrapped in a packet that
+//! the far end only has to route. MikroTik's over IPv6 has 0x86DD instead of 0.
 //!
 //! ```text
 //! asked    IP (them to us) | GRE 0x0800 or 0x86DD | IP (us to them), protocol 47 | GRE 0 or 0x86DD | nothing
 //! returned IP (them to us) | GRE 0 or 0x86DD | nothing
 //! ```
 //!
-//! What is asked for is a packet with our address as its source, sent by us to the one who asked. To be nobody's reflector we ask it to be
-//! exactly that: from our end to the peer's end of this tunnel, GRE with nothing inside, no options, no extension headers, no
-//! fragment. The GRE header inside may have a key, a checksum and a sequence number.
+//! What is asked for is a packet with our address as its source, sent by us to the one who asked. To be nobody's reflector we ask
+//! it to be exactly that: from our end to the peer's end of this tunnel, GRE with nothing inside, no options, no extension
+//! headers, no fragment. The GRE header inside may have a key, a checksum and a sequence number.
 
 use std::net::IpAddr;
 
@@ -29,8 +29,8 @@ pub enum Keepalive {
 
 /// *payload* is what follows the GRE header; *local* and *remote* are those of the delivery header.
 ///
-/// `Asked` only when the inner packet goes from *local* to *remote* exactly, is GRE, and has nothing inside: whatever else it is, we
-/// are nobody's reflector.
+/// `Asked` only when the inner packet goes from *local* to *remote* exactly, is GRE, and has nothing inside: whatever else it is,
+/// we are nobody's reflector.
 #[inline]
 pub fn recognise(header: &Header, payload: &[u8], local: IpAddr, remote: IpAddr) -> Keepalive {
     match header.protocol {
@@ -42,8 +42,8 @@ pub fn recognise(header: &Header, payload: &[u8], local: IpAddr, remote: IpAddr)
     }
 }
 
-/// An IPv6 header and the longest GRE header. What follows the packet that is asked for is not its part: there is as much of it as
-/// the sender wants to know whether the path carries.
+/// An IPv6 header and the longest GRE header. What follows the packet that is asked for is not its part: there is as much of it
+/// as the sender wants to know whether the path carries.
 const MAX_ASKED: usize = ip::V6_HEADER + header::MAX_LEN;
 
 #[inline]

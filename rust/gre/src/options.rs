@@ -64,7 +64,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Whether the delivery header is IPv6: by whichever end is known, else by the kind (an IPv4 tunnel if both families would do).
+    /// Whether the delivery header is IPv6: by whichever end is known, else by the kind (IPv4 if it has either).
     #[inline]
     pub fn over_v6(&self) -> bool {
         match (self.kind, self.remote.or(self.local)) {

@@ -181,8 +181,8 @@ pub fn len(options: &Options) -> usize {
 
 /// Writes delivery header and GRE header into `packet[..len(options)]`, in front of the inner packet that is there already.
 ///
-/// *packet* is all of it; *protocol* the GRE protocol type, or for the kinds without GRE 0x0800 or 0x86DD. IPv4: total length, identification
-/// and checksum are filled in; *id* for the identification. In UDP only the GRE header is written.
+/// *packet* is all of it; *protocol* the GRE protocol type, or for the kinds without GRE 0x0800 or 0x86DD. IPv4: total length,
+/// identification and checksum are filled in; *id* for the identification. In UDP only the GRE header is written.
 ///
 /// False: it must not be sent: it has no room for the headers or is longer than a packet can be, the addresses are not of the
 /// tunnel's family, or the inner packet's encapsulation limit is used up (RFC 2473 4.1.1 a).
@@ -291,7 +291,8 @@ fn write_v6(
     true
 }
 
-/// The encapsulation limit that an IPv6 packet carries: in the options header that is its first extension but for hop-by-hop options.
+/// The encapsulation limit that an IPv6 packet carries: in the options header that is its first extension but for hop-by-hop
+/// options.
 ///
 /// Source: RFC 2473 4.1.1.
 pub fn inner_limit(packet: &[u8]) -> Option<u8> {

@@ -8,8 +8,9 @@
 //! | IPv6, path of less | up to 1280 bytes sent anyway, more answered with 1280 | sent anyway |
 //! | Ethernet, other | dropped | as IPv4 by the DF of what is inside, never cut: dropped, or sent anyway |
 //!
-//! *Sent anyway* is in a delivery packet without DF, which the network cuts and the far end puts together: what a user asks for by
-//! turning path MTU discovery off, and what RFC 2473 7.1 (b) and RFC 7676 3.2 leave for IPv6, whose senders need not go below 1280.
+//! *Sent anyway* is in a delivery packet without DF, which the network cuts and the far end puts together: what a user asks for
+//! by turning path MTU discovery off, and what RFC 2473 7.1 (b) and RFC 7676 3.2 leave for IPv6, whose senders need not go below
+//! 1280.
 
 use std::ops::Range;
 
@@ -40,7 +41,8 @@ pub enum Fit {
     Drop,
 }
 
-/// Judges one inner packet of *len* bytes against the largest that the path takes (both with the Ethernet header, if there is one).
+/// Judges one inner packet of *len* bytes against the largest that the path takes (both with the Ethernet header, if there is
+/// one).
 #[inline]
 pub fn fit(options: &Options, inner: &[u8], len: usize, mtu: usize) -> Fit {
     if len <= mtu {
@@ -88,8 +90,8 @@ fn dont_fragment(packet: &[u8]) -> bool {
     ip::version(packet) == Some(Ip::V4) && packet.get(6).is_some_and(|flags| flags & 0x40 != 0)
 }
 
-/// Cuts an IPv4 packet into fragments of at most *mtu* bytes; calls *emit* with each, in order. Options that must not be copied are left
-/// out of all but the first. False when it cannot be cut (malformed, or mtu too small), and then nothing was emitted.
+/// Cuts an IPv4 packet into fragments of at most *mtu* bytes; calls *emit* with each, in order. Options that must not be copied
+/// are left out of all but the first. False when it cannot be cut (malformed, or mtu too small), and then nothing was emitted.
 ///
 /// What fits already is emitted as it is. DF is cleared: who calls has decided. Checksums of what is inside must be finished.
 ///
@@ -167,7 +169,8 @@ fn later_header(head: &[u8]) -> Option<Vec<u8>> {
     Some(later)
 }
 
-/// How many tunnels deep *inner* is already: headers of protocol 47, 4 or 41 (and GRE in UDP, port 4754) inside each other, counted up to *limit*.
+/// How many tunnels deep *inner* is already: headers of protocol 47, 4 or 41 (and GRE in UDP, port 4754) inside each other,
+/// counted up to *limit*.
 ///
 /// *inner* is an IP packet; of an Ethernet frame pass what [`ethernet::ip_at`] finds.
 pub fn nesting(inner: &[u8], limit: usize) -> usize {

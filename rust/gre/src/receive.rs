@@ -1,13 +1,13 @@
 //! May a packet that found its tunnel come in? The checks in Linux's order, each refusal with what was seen.
 //!
-//! Linux verifies a checksum where it reads the header, before it looks for the tunnel; then come, tunnel by tunnel, presence of the checksum, sequence
-//! number, ECN. Here all are one function, in that order: a checksum that does not verify is *wrong* even where none was expected.
-//! Refusals and Linux's counters: checksums `rx_crc_errors` (a wrong one is not counted there at all), sequence numbers
-//! `rx_fifo_errors`, ECN `rx_frame_errors`, a short frame `rx_length_errors`; what is inside is judged there by the protocols above, here as well by
-//! [`Refusal::UnknownProtocol`] and [`Refusal::InnerMalformed`].
+//! Linux verifies a checksum where it reads the header, before it looks for the tunnel; then come, tunnel by tunnel, presence of
+//! the checksum, sequence number, ECN. Here all are one function, in that order: a checksum that does not verify is *wrong* even
+//! where none was expected. Refusals and Linux's counters: checksums `rx_crc_errors` (a wrong one is not counted there at all),
+//! sequence numbers `rx_fifo_errors`, ECN `rx_frame_errors`, a short frame `rx_length_errors`; what is inside is judged there by
+//! the protocols above, here as well by [`Refusal::UnknownProtocol`] and [`Refusal::InnerMalformed`].
 //!
-//! A refused packet leaves no trace: the sequence number is taken when everything else was found good. (Linux takes it before it looks at ECN; and
-//! it takes an expected number of 0 for *none yet*, so once in 2^32 packets it accepts any number.)
+//! A refused packet leaves no trace: the sequence number is taken when everything else was found good. (Linux takes it before it
+//! looks at ECN; and it takes an expected number of 0 for *none yet*, so once in 2^32 packets it accepts any number.)
 
 use std::ops::Range;
 
