@@ -9,12 +9,14 @@ its own to the right one, is where attackers and newcomers are.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +27,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from namespaces import Namespace, Net, wait_until  # noqa: E402
 from peers.nodes import GINNEL, Keys, PeerConfig, Userspace, endpoint, ping, render, setconf, up  # noqa: E402
 
+GINNEL_COMMAND = str(Path(sys.executable).with_name("ginnel"))
 MTU = 1420
 LEFT_OUTER, RIGHT_OUTER = "192.0.2.1", "192.0.2.2"
 #: The right side's address towards the third namespace, and that namespace's own.
@@ -41,6 +44,8 @@ class Implementation:
     program: tuple[str, ...]
     version: str
     environment: Mapping[str, str] = field(default_factory=dict)
+    #: Lines of a node file's tunnel beyond its ends: then it is no WireGuard, and `ginnel up` starts it.
+    gre: str | None = None
 
 
 # ---------------------------------------------------------------- building the implementations
@@ -111,18 +116,61 @@ def unencrypted() -> Implementation:
     return Implementation("unencrypted", (sys.executable, "-c", code, "-f"), _revision(), environment)
 
 
-BUILDERS = {"ginnel": ginnel, "wireguard-go": wireguard_go, "boringtun": boringtun, "unencrypted": unencrypted}
+def gre_udp() -> Implementation:
+    """GRE in UDP (RFC 8086), by the same engine."""
+    return Implementation("gre-udp", (GINNEL_COMMAND,), _revision(), gre='encapsulation = "udp"')
+
+
+def gre_raw() -> Implementation:
+    """GRE as protocol 47."""
+    return Implementation("gre-raw", (GINNEL_COMMAND,), _revision(), gre="")
+
+
+BUILDERS = {
+    "ginnel": ginnel,
+    "wireguard-go": wireguard_go,
+    "boringtun": boringtun,
+    "unencrypted": unencrypted,
+    "gre-udp": gre_udp,
+    "gre-raw": gre_raw,
+}
 
 
 # ---------------------------------------------------------------- the bed
 
 
 @dataclass(slots=True)
+class GreNode:
+    """All tunnels of one node file in one namespace, by `ginnel up` and `ginnel down`."""
+
+    space: Namespace
+    name: str
+    path: Path
+    up_s: float = 0.0
+
+    @property
+    def pid(self) -> int:
+        """The process that carries them, as the record says."""
+        return int(json.loads(Path(f"/run/ginnel/{self.name}.json").read_text())["daemon"]["pid"])
+
+    def start(self, text: str) -> None:
+        """Write the file and bring it up; `up_s` is how long the command took."""
+        self.path.write_text(text)
+        started = time.perf_counter()
+        self.space.run(GINNEL_COMMAND, "up", str(self.path))
+        self.up_s = time.perf_counter() - started
+
+    def stop(self) -> None:
+        """Take everything down again."""
+        self.space.run(GINNEL_COMMAND, "down", str(self.path), check=False)
+
+
+@dataclass(slots=True)
 class Tunnel:
     """One implementation at both ends, up and proven by a ping."""
 
-    left: Userspace
-    right: Userspace
+    left: Userspace | GreNode
+    right: Userspace | GreNode
 
     def rss_kib(self) -> int:
         """Resident memory of the larger of the two processes."""
@@ -201,6 +249,13 @@ class Bed:
     @contextlib.contextmanager
     def tunnel(self, implementation: Implementation, *, right_knows: bool = True) -> Iterator[Tunnel]:
         """Both ends started, configured and reachable."""
+        if implementation.gre is not None:
+            with self.gre_pair(lambda side, name: self.gre_file(side, name, implementation.gre or "")) as pair:
+                wait_until(
+                    lambda: self.left.ping(RIGHT_INNER, within_s=1), 20, f"{implementation.name}: a ping through the tunnel"
+                )
+                yield pair
+            return
         left, right = self.node(implementation, "left"), self.node(implementation, "right")
         left.start()
         try:
@@ -214,3 +269,41 @@ class Bed:
         finally:
             left.stop()
             right.stop()
+
+    @contextlib.contextmanager
+    def gre_pair(self, text: Callable[[str, str], str]) -> Iterator[Tunnel]:
+        """A node file at each end: *text* makes it from the side and a name for its first device."""
+        with contextlib.ExitStack() as undo:
+            nodes = []
+            for side, space in (("left", self.left), ("right", self.right)):
+                name = self.net.unique("bg" + side[0])
+                node = GreNode(space, name, self.directory / f"{name}.toml")
+                undo.callback(node.stop)
+                node.start(text(side, name))
+                nodes.append(node)
+            yield Tunnel(nodes[0], nodes[1])
+
+    @staticmethod
+    def gre_file(side: str, device: str, more: str) -> str:
+        """One tunnel with the addresses that every implementation has."""
+        local, remote, inner = (LEFT_OUTER, RIGHT_OUTER, LEFT_INNER) if side == "left" else (RIGHT_OUTER, LEFT_OUTER, RIGHT_INNER)
+        return (
+            f'[tunnel.{device}]\nkind = "gre"\nlocal = "{local}"\nremote = "{remote}"\nttl = 64\nmtu = {MTU}\n'
+            f'address = ["{inner}/24"]\n{more}\n'
+        )
+
+    @contextlib.contextmanager
+    def wire(self) -> Iterator[None]:
+        """
+        The link between both ends as most network cards have it: the kernel cuts what it sends into packets of the MTU first.
+
+        A veth pair takes what is to be segmented as it is, and the other end finds it still in one piece.
+        """
+        ends = ((self.left, self.left_device), (self.right, self.right_device))
+        for space, device in ends:
+            space.ip("link", "set", device, "gso_max_segs", "1")
+        try:
+            yield
+        finally:
+            for space, device in ends:
+                space.ip("link", "set", device, "gso_max_segs", "65535")

@@ -6,7 +6,8 @@
 
 A round measures every implementation once; the next round begins with the next one, so that nobody is always first. A figure
 is the median of its rounds; ± is half the span from the lowest to the highest, as a share of it. Ratios are to wireguard-go in
-the same run. All rounds and the machine go to bench/results/<date>-<scene>.json, the table to bench/results/<date>.md.
+the same run, in the scenes of plain tunnels to what they name. All rounds and the machine go to
+bench/results/<date>-<scene>.json, the table to bench/results/<date>.md.
 """
 
 from __future__ import annotations
@@ -25,14 +26,12 @@ from machine import facts
 from scenes import SCENES, Figures, Metric, Scene
 
 RESULTS = Path(__file__).resolve().parent / "results"
-REFERENCE = "wireguard-go"
-
 Rounds = dict[str, list[Figures]]
 
 
 def measure(bed: Bed, scene: Scene, implementations: list[Implementation], rounds: int, seconds: float) -> Rounds:
     """All rounds of one scene."""
-    taking_part = [one for one in implementations if one.name not in scene.without]
+    taking_part = [one for one in implementations if one.name in scene.among and one.name not in scene.without]
     results: Rounds = {one.name: [] for one in taking_part}
     for number in range(rounds):
         shift = number % len(taking_part)
@@ -57,19 +56,28 @@ def spread(rounds: list[Figures], metric: Metric) -> float:
 
 
 def table(results: dict[str, Rounds]) -> str:
-    """Markdown: one line a metric, one column an implementation, each with its ratio to the reference."""
-    names = [name for name in BUILDERS if any(name in rounds for rounds in results.values())]
+    """Markdown: a table for each circle of implementations that were measured against each other."""
+    circles: dict[tuple[str, ...], dict[str, Rounds]] = {}
+    for scene_name, rounds in results.items():
+        circles.setdefault(SCENES[scene_name].among, {})[scene_name] = rounds
+    return "\n".join(_table(among, scenes) for among, scenes in circles.items())
+
+
+def _table(among: tuple[str, ...], results: dict[str, Rounds]) -> str:
+    """One line a metric, one column an implementation, each with its ratio to the scene's reference."""
+    names = [name for name in among if any(name in rounds for rounds in results.values())]
     lines = ["| scene | figure | " + " | ".join(names) + " | rounds |", "| --- | --- |" + " ---: |" * (len(names) + 1)]
     for scene_name, rounds in results.items():
-        for metric in SCENES[scene_name].metrics:
+        scene = SCENES[scene_name]
+        for metric in scene.metrics:
             cells = []
-            base = median(rounds[REFERENCE], metric) if rounds.get(REFERENCE) else 0.0
+            base = median(rounds[scene.reference], metric) if rounds.get(scene.reference) else 0.0
             for name in names:
                 if not rounds.get(name):
                     cells.append("")
                     continue
                 value = median(rounds[name], metric)
-                ratio = f" ({value / base:.2f}x)" if base and name != REFERENCE else ""
+                ratio = f" ({value / base:.2f}x)" if base and name != scene.reference else ""
                 cells.append(f"{value:.3g} ±{spread(rounds[name], metric) / 2:.0%}{ratio}")
             count = min(len(list_) for list_ in rounds.values())
             lines.append(f"| {scene_name} | {metric.unit} | " + " | ".join(cells) + f" | {count} |")
@@ -117,12 +125,16 @@ def main() -> int:
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.seconds = options.rounds or 1, options.seconds or 2.0
-    implementations = [BUILDERS[name]() for name in options.impl or BUILDERS]
+    scenes = [SCENES[name] for name in options.scene or SCENES]
+    wanted = [name for name in options.impl or BUILDERS if any(name in scene.among for scene in scenes)]
+    implementations = [BUILDERS[name]() for name in wanted]
     machine = facts()
     results: dict[str, Rounds] = {}
     with Bed.create() as bed:
-        for name in options.scene or SCENES:
-            scene = SCENES[name]
+        for scene in scenes:
+            name = scene.name
+            if not any(one.name in scene.among for one in implementations):
+                continue
             rounds = options.rounds or scene.rounds or 5
             seconds = options.seconds or scene.seconds
             results[name] = measure(bed, scene, implementations, rounds, seconds)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import ipaddress
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from typing import Any, Self
 from bed import (
     APART,
     CACHE,
+    LEFT_OUTER,
     MTU,
     RIGHT_APART,
     RIGHT_INNER,
@@ -30,7 +32,9 @@ from bed import (
     RIGHT_PORT,
     ROOT,
     Bed,
+    GreNode,
     Implementation,
+    Tunnel,
     Userspace,
     cpu_s,
     rss_kib,
@@ -60,7 +64,10 @@ class Scene:
     measure: Callable[[Bed, Implementation, float], Figures]
     metrics: tuple[Metric, ...]
     seconds: float = 5.0
-    #: Implementations for which it makes no sense.
+    #: Who takes part, and whom they are compared with.
+    among: tuple[str, ...] = ("ginnel", "wireguard-go", "boringtun", "unencrypted")
+    reference: str = "wireguard-go"
+    #: Of these, for whom it makes no sense.
     without: tuple[str, ...] = ()
     #: Enough rounds where the spread is small or a round is long.
     rounds: int | None = None
@@ -481,6 +488,88 @@ NEWCOMER_METRICS = (
 )
 
 
+# ---------------------------------------------------------------- plain tunnels
+
+
+def _over_wire(measure: Callable[[Bed, Implementation, float], Figures]) -> Callable[[Bed, Implementation, float], Figures]:
+    """The same on a link that takes nothing but packets of the MTU."""
+
+    def measured(bed: Bed, implementation: Implementation, seconds: float) -> Figures:
+        with bed.wire():
+            return measure(bed, implementation, seconds)
+
+    return measured
+
+
+#: How many, and how far apart in the addresses inside: each has two.
+THOUSAND, STEP = 1000, 2
+
+
+def gre_thousand(side: str, device: str, count: int, more: str) -> str:
+    """A node file of *count* GRE tunnels between the same two ends, told apart by their keys."""
+    local, remote = (LEFT_OUTER, RIGHT_OUTER) if side == "left" else (RIGHT_OUTER, LEFT_OUTER)
+    tunnels = []
+    for index in range(count):
+        inner = GRE_INNER + STEP * index + (1 if side == "right" else 0)
+        tunnels.append(
+            f'[tunnel.{device[:9]}{index}]\nkind = "gre"\nlocal = "{local}"\nremote = "{remote}"\nkey = {index + 1}\nttl = 64\n'
+            f'mtu = {MTU}\naddress = ["{inner}/31"]\n{more}\n'
+        )
+    return "\n".join(tunnels)
+
+
+GRE_INNER = ipaddress.IPv4Address("10.80.0.0")
+
+
+def _packet_cost(bed: Bed, tunnel: Tunnel, seconds: float, spread: int) -> tuple[float, float]:
+    """(microseconds of both processes for each packet that arrived, thousands a second), unpaced."""
+    pids = (tunnel.left.pid, tunnel.right.pid)
+    receiver = bed.right.popen(
+        load_tool(), "udp", "--at", "0.0.0.0:5201", "--seconds", str(seconds + 10),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert receiver.stderr is not None
+    if "receiving" not in receiver.stderr.readline():
+        raise RuntimeError("the receiver did not start")
+    before = sum(cpu_s(pid) for pid in pids)
+    sent = loaded(
+        bed.left, "udp", "--to", f"{GRE_INNER + 1}:5201", "--size", str(1000 - 28), "--seconds", str(seconds),
+        "--spread", str(spread), "--step", str(STEP),
+    )  # fmt: skip
+    text, _ = receiver.communicate(timeout=seconds + 30)
+    delivered = json.loads(text)["delivered"]
+    used = sum(cpu_s(pid) for pid in pids) - before
+    return used * 1e6 / max(1, delivered), delivered / sent["seconds"] / 1e3
+
+
+def _gre_thousand(bed: Bed, implementation: Implementation, seconds: float) -> Figures:
+    """What a thousand tunnels in one process cost beyond one."""
+    last = f"{GRE_INNER + STEP * (THOUSAND - 1) + 1}"
+    more = implementation.gre or ""
+    with bed.gre_pair(lambda side, name: gre_thousand(side, name, 1, more)) as tunnel:
+        wait_until(lambda: bed.left.ping(f"{GRE_INNER + 1}"), 10, "a ping through the only tunnel")
+        alone_us, alone_k = _packet_cost(bed, tunnel, seconds, 1)
+        rss_one = tunnel.rss_kib()
+    with bed.gre_pair(lambda side, name: gre_thousand(side, name, THOUSAND, more)) as tunnel:
+        wait_until(lambda: bed.left.ping(last), 10, "a ping through the last tunnel")
+        first_us, first_k = _packet_cost(bed, tunnel, seconds, 1)
+        spread_us, spread_k = _packet_cost(bed, tunnel, seconds, THOUSAND)
+        assert isinstance(tunnel.left, GreNode)
+        return {
+            "up_s": tunnel.left.up_s,
+            "rss_mb": tunnel.rss_kib() / 1024,
+            "kib_per_tunnel": (tunnel.rss_kib() - rss_one) / (THOUSAND - 1),
+            "alone_us": alone_us,
+            "first_us": first_us,
+            "spread_us": spread_us,
+            "first_to_alone": first_us / alone_us,
+            "spread_to_alone": spread_us / alone_us,
+            "alone_k_s": alone_k,
+            "first_k_s": first_k,
+            "spread_k_s": spread_k,
+        }
+
+
 SCENES: dict[str, Scene] = {
     scene.name: scene
     for scene in (
@@ -542,5 +631,28 @@ SCENES: dict[str, Scene] = {
         ),
         Scene("newcomer", _newcomer(1), NEWCOMER_METRICS, seconds=5, without=("unencrypted",), rounds=3),
         Scene("newcomer-spoofed", _newcomer(20_000), NEWCOMER_METRICS, seconds=5, without=("unencrypted",), rounds=3),
+        Scene("gre-udp-tcp1", _tcp(), TCP_METRICS, among=("unencrypted", "gre-udp"), reference="unencrypted"),
+        Scene("gre-raw-tcp1", _tcp(), TCP_METRICS, among=("ginnel", "gre-raw", "gre-udp"), reference="ginnel"),
+        Scene("gre-wire-tcp1", _over_wire(_tcp()), TCP_METRICS, among=("ginnel", "gre-raw", "gre-udp"), reference="ginnel"),
+        Scene("gre-small", _udp("small", 64 - 28), UDP_METRICS, among=("ginnel", "gre-raw", "gre-udp"), reference="ginnel"),
+        Scene(
+            "gre-1000",
+            _gre_thousand,
+            (
+                Metric("up_s", "s, ginnel up of 1,000 tunnels", False),
+                Metric("rss_mb", "MB", False),
+                Metric("kib_per_tunnel", "KiB/tunnel", False),
+                Metric("alone_us", "µs/packet, both ends, one tunnel alone", False),
+                Metric("first_to_alone", "times that, first of 1,000", False),
+                Metric("spread_to_alone", "times that, over all 1,000", False),
+                Metric("alone_k_s", "k packets/s, one tunnel alone", True),
+                Metric("first_k_s", "k packets/s, first of 1,000", True),
+                Metric("spread_k_s", "k packets/s, over all 1,000", True),
+            ),
+            seconds=3,
+            among=("gre-raw", "gre-udp"),
+            reference="",
+            rounds=3,
+        ),
     )
 }

@@ -88,7 +88,7 @@ impl Args {
 }
 
 /// Loopback, private, link-local, benchmark and documentation addresses: never a stranger's.
-fn is_nobodys(addr: IpAddr) -> bool {
+pub fn is_nobodys(addr: IpAddr) -> bool {
     match addr {
         IpAddr::V4(addr) => {
             let benchmark = addr.octets()[0] == 198 && addr.octets()[1] & 0xfe == 18;

@@ -29,7 +29,7 @@ genuine peers   --to ADDR:PORT --key PUBLIC [--peers N] [--first N] [--seed TEXT
   newcomers     one by one, with retries and cookies [--attempts 3]
   keys          a configuration with these peers, for wg setconf  [--private-key-file FILE] [--port N] [--keepalive S]
 plain UDP       --to ADDR:PORT | --at ADDR:PORT
-  udp           1,400 bytes each                 [--size] [--rate, 0 = unpaced] [--batch 1] [--seconds S] [--wait S]
+  udp           1,400 bytes each                 [--size] [--rate, 0 = unpaced] [--batch 1] [--spread N [--step N]] [--seconds S] [--wait S]
   small         64 bytes each
   rtt           there and back                   [--rate 100]
 

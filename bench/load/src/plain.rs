@@ -2,10 +2,10 @@
 //!
 //! Each datagram begins with its number and the time it was sent, so that the receiver knows what it missed.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crate::args::{Args, Json, Result};
+use crate::args::{is_nobodys, Args, Json, Result};
 use crate::pace::Pace;
 use crate::sys::{set_buffers, CpuTime, Datagram, Receiver, Sender, BATCH};
 
@@ -36,14 +36,22 @@ pub fn stream(mut args: Args, name: &str, size: usize) -> Result<()> {
     let duration = args.seconds()?;
     // One datagram a system call unless asked otherwise: what most programs do.
     let batch: usize = args.or("batch", 1)?;
+    // So many addresses from that one on, `step` apart, each in its turn.
+    let spread: u32 = args.or("spread", 1)?;
+    let step: u32 = args.or("step", 1)?;
     args.finish()?;
+    let targets = targets(to, spread, step)?;
     if !(HEAD..=65_000).contains(&size) || !(1..=BATCH).contains(&batch) {
         return Err(format!(
             "--size: from {HEAD} to 65000; --batch: from 1 to {BATCH}"
         ));
     }
     let socket = unbound(to)?;
-    let mut sender = Sender::new(&socket, to);
+    let mut senders: Vec<Sender> = targets
+        .into_iter()
+        .map(|to| Sender::new(&socket, to))
+        .collect();
+    let mut turn = 0;
     let mut buffers = vec![vec![0; size]; BATCH];
     let mut sent = 0_u64;
     let cpu = CpuTime::start();
@@ -57,7 +65,8 @@ pub fn stream(mut args: Args, name: &str, size: usize) -> Result<()> {
             .map(|bytes| Datagram { bytes, from: None })
             .collect();
         for part in datagrams.chunks(batch) {
-            let went = sender
+            turn = (turn + 1) % senders.len();
+            let went = senders[turn]
                 .send(part)
                 .map_err(|error| format!("sending to {to}: {error}"))?;
             sent += went as u64;
@@ -79,6 +88,33 @@ pub fn stream(mut args: Args, name: &str, size: usize) -> Result<()> {
         .number("cpu_seconds", cpu.seconds())
         .print();
     Ok(())
+}
+
+/// *count* addresses from *first* on, *step* apart; all of them must be nobody's.
+fn targets(first: SocketAddr, count: u32, step: u32) -> Result<Vec<SocketAddr>> {
+    if !(1..=65_536).contains(&count) {
+        return Err("--spread: from 1 to 65536".to_owned());
+    }
+    let SocketAddr::V4(base) = first else {
+        return if count == 1 {
+            Ok(vec![first])
+        } else {
+            Err("--spread: only over IPv4".to_owned())
+        };
+    };
+    let address = |index: u32| {
+        let bits = index
+            .checked_mul(step)
+            .and_then(|offset| base.ip().to_bits().checked_add(offset))
+            .ok_or("--spread: beyond the last address")?;
+        let target = SocketAddr::from((Ipv4Addr::from_bits(bits), base.port()));
+        if is_nobodys(target.ip()) {
+            Ok(target)
+        } else {
+            Err(format!("--spread: {target} may be somebody's"))
+        }
+    };
+    (0..count).map(address).collect()
 }
 
 /// Count from the first datagram until `--seconds` later or a second of silence.
@@ -218,4 +254,24 @@ fn echo(mut args: Args, at: SocketAddr) -> Result<()> {
         .count("echoed", answered)
         .print();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn targets_are_counted_and_nobodys() {
+        let base: SocketAddr = "10.80.0.1:5201".parse().unwrap();
+        let all = targets(base, 1000, 2).unwrap();
+        assert_eq!(all.len(), 1000);
+        assert_eq!(all[0], base);
+        assert_eq!(all[999], "10.80.7.207:5201".parse().unwrap());
+        assert!(targets(base, 0, 1).is_err());
+        assert!(targets("10.255.255.255:1".parse().unwrap(), 2, 1).is_err());
+        assert!(targets("255.255.255.255:1".parse().unwrap(), 2, 1).is_err());
+        assert!(targets("[::1]:1".parse().unwrap(), 2, 1).is_err());
+        assert_eq!(targets("[::1]:1".parse().unwrap(), 1, 1).unwrap().len(), 1);
+    }
 }
