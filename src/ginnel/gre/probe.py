@@ -35,8 +35,11 @@ from ginnel.mtu.search import Search
 from ginnel.units import NS_PER_S
 from ginnel.wire import gre
 
-#: A return is waited for so long. Longer than any way round the world with full queues.
+#: A return is waited for so long, while it is not known how long the way is. Longer than any round the world with full queues.
 WAIT_NS: Final = 2 * NS_PER_S
+#: Then for so many round trips of an earlier probe, but never shorter than this.
+ROUND_TRIPS: Final = 8
+SHORTEST_WAIT_NS: Final = NS_PER_S // 4
 TRIES: Final = 3
 REFERENCES: Final = 2
 VERIFY_NS: Final = 60 * NS_PER_S
@@ -64,7 +67,9 @@ class ProbeMachine:
         "_protocols",
         "_raise_ns",
         "_references",
+        "_round_trip_ns",
         "_search",
+        "_sent_ns",
         "_size",
         "_tries",
         "_up",
@@ -102,6 +107,9 @@ class ProbeMachine:
         #: None: no keepalive has come back.
         self._due_ns: int | None = None
         self._raise_ns = 0
+        self._sent_ns = 0
+        #: Of probes that were answered at the first try; 0: none was.
+        self._round_trip_ns = 0
 
     @property
     def protocol(self) -> int:
@@ -159,6 +167,8 @@ class ProbeMachine:
         """A probe came back: the one that is out, or one that was given up too early and says nothing."""
         self.answered = True
         if self._size and self._due_ns is not None:
+            if self._tries == 1:
+                self._round_trip_ns = max(now_ns - self._sent_ns, self._round_trip_ns * 7 // 8)
             self._passed(self._size, now_ns)
 
     def timeout(self, now_ns: int) -> None:
@@ -202,7 +212,13 @@ class ProbeMachine:
         self._output.append(effects.SendControl(probe.carried_as, packet + bytes(max(0, self._size - len(packet)))))
         self._output.append(effects.SendControl(reference.carried_as, reference.build()))
         self._tries += 1
-        self._due_ns = now_ns + WAIT_NS
+        self._sent_ns = now_ns
+        self._due_ns = now_ns + self._wait_ns()
+
+    def _wait_ns(self) -> int:
+        if not self._round_trip_ns:
+            return WAIT_NS
+        return min(max(ROUND_TRIPS * self._round_trip_ns, SHORTEST_WAIT_NS), WAIT_NS)
 
     def _passed(self, size: int, now_ns: int) -> None:
         late = self._tries > 1
@@ -259,4 +275,4 @@ class ProbeMachine:
 
     def _forget(self) -> None:
         self.phase, self._search, self._size, self._tries, self._references = "rest", None, 0, 0, 0
-        self._due_ns, self._raise_ns = None, 0
+        self._due_ns, self._raise_ns, self._round_trip_ns = None, 0, 0

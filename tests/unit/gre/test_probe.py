@@ -198,6 +198,24 @@ def test_slow_answers_are_waited_for() -> None:
     assert world.found == [1400]
 
 
+def test_where_the_way_is_short_a_search_is_quick() -> None:
+    """50 ms there and back: after the first answer a size is given up after 1.2 s, not 6."""
+    world = World()
+    world.run(70)
+    world.path = 1400
+    world.run(75)
+    assert world.found == [1400]
+
+
+@pytest.mark.parametrize("grown_ms", [200, 450, 1000, 1900])
+def test_a_way_that_becomes_longer_is_not_taken_for_a_small_path(grown_ms: int) -> None:
+    world = World()
+    world.run(70)
+    world.delay_ns = grown_ms * NS_PER_S // 1000
+    world.run(600)
+    assert world.found == []
+
+
 def test_answers_later_than_that_are_never_taken_for_a_larger_size() -> None:
     """2.5 s: the answer to the first try comes during the second. What was found passes, whatever happened."""
     world = World()
