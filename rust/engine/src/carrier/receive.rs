@@ -436,6 +436,9 @@ impl Sorter {
             Ok(None) => admit_ip(&plan.options, outside.protocol, outside.tos, packet),
             Ok(Some(header)) => {
                 let payload = packet.get(header.len..).unwrap_or_default();
+                // Probes of the path are keepalives with padding behind them, which the answer is without.
+                let padded = ip::total_len(payload).unwrap_or(payload.len());
+                let payload = &payload[..padded];
                 let keepalive = recognise(&header, payload, outside.local, outside.remote);
                 if keepalive == Keepalive::Returned {
                     if header::checksum_verifies(packet) {
