@@ -437,6 +437,60 @@ def test_without_a_tun_device_it_says_how_to_have_one(world: World) -> None:
     assert "open /dev/net/tun: No such file or directory" in done.stderr
 
 
+def test_without_nftables_it_says_what_for(world: World) -> None:
+    world.write(FILE, SEED, 0o644)
+    before = world.snapshot()
+    command = ["env", "PATH=/nonexistent", *GINNEL]
+    done = world.run(*command, "up", "edge")
+    assert done.returncode == 1
+    assert "nft -f -: No such file or directory\n  hint: tunnels of a node file need nftables" in done.stderr
+    nothing_is_left(world, before)
+    world.write(FILE, SEED + "mss-clamp = false", 0o644)
+    for verb in ("up", "down"):
+        done = world.run(*command, verb, "edge")
+        assert done.returncode == 0, done.stderr
+    nothing_is_left(world, before)
+
+
+PRIVATE_SIDE = """
+[tunnel.gre1]
+kind = "gre"
+local = "192.168.1.10"
+remote = "198.51.100.20"
+key = 7
+encapsulation = "udp"
+keepalive = 25
+address = ["10.10.10.1/30"]
+"""
+PUBLIC_SIDE = """
+[tunnel.gre1]
+kind = "gre"
+local = "198.51.100.20"
+key = 7
+encapsulation = "udp"
+encap-dport = "learned"
+address = ["10.10.10.2/30"]
+"""
+
+
+def test_through_a_nat_by_udp_the_private_side_speaks_first(net: Net) -> None:
+    private, nat, public = net.namespace("private"), net.namespace("nat"), net.namespace("public")
+    join(net, private, "eth0", ["192.168.1.10/24"], nat, ["192.168.1.1/24"])
+    join(net, nat, "out", ["198.51.100.1/24"], public, ["198.51.100.20/24"])
+    default(private, "192.168.1.1")
+    nat.write_proc("/proc/sys/net/ipv4/ip_forward", "1")
+    chain = "add chain ip n p { type nat hook postrouting priority srcnat; }"
+    nat.run("nft", f'add table ip n; {chain}; add rule ip n p oifname "out" masquerade random')
+    far = World.around(public)
+    up(far, PUBLIC_SIDE)
+    up(World.around(private), PRIVATE_SIDE)
+    # The keepalive has opened the way: nothing was sent by anybody else.
+    wait_until(lambda: public.ping("10.10.10.1"), 10, "the public side's way back")
+    assert private.ping("10.10.10.2", count=2)
+    shown = json.loads(far.ginnel("show", "edge", "--json").stdout)
+    assert "198.51.100.1" in json.dumps(shown)
+
+
 def test_the_kernel_backend_says_when_there_is_no_kernel_module(world: World) -> None:
     if world.run("ip", "link", "add", "probe", "type", "gre").returncode == 0:
         pytest.fail("this kernel has GRE: the test needs one without")

@@ -414,6 +414,8 @@ _READERS: dict[str, Callable[[object], Any]] = {
     "keepalive": _keepalive,
     "tolerant": _flag,
 }
+#: The same by name, for documentation and its test.
+KEYS = tuple(_READERS)
 #: iproute2 has two names for some.
 _ALIASES = {"hoplimit": "ttl", "tclass": "tos", "dsfield": "tos"}
 _GRE_ONLY = ("key", "ikey", "okey", "csum", "icsum", "ocsum", "seq", "iseq", "oseq", "tolerant", "encapsulation")

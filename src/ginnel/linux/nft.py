@@ -79,9 +79,10 @@ class Nft:
                 ["nft", "-f", "-"], input=script, capture_output=True, text=True, check=False, timeout=TIMEOUT_S
             )
         except FileNotFoundError:
-            raise KernelError(
-                "nft -f -", errno.ENOENT, "a full tunnel (0.0.0.0/0 or ::/0) needs nftables: `apt install nftables`"
-            ) from None
+            needed_by = "a full tunnel (0.0.0.0/0 or ::/0) needs" if "preraw" in script else "tunnels of a node file need"
+            without = "" if "preraw" in script else "; with mss-clamp = false they may not"
+            hint = f"{needed_by} nftables: `apt install nftables`{without}"
+            raise KernelError("nft -f -", errno.ENOENT, hint) from None
         except subprocess.TimeoutExpired:
             raise KernelError("nft -f -", errno.ETIMEDOUT, f"nft did not end within {TIMEOUT_S:.0f} s") from None
         if done.returncode != 0:

@@ -194,13 +194,25 @@ class _Up:
         for line in lines:
             self.console.step(line)
 
-    def _do(self, action: Callable[[], object], done: Done | None = None) -> None:
+    def _do(self, action: Callable[[], object], done: Done | None = None, *, atomic: bool = False) -> None:
+        """
+        Note how to undo it, do it.
+
+        *atomic*: when the action is refused nothing has happened, and there is nothing to undo.
+        """
         if self.dry:
             return
         if done is not None:
             self.record.done.append(done)
             self.store.save(self.record)
-        action()
+        try:
+            action()
+        except GinnelError as error:
+            unknown = isinstance(error, KernelError) and error.errno == errno.ETIMEDOUT
+            if atomic and done is not None and not unknown:
+                self.record.done.remove(done)
+                self.store.save(self.record)
+            raise
 
     # -- before anything
 
@@ -286,7 +298,7 @@ class _Up:
         what += ["no port-unreachable of the kernel's own"] if self.beside.handlers else []
         self.console.step(f"nft -f - # table inet {table}: {', '.join(what)}")
         script = clamp.script(self.config.name, clamped, kernel_gre.drops(ours))
-        self._do(lambda: self.host.firewall.apply(script), TableDone(table))
+        self._do(lambda: self.host.firewall.apply(script), TableDone(table), atomic=True)
 
     def _requests(self, tunnel: PlainConfig) -> Iterator[Request]:
         name, mtu = tunnel.name, self.mtus[tunnel.name]
@@ -338,12 +350,9 @@ class _Up:
             done = PolicyDone(version, str(change.rule))
             self.console.step(change.words)
             try:
-                self._do(lambda change=change: self.host.requests.apply([change]), done)  # type: ignore[misc]
+                self._do(lambda change=change: self.host.requests.apply([change]), done, atomic=True)  # type: ignore[misc]
                 return
             except KernelError as error:
-                # The kernel refused it: nothing to undo.
-                self.record.done.remove(done)
-                self.store.save(self.record)
                 if error.errno != errno.EEXIST or rule.priority:
                     raise
         raise GinnelError(f"ip -{version} rule add {rule}: every priority was taken at once\n  hint: see `ip -{version} rule`")
