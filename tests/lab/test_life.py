@@ -96,6 +96,12 @@ def test_kept_with_gre_it_says_how_to_look_at_a_tunnel(lab: LabRunner) -> None:
     assert lab(path, "--down").code == 0
 
 
+def test_wg_quick_on_every_node_is_refused_where_a_link_is_gre(lab: LabRunner) -> None:
+    ran = lab(ROOT / "examples" / "gre-sites", "--all-wg-quick")
+    assert ran.code == 2
+    assert "not all links are WireGuard" in ran.stderr
+
+
 def test_kept_it_can_be_entered_and_ended(lab: LabRunner, kept: Path) -> None:
     assert lab(kept, "--enter", "lan-lyon", "--", "ping", "-c", "1", "-W", "5", "10.20.0.2").code == 0
     shown = lab(kept, "--enter", "lyon", "ginnel", "show", "wg0", "dump")

@@ -130,6 +130,8 @@ def _rehearse(
             seed=network.lab.seed if seed is None else seed,
         )
         network = replace(network, lab=settings)
+    if all_wg_quick and network.kinds != {"wireguard"}:
+        raise UsageError(f"{file}: --all-wg-quick: not all links are WireGuard, and wg-quick knows nothing else")
     if all_wg_quick:
         network = replace(network, nodes=tuple(replace(node, runs="wg-quick") for node in network.nodes))
     require(network, throughput > 0)

@@ -20,7 +20,7 @@ from ginnel import mtu
 from ginnel.config.node import NodeConfig, PlainConfig
 from ginnel.network import gre
 from ginnel.network import mtu as arithmetic_of
-from ginnel.network.addressing import Lock, within
+from ginnel.network.addressing import Lock
 from ginnel.network.model import NAT_KEEPALIVE_S, HostPort, Link, Network, Node
 from ginnel.network.paths import Paths
 from ginnel.units import Prefix, PublicKey
@@ -141,28 +141,38 @@ def compile_network(network: Network, lock: Lock, keys: Mapping[str, PublicKey])
         KeyError: a node without a pin or a key.
     """
     paths = Paths(network)
-    return {node.name: _node(network, node, paths, lock, keys) for node in network.nodes}
+    prefixes = _Prefixes(paths, lock)
+    return {node.name: _node(network, node, paths, prefixes, lock, keys) for node in network.nodes}
 
 
-def prefixes_of(paths: Paths, lock: Lock, node: Node, seen_by: Node) -> tuple[Prefix, ...]:
+class _Prefixes:
     """
-    What lies at a node, as another reaches it.
+    What lies at a node, as others reach it: its tunnel addresses as host prefixes, then its LANs, each once.
 
-    Args:
-        node: whose addresses and LANs they are.
-        seen_by: the node that is to reach them.
-
-    Returns:
-        its tunnel addresses as host prefixes, then its LANs, each once.
+    That depends on who reaches it only by the link on which what the node sends there begins; so it is worked out once for
+    each of a node's links, not for each pair of nodes.
     """
-    addresses = list(lock.nodes[node.name].address)
-    hop = paths.next_hop(node.name, seen_by.name)
-    if hop is not None and paths.link(node.name, hop).kind == "gre":
-        addresses += lock.link(node.name, hop).end(node.name)
-    return (*(Prefix(packed, len(packed) * 8) for packed in dict.fromkeys(addresses)), *node.lans)
+
+    def __init__(self, paths: Paths, lock: Lock) -> None:
+        self._paths, self._lock = paths, lock
+        self._known: dict[tuple[str, str | None], tuple[Prefix, ...]] = {}
+
+    def of(self, node: Node, seen_by: Node) -> tuple[Prefix, ...]:
+        """Of *node*, for *seen_by* to reach."""
+        hop = self._paths.next_hop(node.name, seen_by.name)
+        found = self._known.get((node.name, hop))
+        if found is None:
+            addresses = list(self._lock.nodes[node.name].address)
+            if hop is not None and self._paths.link(node.name, hop).kind == "gre":
+                addresses += self._lock.link(node.name, hop).end(node.name)
+            hosts = (Prefix(packed, len(packed) * 8) for packed in dict.fromkeys(addresses))
+            found = self._known[(node.name, hop)] = (*hosts, *node.lans)
+        return found
 
 
-def _node(network: Network, node: Node, paths: Paths, lock: Lock, keys: Mapping[str, PublicKey]) -> NodeDescription:
+def _node(
+    network: Network, node: Node, paths: Paths, known: _Prefixes, lock: Lock, keys: Mapping[str, PublicKey]
+) -> NodeDescription:
     neighbours = paths.neighbours(node.name)
     kinds = {name: paths.link(node.name, name).kind for name in neighbours}
     behind: dict[str, list[Node]] = {name: [] for name in neighbours}
@@ -170,7 +180,7 @@ def _node(network: Network, node: Node, paths: Paths, lock: Lock, keys: Mapping[
         if other is not node and (hop := paths.next_hop(node.name, other.name)) is not None:
             behind[hop].append(other)
     leaving = [other for other in network.nodes if other.exit == node.name]
-    prefixes = {other.name: prefixes_of(paths, lock, other, node) for others in behind.values() for other in others}
+    prefixes = {other.name: known.of(other, node) for others in behind.values() for other in others}
     peers = tuple(
         _peer(node, network.node(name), behind[name], prefixes, lock, keys) for name in neighbours if kinds[name] != "gre"
     )
@@ -219,7 +229,9 @@ def _tunnel(
     near = tuple(InterfaceAddress(packed, subnet.length) for packed, subnet in zip(pin.end(node.name), pin.subnet, strict=True))
     far = tuple(InterfaceAddress(packed, subnet.length) for packed, subnet in zip(pin.end(peer.name), pin.subnet, strict=True))
     ordered = [peer, *(other for other in behind if other is not peer)] if link.routed else []
-    routes = [prefix for other in ordered for prefix in prefixes[other.name]]
+    # What lies in the link's own subnet needs no route of its own.
+    connected = {packed for subnet in pin.subnet for packed in gre.ends_of(subnet)}
+    routes = tuple(str(prefix) for other in ordered for prefix in prefixes[other.name] if prefix.packed not in connected)
     mtu_bytes = options.mtu or network.mtu or arithmetic.inner
     config = PlainConfig(
         name=gre.device_name(peer.name),
@@ -239,8 +251,7 @@ def _tunnel(
         ignore_df=options.ignore_df,
         encapsulation=gre.encapsulation_of(options, peer),
         address=tuple(map(str, near)),
-        # What lies in the link's own subnet needs no route of its own.
-        routes=tuple(str(prefix) for prefix in routes if not any(_in(prefix, subnet) for subnet in pin.subnet)),
+        routes=routes,
         mtu=mtu_bytes,
         keepalive=gre.keepalive_of(options, peer),
     )
@@ -252,10 +263,6 @@ def _local(node: Node) -> str:
     """The address that the node sends from: its own endpoint where that is a number, else the route's choice."""
     packed = gre.numeric_endpoint(node)
     return "any" if packed is None else Prefix(packed, len(packed) * 8).address
-
-
-def _in(prefix: Prefix, subnet: Prefix) -> bool:
-    return prefix.length >= subnet.length and within(prefix.packed, subnet)
 
 
 def _peer(

@@ -192,6 +192,12 @@ class Network:
     expects: tuple[Expect, ...] = ()
     lab: Lab = Lab()
 
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Of what kinds its links are, those of its shape and those by name."""
+        shape = () if self.shape == "none" else (self.kind,)
+        return frozenset((*shape, *(link.kind for link in self.links)))
+
     def node(self, name: str) -> Node:
         """The node called *name*; KeyError when there is none."""
         for node in self.nodes:
