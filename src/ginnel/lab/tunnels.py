@@ -223,7 +223,8 @@ def alive(between: tuple[str, str], names: tuple[str, str], live: Mapping[str, M
             said = found.sentences() or [found.alive.why]
             return Finding(False, f"{near} says: {'; '.join(said)}")
         words.append(found.alive.why)
-    return Finding(True, words[0] if words[0] == words[1] else "; ".join(words))
+    same = words[0] == words[1]
+    return Finding(True, words[0] if same else "; ".join(f"{near}: {why}" for near, why in zip(between, words, strict=True)))
 
 
 def is_alive(between: tuple[str, str], names: tuple[str, str], live: Mapping[str, Mapping[str, LiveTunnel]]) -> bool:
