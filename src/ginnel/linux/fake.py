@@ -276,6 +276,8 @@ class FakeNode:
 
     world: FakeHost
     name: str = "engine"
+    #: Why its tunnels do not carry, once they are up.
+    refuses: str = ""
 
     def ports(self, config: NodeConfig) -> list[FouDone]:  # noqa: ARG002
         return []
@@ -294,6 +296,9 @@ class FakeNode:
             for tunnel in config.plain:
                 self.world.links.pop(tunnel.name, None)
             raise
+
+    def carrying(self, config: NodeConfig, tunnels: Sequence[str], directory: Path) -> dict[str, str]:  # noqa: ARG002
+        return {name: self.refuses for name in tunnels if self.refuses}
 
     def _make(self, config: NodeConfig) -> None:
         for tunnel in config.plain:

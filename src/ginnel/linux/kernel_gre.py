@@ -179,6 +179,10 @@ class KernelTunnels:
             made.append(AddLink(tunnel.name, kernel_kind(tunnel), " ".join(link_options(tunnel)), data))
         self._requests.apply(made)
 
+    def carrying(self, config: NodeConfig, tunnels: Sequence[str], directory: Path) -> dict[str, str]:  # noqa: ARG002
+        """See `NodeBackend`: what is up carries."""
+        return {}
+
 
 def _possible(tunnel: PlainConfig) -> None:
     """What our engine can do and the kernel cannot; GinnelError names it."""

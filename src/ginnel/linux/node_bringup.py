@@ -22,16 +22,17 @@ import ipaddress
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from ginnel.config import words
 from ginnel.config.node import NodeConfig, PlainConfig, to_json
 from ginnel.config.nodefile import IPV6_MTU_MIN
-from ginnel.errors import ConfigError, GinnelError, KernelError, Mistake
+from ginnel.errors import ConfigError, EngineError, GinnelError, KernelError, Mistake
 from ginnel.linux import bringup, clamp, fou, kernel_gre, node_mtu
-from ginnel.linux.backend import Child
+from ginnel.linux.backend import Child, control
 from ginnel.linux.bringup import Console, Host
 from ginnel.linux.kernel_gre import link_words
 from ginnel.linux.record import Done, FouDone, LinksDone, PolicyDone, Process, Record, Store, TableDone, network_namespace
@@ -42,6 +43,8 @@ from ginnel.units import Prefix
 #: Above this many tunnels their steps are told as one line; a dry run tells each.
 SUMMARY_ABOVE = 50
 _PRIORITY_TRIES = 16
+CARRYING_TIMEOUT_S = 10.0
+_POLL_S = 0.01
 
 
 class NodeBackend(Protocol):
@@ -66,6 +69,10 @@ class NodeBackend(Protocol):
 
     def wait(self, config: NodeConfig) -> None:
         """Until all of them exist; GinnelError says why not, for a person."""
+        ...
+
+    def carrying(self, config: NodeConfig, tunnels: Sequence[str], directory: Path) -> dict[str, str]:
+        """Wait until *tunnels*, which are up, carry packets; of each that does not, the reason."""
         ...
 
 
@@ -101,6 +108,23 @@ class NodeProcess:
         """See `NodeBackend`."""
         assert self.child is not None
         self.child.wait_ready(config.name)
+
+    def carrying(self, config: NodeConfig, tunnels: Sequence[str], directory: Path) -> dict[str, str]:
+        """See `NodeBackend`. The process hears of a link that goes up from the kernel, and then opens its sockets."""
+        deadline = time.monotonic() + CARRYING_TIMEOUT_S
+        wanted = set(tunnels)
+        while True:
+            answer = control(config.name, {"op": "state"}, directory)
+            if answer is None:
+                raise EngineError(f"the daemon of {config.name} ended as soon as it was ready")
+            waiting = {
+                each["name"]: each["error"] for each in answer["tunnels"] if each["state"] != "up" and each["name"] in wanted
+            }
+            if all(waiting.values()):
+                return waiting
+            if time.monotonic() > deadline:
+                return {name: error or "it does not carry yet" for name, error in waiting.items()}
+            time.sleep(_POLL_S)
 
 
 def up(config: NodeConfig, host: Host, backend: NodeBackend, store: Store, console: Console, *, dry_run: bool = False) -> None:
@@ -180,6 +204,7 @@ class _Up:
         self._start()
         self._apply([request for tunnel in self.config.plain for request in self._requests(tunnel)])
         self._add_rules()
+        self._wait_for_carrying(remotes)
         self._note_forwarding()
         if not self.dry:
             self.record.complete = True
@@ -323,6 +348,15 @@ class _Up:
     def _apply(self, requests: Sequence[Request]) -> None:
         self._say([request.words for request in requests], "link set, address add, route add")
         self._do(lambda: self.host.requests.apply(requests))
+
+    def _wait_for_carrying(self, remotes: Mapping[str, bytes]) -> None:
+        """A name that nobody could resolve is waited for by the process, not here."""
+        if self.dry:
+            return
+        ready = [tunnel.name for tunnel in self.config.plain if tunnel.remote == "any" or tunnel.name in remotes]
+        failed = self.backend.carrying(self.config, ready, self.store.directory)
+        if failed:
+            raise EngineError("\n".join(f"{name}: {why}" for name, why in failed.items()))
 
     # -- rules
 

@@ -336,6 +336,16 @@ def test_a_taken_udp_port_is_named(store: Store) -> None:
     assert world.calls == []
 
 
+def test_what_is_up_and_does_not_carry_is_said_and_undone(store: Store) -> None:
+    world = FakeHost()
+    before = world.state()
+    backend = FakeNode(world, refuses="raw sockets are not allowed: it takes root or CAP_NET_RAW")
+    with pytest.raises(GinnelError, match="gnl1: raw sockets are not allowed"):
+        node_bringup.up(parsed(), world.host(), backend, store, Said())
+    assert world.state() == before
+    assert store.load("edge") is None
+
+
 def test_a_host_that_does_not_forward_is_told_so(store: Store) -> None:
     said = bring_up(FakeHost(), store)
     assert said.notes == ["this host forwards no IPv4: for others to use these routes, `sysctl -w net.ipv4.ip_forward=1`"]
