@@ -16,7 +16,7 @@ use crate::shared::{is_source_error, Shared};
 use crate::slab::Placed;
 use crate::sys::clock::boottime_ns;
 use crate::sys::udp::{
-    Outgoing, Pair, SendScratch, Udp, MAX_PIECES, MAX_SEGMENTS, MAX_UDP_PAYLOAD,
+    Outgoing, Pair, SendScratch, Udp, MAX_PIECES, MAX_SEGMENTED_BYTES, MAX_SEGMENTS,
 };
 
 /// How long a full send buffer is waited for while nothing of it drains: longer than 64 KiB take at 10 Mb/s, short enough for the timers.
@@ -84,7 +84,7 @@ impl Outbox {
                     || (may_segment
                         && joined < MAX_SEGMENTS
                         && size <= segment
-                        && bytes + size <= MAX_UDP_PAYLOAD
+                        && bytes + size <= MAX_SEGMENTED_BYTES
                         && placed.ecn == first.ecn);
                 if !joins {
                     break;

@@ -19,7 +19,7 @@ use super::Shared;
 use crate::event::PathErrorKind;
 use crate::sys::clock::boottime_ns;
 use crate::sys::raw::{RawOutgoing, RawSend, RawSendScratch};
-use crate::sys::udp::{Outgoing, SendScratch, Udp, MAX_PIECES, MAX_SEGMENTS, MAX_UDP_PAYLOAD};
+use crate::sys::udp::{Outgoing, SendScratch, Udp, MAX_PIECES, MAX_SEGMENTED_BYTES, MAX_SEGMENTS};
 
 /// As for WireGuard: how long a full send buffer is waited for while nothing of it drains.
 const SEND_PATIENCE_NS: u64 = 200_000_000;
@@ -217,7 +217,7 @@ impl Outbox {
                     && last.tos == tos
                     && packet.at.len <= last.segment
                     && datagrams < MAX_SEGMENTS
-                    && last.bytes + packet.at.len <= MAX_UDP_PAYLOAD
+                    && last.bytes + packet.at.len <= MAX_SEGMENTED_BYTES
                     && (adjoins || last.pieces.len() < MAX_PIECES)
                     && socket.may_segment(last.segment);
                 if joins {

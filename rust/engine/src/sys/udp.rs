@@ -2,7 +2,7 @@
 //! source address, ECN and segment size.
 //!
 //! Rules the kernel sets for one `UDP_SEGMENT` send: at most 64 segments, at most 65,507 bytes, all segments equal but for a shorter
-//! last one. Outer packets may be fragmented (`IP_PMTUDISC_DONT)`: a tunnel that meets a small link must not go silent.
+//! last one; and it stays whole as far as the device only while all headers and it are shorter than 64 KiB. Outer packets may be fragmented (`IP_PMTUDISC_DONT)`: a tunnel that meets a small link must not go silent.
 //! A control buffer is zeroed before use, since the kernel reads all of it.
 
 use std::io;
@@ -18,8 +18,9 @@ use super::check;
 
 /// Most segments in one `UDP_SEGMENT` send that every kernel since 4.18 takes.
 pub const MAX_SEGMENTS: usize = 64;
-/// Most payload in one UDP send over IPv4 (the smaller of the two families).
-pub const MAX_UDP_PAYLOAD: usize = 65_507;
+/// Most payload in one segmented send. 65,507 would be taken, but what is longer than `gso_max_size` (65,536) with UDP, IPv6, Ethernet and
+/// VLAN headers is cut in software before the device sees it: a GRE tunnel of MTU 1420 then costs three times as much.
+pub const MAX_SEGMENTED_BYTES: usize = 65_400;
 /// No datagram and no GRO chain is longer.
 pub const RECEIVE_BUFFER: usize = 65_536;
 /// Messages to one recvmmsg when they are small.
