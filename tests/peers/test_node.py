@@ -9,8 +9,10 @@ path, a route that goes round, a port that is taken, a device that is deleted, r
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +24,7 @@ from namespaces import Namespace, Net, wait_until
 from peers.node_running import NodeProcess, refusal
 from peers.running import control_path
 
+GINNEL = [sys.executable, "-m", "ginnel.cli.main"]
 Start = Callable[..., NodeProcess]
 LEFT = PlainConfig("gre1", "gre", 4, local="192.0.2.1", remote="192.0.2.2", mtu=1476)
 RIGHT = PlainConfig("gre1", "gre", 4, local="192.0.2.2", remote="192.0.2.1", mtu=1476)
@@ -82,6 +85,14 @@ def test_two_nodes_carry_and_say_so_and_leave_nothing(net: Net, start: Start) ->
         assert (shown["rx_packets"] >= 5, shown["tx_packets"] >= 5) == (True, True)
         assert {reason: count for reason, count in shown["drops"].items() if count} == {}
         assert node.running().status_kb("VmRSS") < 36_000
+    told = json.loads(both.left_space.run(*GINNEL, "show", both.left.config.name, "--json"))
+    assert (told["schema"], told["node"]["name"]) == ("ginnel.show/1", both.left.config.name)
+    assert [one["remote"] for one in told["tunnels"]] == ["192.0.2.2"]
+    assert "  gre1    gre   carrying  192.0.2.2" in both.left_space.run(*GINNEL, "show", both.left.config.name)
+    assert f"node {both.left.config.name}" in both.left_space.run(*GINNEL, "show", "gre1"), "of this namespace"
+    assert f"node {both.right.config.name}" in both.right_space.run(*GINNEL, "show", "gre1"), "of that one"
+    listed = json.loads(both.left_space.run(*GINNEL, "show", "--json"))["tunnels"]
+    assert [one["node"] for one in listed if one["kind"] == "gre"] == [both.left.config.name]
     state = both.left.ask(op="state")
     assert state["tunnels"] == [{"name": "gre1", "kind": "gre", "state": "up", "error": ""}]
     assert both.left.ask(op="stop")["ok"] is True

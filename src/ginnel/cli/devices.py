@@ -11,7 +11,7 @@ from ginnel.errors import GinnelError
 from ginnel.linux import uapi
 from ginnel.linux.backend import control
 from ginnel.linux.links import link, links
-from ginnel.linux.record import RUN_DIR
+from ginnel.linux.record import RUN_DIR, network_namespace
 
 
 def kernel_names() -> list[str]:
@@ -56,21 +56,17 @@ def write(name: str, lines: str) -> None:
 
 
 def node_names() -> list[str]:
-    """The nodes whose processes answer, in order of their names."""
-    return [name for name in sorted(path.stem for path in RUN_DIR.glob("*.sock")) if _state(name) is not None]
+    """The nodes of this network namespace whose processes answer, in order of their names."""
+    return list(_states())
 
 
 def node_of(tunnel: str) -> str | None:
-    """The node whose process has the plain tunnel of that name; None when there is none."""
-    for name in sorted(path.stem for path in RUN_DIR.glob("*.sock")):
-        state = _state(name)
-        if state is not None and any(one["name"] == tunnel for one in state["tunnels"]):
-            return name
-    return None
+    """The node of this network namespace whose process has the plain tunnel of that name; None when there is none."""
+    return next((name for name, state in _states().items() if any(one["name"] == tunnel for one in state["tunnels"])), None)
 
 
 def node(name: str) -> dict[str, Any] | None:
-    """The process of a node and all its tunnels (ginnel.show/1); None when none of that name answers."""
+    """The process of a node, wherever it is, and all its tunnels (ginnel.show/1); None when none of that name answers."""
     if _state(name) is None:
         return None
     return control(name, {"op": "show"})
@@ -83,6 +79,13 @@ def plain(node_name: str, tunnel: str) -> dict[str, Any]:
         raise GinnelError(f"{tunnel}: its process ended meanwhile")
     found: dict[str, Any] = answer["tunnel"]
     return found
+
+
+def _states() -> dict[str, dict[str, Any]]:
+    """What the processes of this network namespace's nodes say of themselves: /run may be shared by several namespaces."""
+    here = network_namespace()
+    found = {name: _state(name) for name in sorted(path.stem for path in RUN_DIR.glob("*.sock"))}
+    return {name: state for name, state in found.items() if state is not None and state.get("namespace") == here}
 
 
 def _state(name: str) -> dict[str, Any] | None:

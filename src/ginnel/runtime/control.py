@@ -13,7 +13,8 @@ One request a line, one answer a line, both JSON objects. Every answer has a sch
     {"op": "names", "peers": {"<public key, base64>": {"name": "lyon", "endpoint_host": "vpn.example.org:51820"}, ...}}
                                      replaces all names; either field may be left out; a peer need not be configured yet
     {"op": "state"}                  {"interface", "pid", "state": "up" | "down", "config", "uapi_path"}; of a node's process
-                                     {"node", "pid", "state", "config", "tunnels": [{"name", "kind", "state", "error"}, ...]}
+                                     {"node", "pid", "state", "config", "namespace", "tunnels": [{"name", "kind", "state",
+                                     "error"}, ...]}; namespace: of its sockets, as /proc names it
     {"op": "stop"}                   answers, then the process ends as by SIGTERM
 """
 

@@ -333,6 +333,7 @@ class Node:
             "node": self.config.name,
             "pid": os.getpid(),
             "config": self._path,
+            "namespace": os.readlink("/proc/self/ns/net"),
             "state": "up" if all(owner.carries for owner in owners) else "down",
             "tunnels": [
                 {

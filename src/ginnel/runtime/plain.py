@@ -35,7 +35,7 @@ from ginnel.gre.recursion import HoldMachine
 from ginnel.runtime.journal import Journal
 from ginnel.runtime.monitor import Link, device_name
 from ginnel.runtime.resolve import ADDRESSES_LIMIT, FIRST_AGAIN_S, LAST_AGAIN_S, Resolver
-from ginnel.runtime.routes import Route, Way
+from ginnel.runtime.routes import Route, Way, address_is_here
 from ginnel.units import NS_PER_S, Endpoint
 from ginnel.watch import plain as watch
 
@@ -132,6 +132,8 @@ class PlainOwner:
         )
         self.hold = HoldMachine()
         self.reach = ReachMachine()
+        #: Index of the underlay's device that the engine was given; 0 without one.
+        self._device = self._device_index()
         #: The link's index where it is, 0 while unknown.
         self.index = 0
         self.mtu = config.mtu or 0
@@ -417,9 +419,10 @@ class PlainOwner:
         self.route = route
         source = route.source if route else None
         if self._local is None and source != self._source:
-            changed, self._source = self._source is not None, source
-            if changed and self._known:
-                self._set_ends(self._remote)  # the engine forgets the source address that it took from the old route
+            old, self._source = self._source, source
+            # The engine forgets the source address that it took from the old route; and a learned remote, so only if it must.
+            if old is not None and self._known and (self._remote is not None or not address_is_here(old)):
+                self._set_ends(self._remote)
         self._tell_ends()
         self.hold.routed(why_held, self._host.mono_ns())
         self.apply()
@@ -547,8 +550,9 @@ class PlainOwner:
         if not self._known:
             why = f": {self._unresolved}" if self._unresolved else ""
             yield f"the remote {self.config.remote} has not been resolved{why}"
-        if self.config.dev and not self._device_index():
-            yield f"there is no interface {self.config.dev}"
+        if self._device and self._device_index() != self._device:
+            gone = "is gone" if not self._device_index() else "was made anew: take the node down and up again"
+            yield f"the interface {self.config.dev} {gone}"
         if not self.local_is_here:
             yield f"the local address {self.config.local} is on no interface of this host"
         if self.hold.why:

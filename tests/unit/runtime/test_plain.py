@@ -261,6 +261,27 @@ def test_a_source_address_that_changes_is_forgotten_by_the_engine() -> None:
     assert world.show()["local"] == "192.0.2.77"
 
 
+def test_a_learned_remote_is_not_forgotten_for_a_new_source_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "address_is_here", lambda address: address == US)
+    world = World(PlainConfig("gre1", "gre", 4, ikey=1, okey=1))
+    world.route(source=socket.inet_aton("192.0.2.77"))
+    assert world.tunnel.told("set_ends") == [], "the old address is still ours"
+    world.route(source=US)
+    assert world.tunnel.told("set_ends") == [(None, None)], "that one is not"
+
+
+def test_an_underlay_device_that_was_made_anew_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = {"ppp0": 5}
+    monkeypatch.setattr(module.socket, "if_nametoindex", lambda name: index.get(name) or (_ for _ in ()).throw(OSError()))
+    world = World(PlainConfig("gre1", "gre", 4, local="192.0.2.1", remote="198.51.100.20", dev="ppp0"))
+    assert world.show()["configured"]["answer"] == "yes"
+    assert world.owner.way() == Way(PEER, US, 0, 5)
+    index.clear()
+    assert world.show()["configured"]["why"] == "the interface ppp0 is gone"
+    index["ppp0"] = 9
+    assert world.show()["configured"]["why"] == "the interface ppp0 was made anew: take the node down and up again"
+
+
 def test_what_the_kernel_is_asked() -> None:
     assert World().owner.way() == Way(PEER, US)
     learned = World(PlainConfig("gre1", "gre", 4, ikey=1, okey=1, fwmark=9))
