@@ -137,7 +137,7 @@ def _table() -> list[Plain]:
         ("fou-4", "gre", 4, {"udp": (4754, 0, 4754)}, (*FOU, "encap-csum")),
         ("fou-4-key", "gre", 4, {"udp": (4754, 4754, 4754), **OPTIONS["keys"]}, FOU),
         ("fou-6", "gre", 6, {"udp": (4754, 0, 4754)}, (*FOU, "encap-udp6-csum", "encaplimit", "none")),
-        ("fou-6-all", "gre", 6, {"udp": (4754, 0, 4754), **OPTIONS["all"]}, (*FOU, "encap-udp6-csum", "encaplimit", "none")),
+        ("fou-6-all", "gre", 6, {"udp": (4754, 4754, 4754), **OPTIONS["all"]}, (*FOU, "encap-udp6-csum", "encaplimit", "none")),
     ]
     return [Plain(label, number, *rest) for number, (label, *rest) in enumerate(wanted, 1)]
 
