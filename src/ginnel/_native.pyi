@@ -443,7 +443,14 @@ class PlainTunnel:
         """
     def counters(self) -> PlainCounters: ...
     def drops(self) -> dict[str, int]:
-        """Dropped packets by reason: every reason of the closed list, zeros included."""
+        """
+        Dropped packets by reason, zeros included: not_ip, wrong_family, malformed, looped, nested, held, down, no_remote,
+        too_big, send_failed, header_truncated, version, routing, key_mismatch, checksum_missing, checksum_unexpected,
+        checksum_wrong, sequence_missing, out_of_order, unknown_protocol, inner_malformed, ecn, joined, control_limited,
+        device_write.
+
+        What each means stands at its place in `rust/engine/src/carrier/drops.rs`.
+        """
     def offloads(self) -> dict[str, str]:
         """For tun_tcp, tun_udp, udp_gso, udp_gro, raw: "on", or why not; "raw" names how raw packets are sent and received."""
 
