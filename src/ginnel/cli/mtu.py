@@ -87,17 +87,17 @@ class _Found:
         elif size < inner:
             yield f"{name} has an MTU of {size}: it could be {inner}"
         if self.learned and self.learned < min(size, inner):
-            yield f"the path takes less, as ICMP or probes have taught it: {self.learned}; what is larger is refused or fragmented"
+            yield f"the path takes less, as ICMP or probes told: {self.learned}; what is larger is refused or fragmented"
 
 
 class _Proven:
     """What a proof is about, how it ended, and what follows: the stack's sum over the path that was found, if another."""
 
-    def __init__(self, address: str, where: Where, proof: Proof, then: mtu.Sum | None) -> None:
-        self.address, self.where, self.proof, self.then = address, where, proof, then
+    def __init__(self, address: str, where: Where, subject: str, proof: Proof, then: mtu.Sum | None) -> None:
+        self.address, self.where, self.subject, self.proof, self.then = address, where, subject, proof, then
 
     def sentences(self) -> tuple[str, ...]:
-        said = sentences(self.proof, self.address, "the sum says" if self.where == "inside" else "the link says")
+        said = sentences(self.proof, self.address, self.subject)
         if self.then is not None:
             said += (f"over a path of {self.then.link} the inner MTU is {self.then.inner}",)
         return said
@@ -159,7 +159,7 @@ def _prove(found: _Found, address: str, where: Where | None, *, quiet: bool) -> 
             where = "inside" if through is not None and through.index == found.device.index else "outside"
         else:
             where = "inside" if through is not None and through.kind in stacks.TUNNEL_KINDS else "outside"
-    expected = found.link if where == "outside" else _expected_inside(found)
+    expected, subject = (found.link, "the link says") if where == "outside" else _expected_inside(found)
     if not quiet and sys.stderr.isatty():
         sys.stderr.write(f"probing {address} ...\n")
     device = found.device.name if found.device is not None and where == "inside" else ""
@@ -169,16 +169,20 @@ def _prove(found: _Found, address: str, where: Where | None, *, quiet: bool) -> 
     then = None
     if where == "outside" and stack is not None and narrowest not in {0, expected} and stack.inner(narrowest) >= MIN_IPV4_MTU:
         then = stack.sum(narrowest)
-    return _Proven(address, where, proof, then)
+    return _Proven(address, where, subject, proof, then)
 
 
-def _expected_inside(found: _Found) -> int:
+def _expected_inside(found: _Found) -> tuple[int, str]:
+    """The size that is put to the proof, and who says so."""
     sizes = {one.inner for _, one in found.sums}
     if len(sizes) > 1:
         raise UsageError(
             "--prove inside the tunnel: over IPv4 and over IPv6 the sum differs\n  hint: say --over ipv4 or --over ipv6"
         )
-    return sizes.pop()
+    inner = sizes.pop()
+    if found.device is not None and found.device.mtu < inner:
+        return found.device.mtu, f"{found.device.name} says"
+    return inner, "the sum says"
 
 
 # ---------------------------------------------------------------- output
