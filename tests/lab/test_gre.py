@@ -70,10 +70,13 @@ from = "fd30::7"
 to = "phone"
 """
 SIX = TWO.replace("203.0.113.10", "2001:db8:a::10").replace("198.51.100.20", "2001:db8:b::20")
+#: A firewall that knows no protocol 47, as most do.
+FILTER = '[lab.node.lyon]\nblock = ["gre"]\n'
 LABS = {
     "hub": HUB,
     "over IPv6": SIX,
-    "filtered": TWO + '[lab.node.lyon]\nblock = ["gre"]\n',
+    "filtered": TWO + FILTER,
+    "in UDP past the filter": TWO + FILTER + '[gre]\nencapsulation = "udp"\n',
     "small": TWO + "[lab.node.lyon]\nmtu = 1400\n",
     "black hole": TWO + '[lab.node.lyon]\nmtu = 1400\nblock = ["icmp"]\n',
 }
@@ -167,6 +170,11 @@ def test_protocol_47_filtered_is_found_out_and_said_with_the_way_out(labs: Calla
     assert "2 of 2 ways fail with the links above" in what
 
 
+def test_in_udp_the_same_filter_lets_it_pass(labs: Callable[[str], Ran]) -> None:
+    report = good(labs("in UDP past the filter"))
+    assert "GRE in UDP over IPv4" in report["links"][0]["configured"]["evidence"]
+
+
 def test_a_smaller_path_is_learned_from_icmp_and_the_sender_is_told(labs: Callable[[str], Ran]) -> None:
     report, what, look_at = failed(labs("small"))
     assert all(part["ok"] for part in (report["links"][0][name] for name in ("configured", "alive", "carrying")))
@@ -176,10 +184,12 @@ def test_a_smaller_path_is_learned_from_icmp_and_the_sender_is_told(labs: Callab
     assert look_at == ["1500 - 20 (IPv4) - 4 (GRE) = 1476; this file's lab carries no more than 1400 bytes on the way to lyon"]
 
 
-def test_a_black_hole_is_silence_and_named_as_what_the_lab_does(labs: Callable[[str], Ran]) -> None:
+def test_a_black_hole_is_found_by_probes_and_named_as_what_the_lab_does(labs: Callable[[str], Ran]) -> None:
     report, what, look_at = failed(labs("black hole"))
     assert all(part["ok"] for part in (report["links"][0][name] for name in ("configured", "alive", "carrying")))
-    assert what[0].startswith("the MTU of paris — lyon is not 1476: 1476 bytes do not pass: no answer")
+    assert what[0].startswith("the MTU of paris — lyon is not 1476: 1476 bytes do not pass: ")
+    assert "paris has learned that the path takes 1376" in what[0], "by its probes, for nobody told it"
+    assert "a black hole, found by probes" in what[0]
     assert "blocks icmp, carries no more than 1400 bytes and nobody says so on the way to lyon" in look_at[0]
 
 

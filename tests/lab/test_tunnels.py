@@ -88,6 +88,8 @@ def test_alive_is_the_word_of_both_ends() -> None:
     explained = tunnel("gre-lyon", alive=dead, carrying=Said("no", said))
     assert found(explained) == (False, f"paris says: {dead.why}; {said}")
     assert explained.explains
+    both = {"paris": {"gre-lyon": silent}, "lyon": {"gre-paris": replace(explained, name="gre-paris")}}
+    assert alive(BETWEEN, NAMES, both).evidence == f"lyon says: {dead.why}; {said}", "the end that knows why has the word"
     unknown = tunnel("gre-lyon", alive=Said("unknown", "no keepalive came back yet"))
     assert found(unknown) == (False, "paris says: no keepalive came back yet")
 

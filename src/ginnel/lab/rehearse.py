@@ -54,6 +54,8 @@ SILENCE_S = 1.0
 #: When a GRE link stays silent: how long its processes are given to find out why and say it (they ask for 30 s of silence, and
 #: look every 10).
 EXPLAIN_DEADLINE_S = 50.0
+#: When GRE of the computed size does not pass: how long the processes are given to find the size that does (probes of the path).
+LEARN_DEADLINE_S = 15.0
 #: A session is of no use after this age (WireGuard's REJECT_AFTER_TIME).
 REJECT_AFTER_S = 180.0
 
@@ -594,15 +596,20 @@ class Rehearsal:
         return MtuReport(between, mtu, str(arithmetic), finding, self._faults(between))
 
     def _learned(self, link: Link) -> str:
-        """What the ends of a GRE link have found out of the path's own MTU, as a part of a sentence."""
+        """What the ends of a GRE link have found out of the path's own MTU, now or after a while, as a part of a sentence."""
         if link.kind != "gre":
             return ""
-        known = [
-            (near, tunnel.path_mtu)
-            for near, name in zip(link.between, self._devices(link), strict=True)
-            if (tunnel := tunnels.ask(self.world[near]).get(name)) is not None and tunnel.path_mtu is not None
-        ]
-        return "".join(f"; {near} has learned that the path takes {size}" for near, size in known)
+        deadline = time.monotonic() + LEARN_DEADLINE_S
+        while True:
+            ends = zip(link.between, self._devices(link), strict=True)
+            found = [(near, tunnel) for near, name in ends if (tunnel := tunnels.ask(self.world[near]).get(name)) is not None]
+            known = [(near, tunnel) for near, tunnel in found if tunnel.path_mtu is not None]
+            if known or time.monotonic() > deadline:
+                break
+            time.sleep(NUDGE_S)
+        words = [f"{near} has learned that the path takes {tunnel.path_mtu}" for near, tunnel in known]
+        words += [f"{near} says: {sentence}" for near, tunnel in known for sentence in tunnel.warnings]
+        return "".join(f"; {word}" for word in words)
 
     def _dns(self) -> tuple[DnsReport, ...]:
         reports = []

@@ -215,14 +215,17 @@ def alive(between: tuple[str, str], names: tuple[str, str], live: Mapping[str, M
         names: of the devices, at the first end and at the second.
     """
     words: list[str] = []
+    silent: list[tuple[str, LiveTunnel]] = []
     for near, name in zip(between, names, strict=True):
         found = live[near].get(name)
         if found is None:
             return Finding(False, f"{near} runs no tunnel {name}")
-        if found.alive.answer != "yes":
-            said = found.sentences() or [found.alive.why]
-            return Finding(False, f"{near} says: {'; '.join(said)}")
         words.append(found.alive.why)
+        if found.alive.answer != "yes":
+            silent.append((near, found))
+    if silent:  # the end that knows why has the word
+        near, found = next((item for item in silent if item[1].explains), silent[0])
+        return Finding(False, f"{near} says: {'; '.join(found.sentences() or [found.alive.why])}")
     same = words[0] == words[1]
     return Finding(True, words[0] if same else "; ".join(f"{near}: {why}" for near, why in zip(between, words, strict=True)))
 
