@@ -57,6 +57,7 @@ class KeepaliveMachine:
         "_retries",
         "answered",
         "last_returned_ns",
+        "last_sent_ns",
         "refused",
         "returned",
         "sent",
@@ -85,7 +86,7 @@ class KeepaliveMachine:
         self.state: State = "silent"
         #: Sent since the last that came back.
         self.unanswered = 0
-        self.last_returned_ns = 0
+        self.last_returned_ns = self.last_sent_ns = 0
         self.sent = self.returned = self.answered = self.refused = 0
 
     @property
@@ -144,6 +145,7 @@ class KeepaliveMachine:
         inner = gre.Keepalive(remote, local, self._protocol, self._key, self._checksum)
         self._output.append(effects.SendControl(inner.carried_as, inner.build()))
         self.unanswered += 1
+        self.last_sent_ns = now_ns
         self.sent += 1
 
     def poll(self) -> Output:

@@ -19,7 +19,9 @@ the largest inner packet, which the engine then keeps to.
 **Unreachable, time exceeded.** Counted as Linux does: for 30 s after an error as many inner senders as there were errors are
 told that the host is unreachable. Time exceeded counts only if the tunnel sets the TTL; an inherited one is the inner sender's
 affair (a traceroute, mostly). What an error says of tunnels in particular is kept as a `Notice` for people, until it is refuted
-(the peer is heard; for what is said of the way, a keepalive came back) or `NOTICE_NS` old. With the last one the count ends.
+(the peer is heard; for what is said of the way, a keepalive came back) or `NOTICE_NS` old. With the last one the count ends. A
+peer that is heard all the time and whose kernel refuses all the same has two that take GRE: its kernel's module, which knows no
+such tunnel, and the one that answers.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ from ginnel.units import NS_PER_S
 AGE_NS: Final = 600 * NS_PER_S
 #: IPTUNNEL_ERR_TIMEO of Linux.
 UNREACHABLE_NS: Final = 30 * NS_PER_S
+#: A peer that was heard so lately has a tunnel, whatever its kernel answers.
+HEARD_NS: Final = 10 * NS_PER_S
 #: A refusal that was not repeated for so long is history.
 NOTICE_NS: Final = 120 * NS_PER_S
 #: Linux's min_pmtu over IPv4, and the least that every IPv6 link takes.
@@ -73,6 +77,12 @@ class Notice(enum.Enum):
     TTL = "ttl"
     #: There is no way to the remote, or it does not answer in its network.
     UNREACHABLE = "unreachable"
+    #: The remote's kernel refuses what a tunnel in user space beside it takes: a warning, no refusal.
+    BESIDE = "beside"
+
+
+#: What hearing the peer refutes.
+_OF_THE_PEER: Final = frozenset({Notice.NO_TUNNEL, Notice.NO_PROTOCOL, Notice.UNREACHABLE})
 
 
 class PathMachine:
@@ -139,13 +149,14 @@ class PathMachine:
         """
         if not self.notices:
             return
-        for notice in [*self.notices] if round_trip else (Notice.NO_TUNNEL, Notice.NO_PROTOCOL, Notice.UNREACHABLE):
-            self.notices.pop(notice, None)
-        if not self.notices and self._errors:
+        for notice in [*self.notices]:
+            if notice in _OF_THE_PEER or (round_trip and notice is not Notice.BESIDE):
+                del self.notices[notice]
+        if self._errors and not self.notices.keys() - {Notice.BESIDE}:
             self._errors = 0
             self._output.append(effects.SetUnreachable(0, 0))
 
-    def error(self, kind: str, code: int, mtu: int, origin: bytes, now_ns: int) -> None:
+    def error(self, kind: str, code: int, mtu: int, origin: bytes, now_ns: int, *, heard_ns: int = 0) -> None:
         """
         An ICMP error about a packet of ours; arguments as of the engine's `PathError`.
 
@@ -154,12 +165,17 @@ class PathMachine:
             code: of ICMP or ICMPv6, by the tunnel's family.
             mtu: of the delivery packet, 0 when the router named none.
             origin: who says so, packed; empty for this host's own kernel.
+            heard_ns: when the last packet of the peer's came in, 0 = never.
         """
         match kind:
             case "too-big":
                 self._too_big(mtu, origin, now_ns)
             case "unreachable":
-                self._refused(self._meaning(code, origin), origin, code, now_ns)
+                notice = self._meaning(code, origin)
+                if notice in {Notice.NO_TUNNEL, Notice.NO_PROTOCOL} and heard_ns and now_ns - heard_ns < HEARD_NS:
+                    self._notice(Notice.BESIDE, origin, code, now_ns)
+                else:
+                    self._refused(notice, origin, code, now_ns)
             case "time-exceeded" if self._ttl_is_ours:
                 self._refused(Notice.TTL, origin, code, now_ns)
             case "other" if self._family == 6 and code == 1:  # parameter problem: the next header is not known there
@@ -242,11 +258,14 @@ class PathMachine:
             case _:
                 return Notice.UNREACHABLE
 
-    def _refused(self, notice: Notice, origin: bytes, code: int, now_ns: int) -> None:
+    def _notice(self, notice: Notice, origin: bytes, code: int, now_ns: int) -> None:
         known = self.notices.get(notice)
         if known is None or now_ns - known[0] >= NOTICE_NS:
             self._output.append(effects.PathRefused(notice.value, origin, code))
         self.notices[notice] = (now_ns, origin)
+
+    def _refused(self, notice: Notice, origin: bytes, code: int, now_ns: int) -> None:
+        self._notice(notice, origin, code, now_ns)
         if now_ns - self._unreachable_ns >= UNREACHABLE_NS:
             self._errors = 0
         self._errors = min(self._errors + 1, UNREACHABLE_LIMIT)

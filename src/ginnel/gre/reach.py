@@ -29,21 +29,23 @@ class ReachMachine:
     It has no timer of its own: whoever looks at the counters calls `looked`, and then asks. Times are the engine's, 0 = never.
     """
 
-    __slots__ = ("_answered_ns", "_began_ns", "_heard_ns", "_pinged_ns", "_sent_ns", "_up_ns")
+    __slots__ = ("_answered_ns", "_began_ns", "_pinged_ns", "_sent_ns", "_up_ns", "heard_ns")
 
     def __init__(self) -> None:
         self._up_ns = self._pinged_ns = self._answered_ns = 0
-        #: When the first packet of this life was seen to have been sent, the last one was, and the last was heard.
-        self._began_ns = self._sent_ns = self._heard_ns = 0
+        #: When the first packet of this life was seen to have been sent, and the last one was.
+        self._began_ns = self._sent_ns = 0
+        #: The last packet or keepalive of the peer's; 0 = none in this life.
+        self.heard_ns = 0
 
     def begin(self, now_ns: int) -> None:
         """The tunnel carries, or has other ends: what was before says nothing."""
         self._up_ns = now_ns
-        self._began_ns = self._sent_ns = self._heard_ns = self._answered_ns = self._pinged_ns = 0
+        self._began_ns = self._sent_ns = self.heard_ns = self._answered_ns = self._pinged_ns = 0
 
     def looked(self, last_send_ns: int, last_receive_ns: int) -> None:
         """When packets were last sent and received, by the engine's counters."""
-        if last_receive_ns > max(self._heard_ns, self._up_ns):
+        if last_receive_ns > max(self.heard_ns, self._up_ns):
             self.heard(last_receive_ns)
         if last_send_ns >= max(1, self._up_ns):
             self._sent_ns = last_send_ns
@@ -51,13 +53,13 @@ class ReachMachine:
 
     def heard(self, now_ns: int) -> None:
         """Something of the peer's arrived."""
-        self._heard_ns = now_ns
+        self.heard_ns = now_ns
         self._answered_ns = 0
 
     @property
     def unanswered_since_ns(self) -> int:
         """Since when nothing was heard, while something was sent; 0: nothing was sent since."""
-        since_ns = self._heard_ns or self._began_ns
+        since_ns = self.heard_ns or self._began_ns
         return since_ns if self._sent_ns and self._sent_ns >= since_ns else 0
 
     @property

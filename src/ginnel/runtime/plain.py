@@ -28,7 +28,7 @@ from ginnel.engine import VERSION
 from ginnel.engine.plain import ControlReceived, Mismatch, PathError, PlainEvent, PlainTunnelLike
 from ginnel.gre import effects
 from ginnel.gre.keepalive import KeepaliveMachine
-from ginnel.gre.path import PathMachine
+from ginnel.gre.path import Notice, PathMachine
 from ginnel.gre.probe import ProbeMachine
 from ginnel.gre.reach import ReachMachine
 from ginnel.gre.recursion import HoldMachine
@@ -192,7 +192,7 @@ class PlainOwner:
                 self.reach.heard(now_ns)
                 self.path.heard()
             case PathError(_, kind, code, mtu, origin):
-                self.path.error(kind, code, mtu, origin, now_ns)
+                self.path.error(kind, code, mtu, origin, now_ns, heard_ns=self._heard_ns())
             case Mismatch(_, reason, seen, _):
                 self._mismatched(reason, seen, now_ns)
             case _:
@@ -215,6 +215,10 @@ class PlainOwner:
             self._host.tunnel_gone(self, reason, deleted=True)
         else:
             self._host.tunnel_gone(self, reason, deleted=False)
+
+    def _heard_ns(self) -> int:
+        """When the last packet or keepalive of the peer's came in."""
+        return max(self.tunnel.counters().last_receive_ns, self.reach.heard_ns)
 
     def _mismatched(self, reason: str, seen: int | None, now_ns: int) -> None:
         sentence = watch.mismatch_sentence(reason, seen, key=self.config.ikey, kind=self.config.kind)
@@ -528,7 +532,7 @@ class PlainOwner:
             self._filtered_told = False
             self.path.heard()
         self.apply()
-        self.reach.looked(counters.last_send_ns, counters.last_receive_ns)
+        self.reach.looked(max(counters.last_send_ns, self.keepalive.last_sent_ns), counters.last_receive_ns)
         if self.remote_now() is not None and self.reach.wants_ping(now_ns):
             self._host.ping(self)
 
@@ -567,7 +571,8 @@ class PlainOwner:
     def _refused(self, now_ns: int) -> str:
         """Why what is sent comes to nothing; empty when nobody said so."""
         for notice, origin in self.path.current_notices(now_ns).items():
-            return watch.notice_sentence(notice.value, text_of(origin), self.ends(), ttl=self.config.ttl)
+            if notice is not Notice.BESIDE:
+                return watch.notice_sentence(notice.value, text_of(origin), self.ends(), ttl=self.config.ttl)
         if self.reach.is_filtered(now_ns):
             return watch.filtered_sentence(self.ends(), (now_ns - self.reach.unanswered_since_ns) / NS_PER_S)
         return ""
@@ -581,7 +586,7 @@ class PlainOwner:
             self._rx_packets = counters.rx_packets
             self.path.heard()
             self.apply()
-        self.reach.looked(counters.last_send_ns, counters.last_receive_ns)
+        self.reach.looked(max(counters.last_send_ns, self.keepalive.last_sent_ns), counters.last_receive_ns)
         problems = tuple(self._problems(now_ns, counters.rx_packets))
         silent_ns = self.reach.unanswered_since_ns
         seen = watch.Evidence(
@@ -655,6 +660,9 @@ class PlainOwner:
             yield seen.refused
         if self.probe is not None and self.probe.mtu:
             yield watch.black_hole_sentence(self.probe.mtu)
+        beside = self.path.current_notices(self._host.mono_ns()).get(Notice.BESIDE)
+        if beside is not None:
+            yield watch.notice_sentence("beside", text_of(beside), self.ends(), ttl=self.config.ttl)
         if self.path.looping:
             yield watch.loop_sentence(self.overhead)
         if self._unwatched:

@@ -109,6 +109,11 @@ def notice_sentence(notice: str, origin: str, ends: Ends, *, ttl: int) -> str:
     match notice:
         case "no-tunnel" if ends.port:
             return f"{origin} answered port-unreachable: nobody listens there on {ends.protocol}"
+        case "beside":
+            return (
+                f"the kernel at {origin} answers port-unreachable to packets that the tunnel there takes: its gre module does not "
+                "know that tunnel; remove the module (`modprobe -r ip_gre gre`), or let no such answer out"
+            )
         case "no-tunnel":
             return f"the peer's kernel answered port-unreachable: no tunnel at {origin} matches ours (ends, key)"
         case "no-protocol":
@@ -185,7 +190,7 @@ def judge_alive(seen: Evidence) -> Verdict:
     if not seen.up:
         return Verdict("no", "the device is down")
     if seen.keepalive == "dead":
-        return Verdict("no", f"{seen.unanswered} keepalives in a row did not come back")
+        return Verdict("no", seen.refused or _dead(seen))
     if _recent(seen.returned_age_s):
         return Verdict("yes", f"a keepalive came back {age_text(seen.returned_age_s or 0)} ago")
     if seen.keepalive == "alive" and seen.returned_age_s is not None:  # a long interval
@@ -206,10 +211,10 @@ def judge_carrying(seen: Evidence) -> Verdict:
         return Verdict("no", "the device is down")
     if seen.refused:
         return Verdict("no", seen.refused)
-    if seen.keepalive == "dead":
-        return Verdict("no", f"{seen.unanswered} keepalives in a row did not come back")
     if seen.problems:
         return Verdict("no", seen.problems[0])
+    if seen.keepalive == "dead":
+        return Verdict("unknown" if _recent(seen.receive_age_s) else "no", _dead(seen))
     sent, received = _recent(seen.send_age_s), _recent(seen.receive_age_s)
     if sent and received:
         return Verdict("yes", f"sent {age_text(seen.send_age_s or 0)} ago, received {age_text(seen.receive_age_s or 0)} ago")
@@ -223,6 +228,16 @@ def judge_carrying(seen: Evidence) -> Verdict:
         return Verdict("unknown", "idle: nothing was sent or received yet")
     ages = [age for age in (seen.send_age_s, seen.receive_age_s) if age is not None]
     return Verdict("unknown", f"idle: last packet {age_text(min(ages))} ago")
+
+
+def _dead(seen: Evidence) -> str:
+    missing = f"{seen.unanswered} keepalives in a row did not come back"
+    if not _recent(seen.receive_age_s):
+        return missing
+    return (
+        f"{missing}, though packets of the peer's arrive: ours do not reach it, or it sends no keepalives back (Linux does with "
+        "accept_local=1 and without rp_filter)"
+    )
 
 
 def _recent(age_s: float | None) -> bool:

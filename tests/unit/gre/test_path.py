@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ginnel.gre import effects
-from ginnel.gre.path import AGE_NS, FLOOR, INNER_FLOOR, NOTICE_NS, UNREACHABLE_LIMIT, UNREACHABLE_NS, Notice, Output, PathMachine
+from ginnel.gre.path import (
+    AGE_NS,
+    FLOOR,
+    HEARD_NS,
+    INNER_FLOOR,
+    NOTICE_NS,
+    UNREACHABLE_LIMIT,
+    UNREACHABLE_NS,
+    Notice,
+    Output,
+    PathMachine,
+)
 from ginnel.units import NS_PER_S
 
 PEER, ROUTER = socket.inet_aton("198.51.100.20"), socket.inet_aton("203.0.113.7")
@@ -212,6 +223,20 @@ def test_a_notice_is_told_once_and_forgotten() -> None:
     assert drained(machine) == [effects.SetUnreachable(0, 0)], "inner senders are told no longer"
     machine.heard(round_trip=True)
     assert drained(machine) == []
+
+
+def test_a_peer_that_speaks_and_refuses_has_a_kernel_beside_its_tunnel() -> None:
+    machine = made()
+    machine.error("unreachable", 3, 0, PEER, BEGIN, heard_ns=BEGIN - HEARD_NS + 1)
+    assert drained(machine) == [effects.PathRefused("beside", PEER, 3)], "nobody is told that the peer cannot be reached"
+    machine.heard()
+    machine.heard(round_trip=True)
+    assert machine.current_notices(BEGIN) == {Notice.BESIDE: PEER}, "hearing it is no news"
+    assert drained(machine) == []
+    machine.error("unreachable", 3, 0, PEER, BEGIN, heard_ns=BEGIN - HEARD_NS)
+    assert Notice.NO_TUNNEL in machine.current_notices(BEGIN)
+    machine.error("unreachable", 13, 0, ROUTER, BEGIN, heard_ns=BEGIN)
+    assert Notice.REFUSED in machine.current_notices(BEGIN), "the way is another matter"
 
 
 def test_hearing_the_peer_refutes_what_was_said_of_its_end_but_not_of_the_way() -> None:

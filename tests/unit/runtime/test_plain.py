@@ -383,6 +383,24 @@ def test_the_peers_kernel_has_no_such_tunnel() -> None:
     assert world.show()["carrying"]["why"] == why
 
 
+def test_a_kernel_beside_the_peers_tunnel_is_a_warning() -> None:
+    world = World()
+    world.carried(sent=1, received=1)
+    world.owner.handle(PathError(1, "unreachable", 3, 0, PEER))  # type: ignore[arg-type]
+    shown = world.show()
+    assert shown["carrying"]["answer"] == "yes"
+    assert "modprobe -r ip_gre gre" in shown["warnings"][0]
+    assert world.tunnel.told("set_unreachable") == []
+
+
+def test_keepalives_alone_show_a_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(keepalive_config())
+    world.run_for(60)
+    assert world.pinged == 3
+    world.owner.answered()
+    assert "seems filtered" in world.show()["alive"]["why"]
+
+
 def test_a_mismatch_is_said_in_both_tunnels_words_until_it_is_mended() -> None:
     world = World(PlainConfig("gre1", "gre", 4, local="192.0.2.1", remote="198.51.100.20", ikey=8, okey=8))
     world.owner.handle(Mismatch(1, "key_mismatch", 7, PEER))  # type: ignore[arg-type]

@@ -106,6 +106,12 @@ def test_what_icmp_said(notice: str, ends: Ends, origin: str, sentence: str) -> 
     assert watch.notice_sentence(notice, origin, ends, ttl=3) == sentence
 
 
+def test_a_kernel_beside_the_peers_tunnel_is_said_with_the_mend() -> None:
+    found = watch.notice_sentence("beside", "198.51.100.20", GRE, ttl=0)
+    assert found.startswith("the kernel at 198.51.100.20 answers port-unreachable to packets that the tunnel there takes")
+    assert "modprobe -r ip_gre gre" in found
+
+
 def test_a_filter_is_said_with_the_way_out() -> None:
     assert watch.filtered_sentence(GRE, 42.7) == (
         "protocol 47 seems filtered on the way: 198.51.100.20 answers ping but nothing came back for 42 s; "
@@ -127,7 +133,9 @@ def test_a_filter_is_said_with_the_way_out() -> None:
         (seen(keepalive="silent", judged=True), "yes", "unknown", "unknown"),
         (seen(keepalive="alive", judged=True, returned_age_s=3.0), "yes", "yes", "unknown"),
         (seen(keepalive="alive", judged=True, returned_age_s=300.0), "yes", "yes", "unknown"),
-        (seen(keepalive="dead", judged=True, unanswered=3, receive_age_s=1.0, send_age_s=1.0), "yes", "no", "no"),
+        (seen(keepalive="dead", judged=True, unanswered=3, send_age_s=1.0), "yes", "no", "no"),
+        (seen(keepalive="dead", judged=True, unanswered=3, receive_age_s=1.0, send_age_s=1.0), "yes", "no", "unknown"),
+        (seen(keepalive="dead", judged=True, unanswered=3, refused="filtered", send_age_s=1.0), "yes", "no", "no"),
     ],
 )
 def test_the_three_parts(evidence: Evidence, configured: str, alive: str, carrying: str) -> None:
@@ -144,6 +152,14 @@ def test_reasons_are_sentences_with_ages() -> None:
     )
     assert watch.judge_alive(seen(keepalive="alive", returned_age_s=3.0)).why == "a keepalive came back 3 s ago"
     assert watch.judge_configured(seen(speaks_first=True)).why == "no remote: it has to speak first"
+
+
+def test_a_peer_that_sends_no_keepalives_back_is_told_from_one_that_is_gone() -> None:
+    gone = seen(keepalive="dead", judged=True, unanswered=3, send_age_s=1.0)
+    assert watch.judge_alive(gone).why == "3 keepalives in a row did not come back"
+    speaks = dataclasses.replace(gone, receive_age_s=1.0)
+    assert "accept_local=1" in watch.judge_alive(speaks).why
+    assert watch.judge_alive(dataclasses.replace(gone, refused="filtered")).why == "filtered"
 
 
 def test_the_worst_of_many() -> None:
