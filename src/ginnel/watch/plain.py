@@ -111,8 +111,8 @@ def notice_sentence(notice: str, origin: str, ends: Ends, *, ttl: int) -> str:
             return f"{origin} answered port-unreachable: nobody listens there on {ends.protocol}"
         case "beside":
             return (
-                f"the kernel at {origin} answers port-unreachable to packets that the tunnel there takes: its gre module does not "
-                "know that tunnel; remove the module (`modprobe -r ip_gre gre`), or let no such answer out"
+                f"the kernel at {origin} answers port-unreachable to packets that the tunnel there takes: its gre module does "
+                "not know that tunnel; remove the module (`modprobe -r ip_gre gre`), or let no such answer out"
             )
         case "no-tunnel":
             return f"the peer's kernel answered port-unreachable: no tunnel at {origin} matches ours (ends, key)"
