@@ -81,9 +81,9 @@ def test_nothing_up_is_nothing_shown(world: World) -> None:
     assert world.ginnel("show", "interfaces").stdout == world.ok("wg", "show", "interfaces")
     done = world.ginnel("show", "wg9")
     assert done.returncode == 1
-    assert "no WireGuard interface is called wg9\n  hint: none is up" in done.stderr
+    assert "no tunnel is called wg9\n  hint: none is up" in done.stderr
     done = world.ginnel("show", "eth0")
-    assert "eth0 is not a WireGuard interface" in done.stderr
+    assert "eth0 is not a tunnel of ginnel's" in done.stderr
 
 
 def test_a_person_sees_names_states_and_why(world: World) -> None:

@@ -35,11 +35,13 @@ def read(name: str) -> uapi.Device:
         return read_device(name)
     if uapi.socket_path(name).exists():
         return uapi.read(name)  # says why it cannot be reached
+    if node_of(name) is not None:
+        raise GinnelError(f"{name} is a plain tunnel, without keys and peers\n  hint: `ginnel show {name}` tells all of it")
     if link(name) is not None:
-        raise GinnelError(f"{name} is not a WireGuard interface\n  hint: `ginnel show` lists those that are")
-    known = names()
+        raise GinnelError(f"{name} is not a tunnel of ginnel's\n  hint: `ginnel show` lists those that are")
+    known = [*names(), *node_names()]
     hint = f"there is {', '.join(known)}" if known else "none is up"
-    raise GinnelError(f"no WireGuard interface is called {name}\n  hint: {hint}")
+    raise GinnelError(f"no tunnel is called {name}\n  hint: {hint}")
 
 
 def write(name: str, lines: str) -> None:
