@@ -19,7 +19,8 @@ the largest inner packet, which the engine then keeps to.
 **Unreachable, time exceeded.** Counted as Linux does: for 30 s after an error as many inner senders as there were errors are
 told that the host is unreachable. Time exceeded counts only if the tunnel sets the TTL; an inherited one is the inner sender's
 affair (a traceroute, mostly). What an error says of tunnels in particular is kept as a `Notice` for people, until it is refuted
-(the peer is heard; for what is said of the way, a keepalive came back) or `NOTICE_NS` old. With the last one the count ends. A
+(the peer is heard; for what is said of the way, a keepalive came back, or the peer is heard and nobody repeated it for
+`REPEAT_NS`) or `NOTICE_NS` old. With the last one the count ends. A
 peer that is heard all the time and whose kernel refuses all the same has two that take GRE: its kernel's module, which knows no
 such tunnel, and the one that answers.
 """
@@ -40,6 +41,8 @@ UNREACHABLE_NS: Final = 30 * NS_PER_S
 HEARD_NS: Final = 10 * NS_PER_S
 #: A refusal that was not repeated for so long is history.
 NOTICE_NS: Final = 120 * NS_PER_S
+#: Who refuses packets on the way says so about once a second (RFC 1812 4.3.2.8), as long as there are any.
+REPEAT_NS: Final = 5 * NS_PER_S
 #: Linux's min_pmtu over IPv4, and the least that every IPv6 link takes.
 FLOOR: Final = {4: 552, 6: 1280}
 INNER_FLOOR: Final = 68
@@ -140,7 +143,7 @@ class PathMachine:
         if self.mtu >= mtu:
             self._forget()
 
-    def heard(self, *, round_trip: bool = False) -> None:
+    def heard(self, now_ns: int, *, round_trip: bool = False) -> None:
         """
         A packet of the peer's came in: its end is there, whatever was said of it before.
 
@@ -149,8 +152,9 @@ class PathMachine:
         """
         if not self.notices:
             return
-        for notice in [*self.notices]:
-            if notice in _OF_THE_PEER or (round_trip and notice is not Notice.BESIDE):
+        for notice, (told_ns, _) in [*self.notices.items()]:
+            over = round_trip or now_ns - told_ns >= REPEAT_NS
+            if notice in _OF_THE_PEER or (over and notice is not Notice.BESIDE):
                 del self.notices[notice]
         if self._errors and not self.notices.keys() - {Notice.BESIDE}:
             self._errors = 0

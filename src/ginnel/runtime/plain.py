@@ -183,14 +183,14 @@ class PlainOwner:
                 self.probe.returned(now_ns)
             case ControlReceived(_, "returned", _, _):
                 self.keepalive.returned_to_us(now_ns)
-                self.path.heard(round_trip=True)
+                self.path.heard(now_ns, round_trip=True)
                 self.reach.heard(now_ns)
                 if self.probe is not None:
                     self.probe.kept_alive(now_ns)
             case ControlReceived(_, "asked", _, packet):
                 self.keepalive.asked(packet, now_ns)
                 self.reach.heard(now_ns)
-                self.path.heard()
+                self.path.heard(now_ns)
             case PathError(_, kind, code, mtu, origin):
                 self.path.error(kind, code, mtu, origin, now_ns, heard_ns=self._heard_ns())
             case Mismatch(_, reason, seen, _):
@@ -376,7 +376,7 @@ class PlainOwner:
         if self.probe is not None:
             self.probe.down()
         self._mismatches.clear()
-        self.path.heard(round_trip=True)
+        self.path.heard(self._host.mono_ns(), round_trip=True)
         self._host.journal("link_down", interface=self.name)
 
     def _no_sockets(self, error: OSError) -> str:
@@ -530,7 +530,7 @@ class PlainOwner:
         if counters.rx_packets != self._rx_packets:
             self._rx_packets = counters.rx_packets
             self._filtered_told = False
-            self.path.heard()
+            self.path.heard(now_ns)
         self.apply()
         self.reach.looked(max(counters.last_send_ns, self.keepalive.last_sent_ns), counters.last_receive_ns)
         if self.remote_now() is not None and self.reach.wants_ping(now_ns):
@@ -584,7 +584,7 @@ class PlainOwner:
         counters = tunnel.counters()
         if counters.rx_packets != self._rx_packets:
             self._rx_packets = counters.rx_packets
-            self.path.heard()
+            self.path.heard(now_ns)
             self.apply()
         self.reach.looked(max(counters.last_send_ns, self.keepalive.last_sent_ns), counters.last_receive_ns)
         problems = tuple(self._problems(now_ns, counters.rx_packets))

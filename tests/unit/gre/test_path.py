@@ -15,6 +15,7 @@ from ginnel.gre.path import (
     HEARD_NS,
     INNER_FLOOR,
     NOTICE_NS,
+    REPEAT_NS,
     UNREACHABLE_LIMIT,
     UNREACHABLE_NS,
     Notice,
@@ -218,19 +219,33 @@ def test_a_notice_is_told_once_and_forgotten() -> None:
     assert told == [0, 300]
     assert machine.current_notices(BEGIN + 300 * NS_PER_S + NOTICE_NS - 1)
     assert not machine.current_notices(BEGIN + 300 * NS_PER_S + NOTICE_NS)
-    machine.heard(round_trip=True)
+    machine.heard(BEGIN, round_trip=True)
     assert not machine.current_notices(BEGIN + 300 * NS_PER_S)
     assert drained(machine) == [effects.SetUnreachable(0, 0)], "inner senders are told no longer"
-    machine.heard(round_trip=True)
+    machine.heard(BEGIN, round_trip=True)
     assert drained(machine) == []
+
+
+def test_a_refusal_on_the_way_is_over_when_the_peer_is_heard_and_nobody_repeats_it() -> None:
+    machine = made()
+    machine.error("unreachable", 13, 0, ROUTER, BEGIN)
+    machine.heard(BEGIN + REPEAT_NS - 1)
+    assert machine.current_notices(BEGIN + REPEAT_NS) == {Notice.REFUSED: ROUTER}, "one way may work and the other not"
+    machine.error("unreachable", 13, 0, ROUTER, BEGIN + REPEAT_NS)
+    machine.heard(BEGIN + REPEAT_NS)
+    assert machine.current_notices(BEGIN + REPEAT_NS) == {Notice.REFUSED: ROUTER}
+    drained(machine)
+    machine.heard(BEGIN + 2 * REPEAT_NS)
+    assert not machine.current_notices(BEGIN + 2 * REPEAT_NS)
+    assert drained(machine) == [effects.SetUnreachable(0, 0)]
 
 
 def test_a_peer_that_speaks_and_refuses_has_a_kernel_beside_its_tunnel() -> None:
     machine = made()
     machine.error("unreachable", 3, 0, PEER, BEGIN, heard_ns=BEGIN - HEARD_NS + 1)
     assert drained(machine) == [effects.PathRefused("beside", PEER, 3)], "nobody is told that the peer cannot be reached"
-    machine.heard()
-    machine.heard(round_trip=True)
+    machine.heard(BEGIN)
+    machine.heard(BEGIN, round_trip=True)
     assert machine.current_notices(BEGIN) == {Notice.BESIDE: PEER}, "hearing it is no news"
     assert drained(machine) == []
     machine.error("unreachable", 3, 0, PEER, BEGIN, heard_ns=BEGIN - HEARD_NS)
@@ -244,10 +259,10 @@ def test_hearing_the_peer_refutes_what_was_said_of_its_end_but_not_of_the_way() 
     machine.error("unreachable", 3, 0, PEER, BEGIN)
     machine.error("unreachable", 13, 0, ROUTER, BEGIN)
     drained(machine)
-    machine.heard()
+    machine.heard(BEGIN)
     assert machine.current_notices(BEGIN) == {Notice.REFUSED: ROUTER}
     assert drained(machine) == []
-    machine.heard(round_trip=True)
+    machine.heard(BEGIN, round_trip=True)
     assert machine.current_notices(BEGIN) == {}
 
 
