@@ -189,6 +189,41 @@ def test_blocked_ports_and_protocols(relayed: Relayed) -> None:
     assert len(numbers(relayed, 10)) == 10
 
 
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("protocol", [4, 41, 47])
+def test_tunnels_without_ports_are_blocked_by_their_protocol(relayed: Relayed, version: int, protocol: int) -> None:
+    family, source, target = (
+        (socket.AF_INET, "192.0.2.1", "192.0.2.2") if version == 4 else (socket.AF_INET6, "2001:db8::1", "2001:db8::2")
+    )
+    with Pinger(relayed.left, version, CANARY) as pinger:
+        assert pinger.ping(target, 5).ok
+    with relayed.left.inside(lambda: socket.socket(family, socket.SOCK_RAW, protocol)) as sock:
+        sock.bind((source, 0))
+        sent = relayed.count("sent")
+        sock.sendto(b"\0\0\x08\0" + bytes(20), (target, 0))
+        wait_until(lambda: relayed.count("sent") > sent, 5, "it passes while nothing is blocked")
+        relayed.relay.configure(blocked_protocols=[protocol])
+        blocked = relayed.count("blocked")
+        sock.sendto(b"\0\0\x08\0" + bytes(20), (target, 0))
+        wait_until(lambda: relayed.count("blocked") > blocked, 5, "it is blocked")
+
+
+@pytest.mark.parametrize(("version", "kind", "code"), [(4, 3, 4), (6, 2, 0)])
+def test_too_big_can_be_blocked_while_pings_pass(relayed: Relayed, version: int, kind: int, code: int) -> None:
+    family, protocol, target = (
+        (socket.AF_INET, socket.IPPROTO_ICMP, "192.0.2.2")
+        if version == 4
+        else (socket.AF_INET6, socket.IPPROTO_ICMPV6, "2001:db8::2")
+    )
+    relayed.relay.configure(blocked_too_big=True)
+    with relayed.left.inside(lambda: socket.socket(family, socket.SOCK_RAW, protocol)) as sock:
+        sock.sendto(bytes([kind, code]) + bytes(34), (target, 0))
+        wait_until(lambda: relayed.count("blocked") == 1, 5, "it is blocked")
+    with Pinger(relayed.left, version, CANARY) as pinger:
+        assert pinger.ping(target, 5).ok
+    assert relayed.count("blocked") == 1
+
+
 def test_an_mtu_is_a_black_hole(relayed: Relayed) -> None:
     relayed.relay.configure(mtu=1400)
     with Pinger(relayed.left, 4, CANARY) as pinger:

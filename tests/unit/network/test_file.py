@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from ginnel.errors import ConfigError
 from ginnel.network import HostPort, parse_network
 from ginnel.network.file import (
     MAX_FILE_BYTES,
+    ExpectTable,
+    GreTable,
+    LabTable,
+    LinkTable,
+    NetworkTable,
+    NodeTable,
     parse_endpoint,
     parse_milliseconds,
     parse_protocol,
@@ -48,6 +57,13 @@ blocked_udp_ports = [51820]
     assert network.lab.faults_of("paris").delay_ms == pytest.approx(20)
     assert network.lab.faults_of("lyon").blocked_protocols == (47, 50)
     assert network.lab.faults_of("lyon").loss == 0
+
+
+@pytest.mark.parametrize("table", [NetworkTable, NodeTable, GreTable, LinkTable, ExpectTable, LabTable])
+def test_every_key_is_in_the_reference(table: type[BaseModel]) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "reference" / "network-file.md").read_text()
+    keys = {info.alias or name for name, info in table.model_fields.items()} - {"node"}
+    assert {key for key in keys if f"`{key}`" not in text and f"`{key} = " not in text} == set()
 
 
 def test_what_a_firewall_in_the_way_stops_has_names() -> None:
