@@ -513,9 +513,7 @@ impl Engine {
                 for tunnel in &tunnels {
                     tunnel.close();
                 }
-                for tunnel in &plain {
-                    tunnel.close();
-                }
+                engine::carrier::Carrier::close_all(&plain);
                 if let Some(carrier) = carrier {
                     carrier.close();
                 }

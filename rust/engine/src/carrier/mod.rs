@@ -50,6 +50,9 @@ use crate::{lock, read, write};
 
 /// The tag of a wake in either poll; tunnels and sockets have others.
 const TAG_WAKE: u64 = 0;
+/// Threads that close many tunnels together, and how many one closes at least.
+const CLOSING_THREADS: usize = 32;
+const CLOSED_ALONE: usize = 4;
 /// Packets of the control plane that wait to be sent.
 const MAX_CONTROLS: usize = 1024;
 
@@ -194,6 +197,29 @@ impl Carrier {
             at_socket: self.shared.at_socket.load(Ordering::Relaxed),
             sockets: lock(&self.shared.sockets).describe(),
         }
+    }
+
+    /// Closes many tunnels. The kernel waits for each device that it deletes (some 20 ms, mostly for other processors to notice), and waits for
+    /// several at a time as long as for one: so several are closed at a time.
+    pub fn close_all(tunnels: &[Arc<PlainTunnel>]) {
+        let share = tunnels.len().div_ceil(CLOSING_THREADS).max(CLOSED_ALONE);
+        std::thread::scope(|scope| {
+            for some in tunnels.chunks(share) {
+                let close = move || {
+                    for tunnel in some {
+                        tunnel.close();
+                    }
+                };
+                // Without threads to be had it takes longer.
+                if std::thread::Builder::new()
+                    .name("ginnel-closing".to_owned())
+                    .spawn_scoped(scope, close)
+                    .is_err()
+                {
+                    close();
+                }
+            }
+        });
     }
 
     /// Ends both threads, once the tunnels are closed; idempotent. Nothing in a forked child: see `Tunnel::close`.
