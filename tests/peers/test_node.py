@@ -198,6 +198,49 @@ def test_a_peer_that_stops_answering_is_dead_and_alive_again(net: Net, start: St
     assert both.right.show()["rx_packets"] == 0, "keepalives are not the inner side's packets"
 
 
+#: Each tunnel of the left side; the right side's is its mirror.
+DIALECTS: dict[str, dict[str, object]] = {
+    "bare": {},
+    "keys": {"ikey": 1, "okey": 2},
+    "csum": {"ikey": 3, "okey": 3, "icsum": True, "ocsum": True},
+    "seq": {"ikey": 4, "okey": 4, "iseq": True, "oseq": True},
+    "every": {"ikey": 5, "okey": 6, "icsum": True, "ocsum": True, "iseq": True, "oseq": True},
+    "udp": {"encapsulation": Encapsulation()},
+    "six": {"family": 6},
+    "six-keys": {"family": 6, "ikey": 7, "okey": 8},
+    "six-tik": {"family": 6, "ikey": 9, "okey": 9, "dialect": "mikrotik"},
+}
+
+
+def dialects(ours: int) -> list[PlainConfig]:
+    """The tunnels of one side, 1 or 2; keepalives from the left alone."""
+    found = []
+    for name, options in DIALECTS.items():
+        given = {"family": 4, **options}
+        dialect = given.pop("dialect", "cisco")
+        ends = [f"2001:db8::{end}" if given["family"] == 6 else f"192.0.2.{end}" for end in (ours, 3 - ours)]
+        if ours == 2:
+            given["ikey"], given["okey"] = given.get("okey"), given.get("ikey")
+        keepalive = Keepalive(1, 3, dialect) if ours == 1 else None  # type: ignore[arg-type]
+        found.append(PlainConfig(name, "gre", local=ends[0], remote=ends[1], mtu=1300, keepalive=keepalive, **given))  # type: ignore[arg-type]
+    return found
+
+
+def test_keepalives_come_back_in_every_dialect_and_with_every_option(net: Net, start: Start) -> None:
+    left, right = net.namespace("l"), net.namespace("r")
+    net.veth(left, right, ["192.0.2.1/24", "2001:db8::1/64"], ["192.0.2.2/24", "2001:db8::2/64"])
+    asked, answers = start(left, *dialects(1)), start(right, *dialects(2))
+    for node in (answers, asked):
+        node.space.run("ip", "-batch", "-", stdin="\n".join(f"link set {name} up" for name in DIALECTS))
+        wait_until(lambda node=node: node.ask(op="state")["state"] == "up", 5, "all to be up")
+    for name in DIALECTS:
+        wait_until(lambda name=name: asked.show(name)["keepalive"]["state"] == "alive", 5, f"a keepalive of {name} to come back")
+        assert answers.show(name)["configured"]["answer"] == "yes"
+    for name in DIALECTS:
+        assert asked.show(name)["keepalive"]["unanswered"] <= 1
+        assert {reason: count for reason, count in asked.show(name)["drops"].items() if count} == {}
+
+
 def test_no_tunnel_at_the_peer(net: Net, start: Start) -> None:
     left, right = net.namespace("l"), net.namespace("r")
     net.veth(left, right, ["192.0.2.1/24"], ["192.0.2.2/24"])
@@ -342,6 +385,7 @@ def test_what_it_does_not_begin_with(net: Net) -> None:
         (node_text(name, dataclasses.replace(LEFT, dev="eth77")), 1, "gre1: there is no interface eth77"),
         (node_text(name, dataclasses.replace(LEFT, name="a/b")), 1, "expected the name of an interface"),
         (node_text(name, dataclasses.replace(LEFT, name="taken")), 1, "taken: "),
+        (node_text(name, dataclasses.replace(LEFT, name="all")), 1, "the kernel has that word for itself"),
         (
             node_text(name, LEFT, dataclasses.replace(LEFT, name="gre2")),
             1,

@@ -75,6 +75,8 @@ def explain(error: OSError, name: str) -> str:
             return f"{text}\n  hint: it takes root, or CAP_NET_ADMIN; in a container, `--cap-add NET_ADMIN`"
         case errno.EBUSY | errno.EEXIST:
             return f"{text}\n  hint: an interface of that name exists: see `ip link show {name}`"
+        case errno.EINVAL if name in {"all", "default"}:
+            return f"{text}\n  hint: the kernel has that word for itself (net.ipv4.conf.{name}): choose another name"
         case errno.EINVAL if os.path.exists(f"/sys/class/net/{name}"):
             return f"{text}\n  hint: an interface of that name exists, of another kind: see `ip link show {name}`"
         case _:
