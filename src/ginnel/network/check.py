@@ -196,6 +196,9 @@ def _exits(context: _Context) -> Iterator[Mistake]:
                 f"{where}: the link with {node.exit} is GRE, and what leaves through an exit would be in clear on the way to it"
             )
             yield context.at(path, message, 'make that link kind = "wireguard"')
+        elif "gre" in paths.kinds_at(node.name):
+            message = f"{where}: {node.name} has GRE links, and their packets would leave through {node.exit} as well"
+            yield context.at(path, message, f'make all links of {node.name} kind = "wireguard"')
 
 
 # ---------------------------------------------------------------- addresses

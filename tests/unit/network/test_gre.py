@@ -380,6 +380,11 @@ def test_what_a_network_of_gre_alone_cannot_have() -> None:
     assert "would be in clear on the way to it" in only(TWO + 'exit = "paris"\n')
 
 
+def test_an_exit_and_gre_at_one_node() -> None:
+    text = TWO + 'exit = "nice"\n[node.nice]\nendpoint = "192.0.2.30"\n[[link]]\nbetween = ["nice", "lyon"]\nkind = "wireguard"\n'
+    assert "lyon has GRE links, and their packets would leave through nice as well" in only(text)
+
+
 def test_options_of_gre_on_another_link() -> None:
     text = TWO.replace('kind = "gre"\n', "") + LINK + "csum = true\nignore-df = true\n"
     assert mistakes(text) == [
