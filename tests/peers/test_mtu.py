@@ -20,6 +20,7 @@ import pytest
 
 from ginnel import mtu
 from namespaces import Namespace, Net, wait_until
+from peers.guest import Guest
 from peers.node_files import GINNEL, NodeFile
 from peers.nodes import Capture, Keys
 
@@ -298,34 +299,46 @@ def test_an_ordinary_user_sees_the_same_where_ping_sockets_are_allowed(route: Ro
     assert "the next link carries 1400" in answer
 
 
-def gre_over(route: Route, directory: Path, stack: ExitStack, lines: str = "") -> tuple[NodeFile, NodeFile]:
+#: How the tunnel of the following tests is delivered: family, lines of the node file, and what it leaves of 1500 and of 1400.
+DELIVERED = {
+    "raw4": (4, "", 1476, 1376),
+    "raw6": (6, "", 1456, 1356),
+    "udp4": (4, 'encapsulation = "udp"\n', 1468, 1368),
+    "udp6": (6, 'encapsulation = "udp"\n', 1448, 1348),
+}
+ENDS = {4: ("192.0.2.1", "198.51.100.2"), 6: ("2001:db8:1::1", "2001:db8:2::2")}
+
+
+def gre_over(route: Route, directory: Path, stack: ExitStack, delivered: str, lines: str = "") -> tuple[NodeFile, NodeFile]:
     """A tunnel from near to far, both ends believing in 1500."""
-    ends = (("192.0.2.1", "198.51.100.2", 1, route.near), ("198.51.100.2", "192.0.2.1", 2, route.far))
+    family, encapsulation, size, _ = DELIVERED[delivered]
     near, far = (
         stack.enter_context(
             NodeFile.write(
                 route.net,
                 space,
                 directory,
-                f'[tunnel.gre1]\nkind = "gre"\nlocal = "{local}"\nremote = "{remote}"\n'
-                f'address = ["10.79.0.{end}/24"]\nmtu = 1476\n{lines}\n',
+                f'[tunnel.gre1]\nkind = "gre"\nlocal = "{ENDS[family][end - 1]}"\nremote = "{ENDS[family][2 - end]}"\n'
+                f'address = ["10.79.0.{end}/24"]\nmtu = {size}\n{encapsulation}{lines}',
             )
         )
-        for local, remote, end, space in ends
+        for end, space in ((1, route.near), (2, route.far))
     )
     wait_until(lambda: route.near.ping("10.79.0.2", within_s=0.5), 10, "the tunnel")
     return near, far
 
 
-def test_inside_a_tunnel_the_path_is_learned_from_icmp(route: Route, tmp_path: Path) -> None:
+@pytest.mark.parametrize("delivered", DELIVERED)
+def test_inside_a_tunnel_the_path_is_learned_from_icmp(route: Route, tmp_path: Path, delivered: str) -> None:
     """The router's ICMP goes to the tunnel, which tells the sender inside: the proof names it."""
+    _, _, size, fits = DELIVERED[delivered]
     with ExitStack() as stack:
-        near, _ = gre_over(route, tmp_path, stack)
-        route.near.ping("10.79.0.2", options=("-s", "1448", "-M", "do"))
-        wait_until(lambda: near.show("gre1")["path_mtu"] == 1376, 5, "the path's MTU")
+        near, _ = gre_over(route, tmp_path, stack, delivered)
+        route.near.ping("10.79.0.2", options=("-s", str(size - 28), "-M", "do"))
+        wait_until(lambda: near.show("gre1")["path_mtu"] == fits, 5, "the path's MTU")
         found = told(route.near, "gre1", "--link", "1500", "--prove", "10.79.0.2")
-        assert found["learned_mtu"] == 1376
-        assert (found["proof"]["passes"], found["proof"]["beyond"]["mtu"]) == (1376, 1376)
+        assert found["learned_mtu"] == fits
+        assert (found["proof"]["passes"], found["proof"]["beyond"]["mtu"]) == (fits, fits)
         # What the inner sender does not forbid to be cut passes whatever its size, once the other side has learned it too.
         wait_until(lambda: route.near.ping("10.79.0.2", options=("-s", "4000")), 5, "a packet in pieces")
 
@@ -333,24 +346,64 @@ def test_inside_a_tunnel_the_path_is_learned_from_icmp(route: Route, tmp_path: P
 def test_inside_a_tunnel_a_black_hole_is_found_by_the_proof(route: Route, tmp_path: Path) -> None:
     no_icmp(route.router)
     with ExitStack() as stack:
-        gre_over(route, tmp_path, stack)
+        gre_over(route, tmp_path, stack, "raw4")
         done = route.near.run(GINNEL, "mtu", "gre1", "--prove", "10.79.0.2", check=False)
         assert (
             "✗ the sum says 1476, but only 1376 passes: 1377 does not (it vanishes, and no ICMP came back: a black hole)" in done
         )
 
 
-def test_a_running_tunnel_finds_the_black_hole_by_itself(route: Route, tmp_path: Path) -> None:
-    """With keepalives the path is probed: half a minute after it came up the tunnel keeps to what passes."""
+@pytest.mark.parametrize("delivered", ["raw4", "raw6"])
+def test_a_running_tunnel_finds_the_black_hole_by_itself(route: Route, tmp_path: Path, delivered: str) -> None:
+    """With keepalives the path is probed: ten seconds after it came up the tunnel keeps to what passes."""
+    _, _, size, fits = DELIVERED[delivered]
     no_icmp(route.router)
     with ExitStack() as stack:
-        near, far = gre_over(route, tmp_path, stack, "keepalive = 1")
-        assert not route.near.ping("10.79.0.2", options=("-s", "1448", "-M", "dont"))
-        wait_until(lambda: near.show("gre1")["path_mtu"] == 1376, 60, "the path's MTU, by probes")
+        near, far = gre_over(route, tmp_path, stack, delivered, "keepalive = 1\n")
+        wait_until(lambda: near.show("gre1")["path_mtu"] == fits, 60, "the path's MTU, by probes")
         assert any("a black hole, found by probes" in text for text in near.show("gre1")["warnings"])
         # Back it is far's own link that is small; it knows from its device.
-        wait_until(lambda: far.show("gre1")["path_mtu"] == 1376, 60, "the other side's")
-        wait_until(lambda: route.near.ping("10.79.0.2", options=("-s", "1448", "-M", "dont")), 5, "a packet in pieces")
+        wait_until(lambda: far.show("gre1")["path_mtu"] == fits, 60, "the other side's")
+        wait_until(lambda: route.near.ping("10.79.0.2", options=("-s", str(size - 28), "-M", "dont")), 5, "a packet in pieces")
+
+
+def test_the_linux_kernel_sends_padded_keepalives_back(guest: Guest, net: Net, tmp_path: Path) -> None:
+    """
+    As any router does that answers keepalives: what lies behind the packet inside is cut off, the packet is routed back.
+
+    Linux takes a packet with its own source address from a tunnel only with accept_local.
+    """
+    near = net.namespace("near")
+    link = guest.join(near, ["192.0.2.81/24"])
+    guest.load("ip_gre")
+    guest.shell(
+        "ip address add 192.0.2.181/24 dev eth0; sysctl -qw net.ipv4.ip_forward=1;"
+        " ip link add probed type gre local 192.0.2.181 remote 192.0.2.81; ip link set probed up;"
+        " sysctl -qw net.ipv4.conf.probed.accept_local=1 net.ipv4.conf.probed.rp_filter=0 net.ipv4.conf.all.rp_filter=0"
+    )
+    text = (
+        '[tunnel.gre1]\nkind = "gre"\nlocal = "192.0.2.81"\nremote = "192.0.2.181"\n'
+        'address = ["10.79.1.1/24"]\nmtu = 1476\nkeepalive = 1\n'
+    )
+    capture = Capture.start(near, link.left, tmp_path / "seen", "proto", "47")
+
+    def seen(source: str, size: int, protocol: int) -> bool:
+        return any(
+            frame[26:30] == _packed(source)
+            and int.from_bytes(frame[16:18], "big") == size
+            and int.from_bytes(frame[36:38], "big") == protocol
+            for frame in capture.packets()
+        )
+
+    try:
+        with NodeFile.write(net, near, tmp_path, text) as node:
+            wait_until(lambda: seen("192.0.2.81", 1500, 0x0800), 20, "a probe that fills the link")
+            wait_until(lambda: seen("192.0.2.181", 24, 0x86DD), 5, "what was inside it, and nothing else")
+            assert node.show("gre1")["path_mtu"] is None
+            assert node.show("gre1")["alive"]["answer"] == "yes"
+    finally:
+        capture.stop()
+        guest.shell("ip link del probed; ip address del 192.0.2.181/24 dev eth0", check=False)
 
 
 def test_nothing_here_is_the_command_of_another_namespace(route: Route) -> None:
