@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ginnel.config import nodefile
+from ginnel.config.node_values import KEYS
 from ginnel.linux.kernel_gre import link_words
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -43,5 +44,5 @@ def test_each_ip_link_add_of_the_howto_is_what_one_of_its_examples_means() -> No
 def test_every_key_is_in_the_reference() -> None:
     rows = re.findall(r"(?m)^\| (`.*?) \| ", (DOCS / "reference/node-file.md").read_text())
     named = {key for row in rows for key in re.findall(r"`([a-z0-9-]+)`", row)}
-    assert set(nodefile.KEYS) - named == set()
+    assert set(KEYS) - named == set()
     assert {"kind", "hoplimit", "tclass", "dsfield", "backend", "interval", "retries", "dialect"} - named == set()

@@ -42,9 +42,11 @@ def state(space: Namespace) -> Any:
     found: list[Any] = []
     for link in space.ip_json("address", "show"):
         addresses = sorted((each["local"], each["prefixlen"], each["scope"]) for each in link["addr_info"])
-        found.append((link["ifname"], link["mtu"], sorted(link["flags"]), addresses))
+        flags = sorted(set(link["flags"]) - {"NO-CARRIER", "LOWER_UP"})  # a moment after the rest
+        found.append((link["ifname"], link["mtu"], flags, addresses))
     for version in ("-4", "-6"):
-        found += [json.dumps(route, sort_keys=True) for route in space.ip_json(version, "route", "show", "table", "all")]
+        routes = [{**route, "flags": []} for route in space.ip_json(version, "route", "show", "table", "all")]
+        found += [json.dumps(route, sort_keys=True) for route in routes]
         found += [json.dumps(rule, sort_keys=True) for rule in space.ip_json(version, "rule", "show")]
     return found
 

@@ -531,6 +531,16 @@ def test_a_dry_run_prints_the_steps_of_the_real_run(world: World) -> None:
     assert plan["notes"][-1:] == ["this host forwards no IPv4: for others to use these routes, `sysctl -w net.ipv4.ip_forward=1`"]
 
 
+def test_a_link_to_a_file_is_called_by_its_own_name(world: World) -> None:
+    before = world.snapshot()
+    world.write("/etc/ginnel/paris.toml", SEED, 0o644)
+    world.ok("ln", "-s", "paris.toml", FILE)
+    assert world.ginnel("up", "edge").returncode == 0
+    assert world.path("/run/ginnel/edge.json").exists()
+    assert world.ginnel("down", "edge").returncode == 0
+    nothing_is_left(world, before)
+
+
 @pytest.mark.parametrize("verb", ["save", "strip"])
 def test_what_only_wg_quick_files_have(verb: str, world: World) -> None:
     world.write(FILE, SEED, 0o644)

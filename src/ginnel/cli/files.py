@@ -112,7 +112,7 @@ def _nearby(argument: str) -> str:
 
 def check_node(loaded: Loaded) -> NodeConfig:
     """The node file's meaning. ConfigError has all of its mistakes."""
-    return nodefile.parse(loaded.text, str(loaded.path))
+    return nodefile.parse(loaded.text, str(loaded.path), loaded.name)
 
 
 def check(loaded: Loaded) -> wgquick.WgQuickFile:

@@ -109,27 +109,21 @@ class EngineBackend:
 class Child:
     """A process of ours that outlives this one: started at once, and ready when it says so."""
 
-    def __init__(self, module: str, arguments: Sequence[str], *, detached: bool, stdin: str | None = None) -> None:
+    def __init__(self, module: str, arguments: Sequence[str], *, detached: bool, told: bool = False) -> None:
         """
         Args:
             module: of ginnel.runtime.
             detached: it is silent; else (`ginnel run`) it writes its log to our stderr.
-            stdin: what it reads; it lies in memory, so that nobody waits for a reader.
+            told: it waits on its standard input for what to do (see `tell`).
         """
         self._reading, writing = os.pipe()
         # -P: never import from the directory in which root happens to stand.
         command = [sys.executable, "-P", "-m", module, "--foreground", *arguments, "--ready-fd", str(writing)]
         silent = subprocess.DEVNULL if detached else None
-        given = -1
         try:
-            if stdin is not None:
-                given = os.memfd_create("ginnel", os.MFD_CLOEXEC)
-                with os.fdopen(os.dup(given), "wb") as file:
-                    file.write(stdin.encode())
-                os.lseek(given, 0, os.SEEK_SET)
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL if given < 0 else given,
+                stdin=subprocess.PIPE if told else subprocess.DEVNULL,
                 stdout=silent,
                 stderr=silent,
                 pass_fds=[writing],
@@ -138,9 +132,16 @@ class Child:
             )
         finally:
             os.close(writing)
-            if given >= 0:
-                os.close(given)
         self.pid = self._process.pid
+
+    def tell(self, text: str) -> None:
+        """
+        Hand over what it waits for. Done once the process is on record: when we are killed before, it reads nothing and ends, and
+        nobody is left who makes devices that no record knows of.
+        """
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), self._process.stdin as pipe:  # it ended: `wait_ready` says why
+            pipe.write(text.encode())
 
     def wait_ready(self, name: str) -> None:
         """

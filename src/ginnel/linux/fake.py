@@ -276,14 +276,12 @@ class FakeNode:
 
     world: FakeHost
     name: str = "engine"
+    words: str = "serve %n"
     #: Why its tunnels do not carry, once they are up.
     refuses: str = ""
 
     def ports(self, config: NodeConfig) -> list[FouDone]:  # noqa: ARG002
         return []
-
-    def steps(self, config: NodeConfig) -> list[str]:
-        return [f"make {tunnel.name}" for tunnel in config.plain]
 
     def start(self, config: NodeConfig) -> Process:
         self.world.did(f"start {config.name}", lambda: None)

@@ -150,6 +150,7 @@ class KernelTunnels:
     """`node_bringup.NodeBackend`: the kernel's own devices, no process."""
 
     name = "kernel"
+    words = ""
 
     def __init__(self, requests: Requests, fou: Fou) -> None:
         self._requests = requests
@@ -159,10 +160,6 @@ class KernelTunnels:
         """UDP ports that the kernel has to be told of."""
         found = [FouDone(each.family, each.encapsulation.listen) for each in config.plain if each.encapsulation]
         return list(dict.fromkeys(found))
-
-    def steps(self, config: NodeConfig) -> list[str]:
-        """See `NodeBackend`."""
-        return [link_words(tunnel) for tunnel in config.plain]
 
     def start(self, config: NodeConfig) -> Process:
         """See `NodeBackend`."""

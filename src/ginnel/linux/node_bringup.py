@@ -29,7 +29,7 @@ from typing import Protocol
 
 from ginnel.config import words
 from ginnel.config.node import NodeConfig, PlainConfig, to_json
-from ginnel.config.nodefile import IPV6_MTU_MIN
+from ginnel.config.node_values import IPV6_MTU_MIN
 from ginnel.errors import ConfigError, EngineError, GinnelError, KernelError, Mistake
 from ginnel.linux import bringup, clamp, fou, kernel_gre, node_mtu
 from ginnel.linux.backend import Child, control
@@ -59,8 +59,9 @@ class NodeBackend(Protocol):
         """UDP ports that the kernel has to be told of, before `start`."""
         ...
 
-    def steps(self, config: NodeConfig) -> list[str]:
-        """What `start` and `wait` will do, as commands."""
+    @property
+    def words(self) -> str:
+        """The command of the process, `%n` is the node; empty: there is none."""
         ...
 
     def start(self, config: NodeConfig) -> Process:
@@ -80,6 +81,7 @@ class NodeProcess:
     """Our process, in user space; see `ginnel.runtime.node`."""
 
     name = "engine"
+    words = "python -m ginnel.runtime.node --name %n"
 
     def __init__(self, *, detached: bool = True) -> None:
         """
@@ -93,20 +95,16 @@ class NodeProcess:
         """See `NodeBackend`."""
         return []
 
-    def steps(self, config: NodeConfig) -> list[str]:
-        """See `NodeBackend`."""
-        first = f"python -m ginnel.runtime.node --name {config.name}"
-        return [first, *(f"{link_words(tunnel)} # in user space" for tunnel in config.plain)]
-
     def start(self, config: NodeConfig) -> Process:
         """See `NodeBackend`."""
         arguments = ["--name", config.name, "--config", config.path]
-        self.child = Child("ginnel.runtime.node", arguments, detached=self._detached, stdin=to_json(config))
+        self.child = Child("ginnel.runtime.node", arguments, detached=self._detached, told=True)
         return Process.of(self.child.pid)
 
     def wait(self, config: NodeConfig) -> None:
         """See `NodeBackend`."""
         assert self.child is not None
+        self.child.tell(to_json(config))
         self.child.wait_ready(config.name)
 
     def carrying(self, config: NodeConfig, tunnels: Sequence[str], directory: Path) -> dict[str, str]:
@@ -292,11 +290,11 @@ class _Up:
         for port in self.backend.ports(self.config):
             self.console.step(fou.words("add", port.version, port.port))
             self._do(lambda port=port: self.host.fou.add(port.version, port.port), port)  # type: ignore[misc]
-        steps = self.backend.steps(self.config)
         names = [tunnel.name for tunnel in self.config.plain]
-        if steps[0].startswith("python"):
-            self.console.step(steps.pop(0))
-        self._say(steps, "link add")
+        if self.backend.words:
+            self.console.step(self.backend.words.replace("%n", self.config.name))
+        ours = " # in user space" if self.backend.words else ""
+        self._say([f"{link_words(tunnel)}{ours}" for tunnel in self.config.plain], "link add")
         self._do(self._start_process, LinksDone(tuple((name, 0) for name in names)))
         if self.dry:
             return

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ginnel import mtu
 from ginnel.config.node import PlainConfig
-from ginnel.config.nodefile import IPV4_MTU_MIN, IPV6_MTU_MIN
+from ginnel.config.node_values import IPV4_MTU_MIN, IPV6_MTU_MIN
 from ginnel.config.words import Route
 from ginnel.errors import GinnelError
 from ginnel.linux.host import Requests

@@ -490,6 +490,10 @@ def _hint(code: int, reason: str, words: str) -> str:
     match code:
         case errno.EPERM:
             return "this needs root, or CAP_NET_ADMIN in the namespace: try `sudo`"
+        case errno.EEXIST if " route add " in words:
+            prefix = words.partition(" add ")[2].partition(" ")[0]
+            beside = f"with a metric of its own ('{prefix} metric 20') this one stands beside it"
+            return f"`ip route show {prefix}` says who has it; {beside}"
         case errno.EEXIST:
             return "something else on this host already has it"
         case errno.EACCES if "-6" in words or "::" in words:

@@ -235,6 +235,15 @@ def test_a_recursion_that_is_bound_or_marked_or_in_another_table_is_no_mistake()
     assert one('routes = ["0.0.0.0/0 table 64"]').routes == ("0.0.0.0/0 table 64",)
 
 
+def test_link_local_addresses_are_each_links_own() -> None:
+    text = table('address = ["fe80::1/64"]', name="a") + table('key = 1\naddress = ["fe80::1/64"]', name="b")
+    assert [tunnel.address for tunnel in parse(text).plain] == [("fe80::1/64",), ("fe80::1/64",)]
+
+
+def test_the_name_is_the_one_it_was_called_by() -> None:
+    assert nodefile.parse(SEED, "/srv/tunnels/paris.toml", "edge").name == "edge"
+
+
 def test_a_secret_is_never_quoted() -> None:
     found = complaint(table('psk = "hunter2"'))
     assert "hunter2" not in found

@@ -77,8 +77,9 @@ def test_the_steps_in_their_order(store: Store) -> None:
     said = bring_up(world, store)
     assert said.steps == [
         "nft -f - # table inet ginnel-edge: TCP MSS of gnl1, gnl2",
-        "make gnl1",
-        "make gnl2",
+        "serve edge",
+        "ip link add gnl1 type gre local 203.0.113.10 remote 198.51.100.20 ttl 255 # in user space",
+        "ip link add gnl2 type ipip local 203.0.113.10 remote 192.0.2.30 mode ipip # in user space",
         "ip link set dev gnl1 mtu 1476 addrgenmode none",
         "ip address add 10.10.10.1/30 dev gnl1",
         "ip address add fd10::1/64 dev gnl1",
