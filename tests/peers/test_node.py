@@ -154,6 +154,24 @@ def test_link_news_are_followed(net: Net, start: Start) -> None:
     assert 'reason="its last device was deleted"' in both.left.said()
 
 
+def test_link_news_that_were_lost_are_asked_for(net: Net, start: Start) -> None:
+    space = net.namespace("busy")
+    net.veth(space, net.namespace("far"), ["192.0.2.1/24"], ["192.0.2.2/24"])
+    names = [f"gre{number}" for number in range(20)]
+    node = start(space, *[dataclasses.replace(LEFT, name=name, ikey=at, okey=at) for at, name in enumerate(names)])
+    os.kill(node.process.pid, signal.SIGSTOP)
+    try:  # far more news than its buffer takes
+        toggles = [f"link set {name} mtu {mtu}" for mtu in range(800, 1400) for name in names]
+        space.run("ip", "-batch", "-", stdin="\n".join([*toggles, *(f"link set {name} mtu 1321 up" for name in names)]))
+        sockets = [line.split() for line in space.run("cat", "/proc/net/netlink").splitlines()[1:]]
+        lost = [int(drops) for _, _, _, groups, _, _, _, _, drops, _ in sockets if groups == "00000001"]
+        assert any(lost), f"nothing was lost: {sockets}"
+    finally:
+        os.kill(node.process.pid, signal.SIGCONT)
+    wait_until(lambda: node.ask(op="state")["state"] == "up", 5, "all of them to be up")
+    assert {one["mtu"] for one in node.ask(op="show")["tunnels"]} == {1321}
+
+
 def test_one_of_two_deleted_devices_ends_only_itself(net: Net, start: Start) -> None:
     space = net.namespace("one")
     node = start(space, LEFT, dataclasses.replace(RIGHT, name="gre2", ikey=2, okey=2))

@@ -173,7 +173,8 @@ class Links:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                for each in list(self._by_index.values()):  # messages were lost: ask anew
+                monitor.throw_away(self._link_socket)  # messages were lost; those that were not are older than what we ask now
+                for each in list(self._by_index.values()):
                     self._look(each)
                 return
             told_by = next((struct.unpack("=i", raw[:4])[0] for level, _, raw in ancillary if level == monitor.SOL_NETLINK), None)
