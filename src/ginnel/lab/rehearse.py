@@ -593,7 +593,8 @@ class Rehearsal:
             finding = Finding(False, f"{mtu} bytes do not pass: {fits.said}{self._learned(link)}")
         else:
             finding = Finding(False, f"{mtu + 1} bytes {'pass as well' if over.ok else 'vanish without a word'}")
-        return MtuReport(between, mtu, str(arithmetic), finding, self._faults(between))
+        words = str(arithmetic) if mtu == arithmetic.inner else f"{arithmetic}, but the file says {mtu}"
+        return MtuReport(between, mtu, words, finding, self._faults(between))
 
     def _learned(self, link: Link) -> str:
         """What the ends of a GRE link have found out of the path's own MTU, now or after a while, as a part of a sentence."""
