@@ -303,7 +303,7 @@ class Node:
             self.mistake(error)
             return
         routes = {number: found[way] for number, way in ways.items()}
-        names = {owner.index: owner.name for owner in owners}
+        names = {owner.index: owner.name for owner in owners if not owner.moved}
         leaves_by = {
             owner.name: names[route.device]
             for owner in owners

@@ -134,11 +134,11 @@ class PlainOwner:
         self.reach = ReachMachine()
         #: Index of the underlay's device that the engine was given; 0 without one.
         self._device = self._device_index()
-        #: The link's index where it is, 0 while unknown.
-        self.index = 0
-        self.mtu = config.mtu or 0
+        #: The link's index where it is, and its MTU; 0 while unknown.
+        self.index = self.mtu = 0
         self.link_up = False
-        self._moved = False
+        #: The device lives in another namespace than the process.
+        self.moved = False
         #: Why the sockets could not be opened; empty while they are, and while the link is down.
         self.error = ""
         self._unwatched = ""
@@ -339,8 +339,8 @@ class PlainOwner:
 
     def link_moved(self, inside: bool) -> None:
         """The device lives in another namespace now, or in the process's own again."""
-        self._moved = not inside
-        self._host.journal("link_moved", interface=self.name, namespace="moved" if self._moved else "birth")
+        self.moved = not inside
+        self._host.journal("link_moved", interface=self.name, namespace="moved" if self.moved else "birth")
 
     def link_lost(self, reason: str) -> None:
         """It lives where it cannot be watched."""
@@ -617,7 +617,7 @@ class PlainOwner:
             listen_port=udp.listen if udp else 0,
             fwmark=config.fwmark,
             mtu=self.mtu,
-            namespace="moved" if self._moved else "birth",
+            namespace="moved" if self.moved else "birth",
             configured=watch.judge_configured(seen),
             alive=watch.judge_alive(seen),
             carrying=watch.judge_carrying(seen),

@@ -360,6 +360,14 @@ def test_a_smaller_path_goes_to_the_engine_and_is_shown() -> None:
     assert world.show()["path_mtu"] is None
 
 
+def test_a_router_that_names_no_mtu_is_taken_by_the_devices() -> None:
+    world = World()
+    world.owner.handle(PathError(1, "too-big", 4, 0, ROUTER))  # type: ignore[arg-type]
+    assert world.tunnel.told("set_path_mtu") == [(1492 - 24,)], "the next plateau below 1476 + 24"
+    world.link(mtu=1400)
+    assert world.tunnel.told("set_path_mtu")[-1] == (0,)
+
+
 def test_a_refusal_is_said_until_a_keepalive_comes_back() -> None:
     world = World()
     world.owner.handle(PathError(1, "unreachable", 13, 0, ROUTER))  # type: ignore[arg-type]
