@@ -41,7 +41,7 @@ class KeepaliveMachine:
     """
     The keepalives of one tunnel; see the module.
 
-    It sends when it is `up` and knows both ends; it answers whether it sends or not.
+    It sends when it is `up` and knows both ends, at once when the second becomes known; it answers whether it sends or not.
     """
 
     __slots__ = (
@@ -132,15 +132,13 @@ class KeepaliveMachine:
 
     def timeout(self, now_ns: int) -> None:
         """Time passed."""
-        if self._due_ns is None or now_ns < self._due_ns:
+        if self._due_ns is None or self._ends is None or now_ns < self._due_ns:
             return
         missed = (now_ns - self._due_ns) // self._interval_ns
         self._due_ns += (missed + 1) * self._interval_ns
         if 0 < self._retries <= self.unanswered and self.state != "dead":
             self.state = "dead"
             self._output.append(effects.PeerDead(self.unanswered))
-        if self._ends is None:
-            return
         local, remote = self._ends
         inner = gre.Keepalive(remote, local, self._protocol, self._key, self._checksum)
         self._output.append(effects.SendControl(inner.carried_as, inner.build()))
@@ -150,7 +148,9 @@ class KeepaliveMachine:
 
     def poll(self) -> Output:
         """The next thing to do."""
-        return self._output.popleft() if self._output else effects.WaitUntil(self._due_ns)
+        if self._output:
+            return self._output.popleft()
+        return effects.WaitUntil(self._due_ns if self._ends is not None else None)
 
     def _ours_to_answer(self, packet: bytes) -> bytes | None:
         """The packet that the peer wants back, without what follows it; None when we send it to nobody."""

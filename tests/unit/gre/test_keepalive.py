@@ -173,9 +173,11 @@ def test_without_ends_nothing_is_sent_and_nobody_dies() -> None:
     world.machine.set_ends(US, None)
     world.run_until(99)
     assert world.seen == []
+    assert world.machine.poll() == effects.WaitUntil(None)
     world.machine.set_ends(US, PEER)
-    world.run_until(101)
-    assert world.times(effects.SendControl) == [100]
+    world.machine.timeout(world.clock.mono_ns)
+    world.run_until(111)
+    assert world.times(effects.SendControl) == [99, 100, 110], "at once, and then in the phase that it had"
 
 
 def test_down_forgets_and_up_begins_anew() -> None:
