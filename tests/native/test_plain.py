@@ -892,6 +892,19 @@ def test_icmp_errors_about_udp_are_told(wire: Wire) -> None:
         assert (told.kind, told.mtu, told.origin) == ("too-big", 1300, packed(FAR))
 
 
+def test_icmp_errors_cost_no_packets(wire: Wire) -> None:
+    """The kernel tells them to the next send as well, which has nothing to do with them."""
+    with plain(wire, in_udp=(PORT, PORT, PORT)) as made:
+        quote = udp(gre(bytes(30)), source=NEAR, destination=FAR, sport=PORT, dport=PORT)
+        application = made.application(OUR)
+        for _ in range(200):
+            wire.send(icmp4(3, 3, bytes(4), quote, FAR))
+            application.sendto(b"x", (PEER, 9))
+        made.wait_event(native.PathError)
+        wait_until(lambda: made.tunnel.counters().tx_packets == 200, WITHIN_S, f"all sent; dropped {made.all_drops()}")
+        assert made.all_drops() == {}
+
+
 def test_icmp_errors_about_others_are_told_to_nobody(wire: Wire) -> None:
     with plain(wire, ikey=1, okey=1) as made:
         for quote in (
@@ -995,6 +1008,7 @@ def test_what_contradicts_itself_is_refused(wire: Wire) -> None:
     try:
         for options, said in (
             ({"kind": "gre", "local": packed(NEAR), "remote": packed(FAR6)}, "different families"),
+            ({"kind": "gre", "local": None, "remote": packed("224.1.2.3")}, "one other end"),
             ({"kind": "ipip", "local": packed(NEAR6), "remote": packed(FAR6)}, "over IPv4"),
             ({"kind": "sit", "local": None, "remote": packed(FAR6)}, "over IPv4"),
             ({"kind": "ip6tnl", "local": None, "remote": packed(FAR)}, "over IPv6"),

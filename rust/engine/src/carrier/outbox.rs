@@ -23,6 +23,8 @@ use crate::sys::udp::{Outgoing, SendScratch, Udp, MAX_PIECES, MAX_SEGMENTED_BYTE
 
 /// As for WireGuard: how long a full send buffer is waited for while nothing of it drains.
 const SEND_PATIENCE_NS: u64 = 200_000_000;
+/// How often a UDP message is tried before the error is taken for its own.
+const SEND_TRIES: u32 = 6;
 const IPV6_HEADER: usize = 40;
 const FRAGMENT_HEADER: usize = 8;
 /// IPv6's protocol number of it.
@@ -366,6 +368,8 @@ impl Outbox {
             return;
         }
         let mut at = 0;
+        // A socket that is told ICMP errors is told each once more by its next send, which then sends nothing: that message is tried again.
+        let mut tries = SEND_TRIES;
         while at < batch.messages.len() {
             let waiting = &batch.messages[at..];
             match socket.send_many(slab, &batch.pieces, waiting, &mut self.udp_scratch) {
@@ -374,6 +378,7 @@ impl Outbox {
                     let sent = sent.max(1);
                     self.count(&batch.accounts[at..at + sent], now_ns);
                     at += sent;
+                    tries = SEND_TRIES;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -384,9 +389,11 @@ impl Outbox {
                         break;
                     }
                 }
+                Err(_) if tries > 1 => tries -= 1,
                 Err(error) => {
                     self.refused_udp(slab, batch, socket, at, &error, now_ns);
                     at += 1;
+                    tries = SEND_TRIES;
                 }
             }
         }

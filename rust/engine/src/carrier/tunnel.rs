@@ -381,6 +381,11 @@ pub struct PlainTunnel {
 
 /// Whether the delivery header is IPv6; Err says what does not fit together.
 fn family(options: &Options) -> Result<bool, String> {
+    if let Some(group) = options.remote.filter(IpAddr::is_multicast) {
+        return Err(format!(
+            "remote {group} is a group, and a tunnel has one other end"
+        ));
+    }
     let v6 = match (options.local, options.remote) {
         (Some(local), Some(remote)) if local.is_ipv6() != remote.is_ipv6() => {
             return Err(format!(
