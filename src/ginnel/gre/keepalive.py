@@ -58,6 +58,7 @@ class KeepaliveMachine:
         "answered",
         "last_returned_ns",
         "last_sent_ns",
+        "missing_since_ns",
         "refused",
         "returned",
         "sent",
@@ -87,6 +88,8 @@ class KeepaliveMachine:
         #: Sent since the last that came back.
         self.unanswered = 0
         self.last_returned_ns = self.last_sent_ns = 0
+        #: When the first of those unanswered was sent; says nothing while none is.
+        self.missing_since_ns = 0
         self.sent = self.returned = self.answered = self.refused = 0
 
     @property
@@ -142,6 +145,8 @@ class KeepaliveMachine:
         local, remote = self._ends
         inner = gre.Keepalive(remote, local, self._protocol, self._key, self._checksum)
         self._output.append(effects.SendControl(inner.carried_as, inner.build()))
+        if not self.unanswered:
+            self.missing_since_ns = now_ns
         self.unanswered += 1
         self.last_sent_ns = now_ns
         self.sent += 1

@@ -597,6 +597,7 @@ class PlainOwner:
             keepalive=keepalive.state if config.keepalive else "off",
             judged=keepalive.is_judged,
             unanswered=keepalive.unanswered,
+            missing_s=_age_s(keepalive.missing_since_ns, now_ns) if keepalive.unanswered else None,
             returned_age_s=_age_s(keepalive.last_returned_ns, now_ns),
             receive_age_s=_age_s(counters.last_receive_ns, now_ns),
             send_age_s=_age_s(counters.last_send_ns, now_ns),

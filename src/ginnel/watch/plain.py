@@ -158,6 +158,7 @@ class Evidence:
     problems: sentences, each of which alone keeps the tunnel from working as described; the first is told.
     refused: a sentence: what is sent is known to come to nothing.
     keepalive: "off" · "silent" · "alive" · "dead"; judged: it may be "dead".
+    missing_s: age of the first keepalive that is unanswered; None without one.
     silent_s: for how long packets went out and none came; None when they did.
     """
 
@@ -168,6 +169,7 @@ class Evidence:
     keepalive: str
     judged: bool
     unanswered: int
+    missing_s: float | None
     returned_age_s: float | None
     receive_age_s: float | None
     send_age_s: float | None
@@ -214,7 +216,7 @@ def judge_carrying(seen: Evidence) -> Verdict:
     if seen.problems:
         return Verdict("no", seen.problems[0])
     if seen.keepalive == "dead":
-        return Verdict("unknown" if _recent(seen.receive_age_s) else "no", _dead(seen))
+        return Verdict("unknown" if _speaks_though_dead(seen) else "no", _dead(seen))
     sent, received = _recent(seen.send_age_s), _recent(seen.receive_age_s)
     if sent and received:
         return Verdict("yes", f"sent {age_text(seen.send_age_s or 0)} ago, received {age_text(seen.receive_age_s or 0)} ago")
@@ -230,9 +232,14 @@ def judge_carrying(seen: Evidence) -> Verdict:
     return Verdict("unknown", f"idle: last packet {age_text(min(ages))} ago")
 
 
+def _speaks_though_dead(seen: Evidence) -> bool:
+    """Packets of the peer's came after keepalives began to be missing: it is there."""
+    return seen.receive_age_s is not None and seen.missing_s is not None and seen.receive_age_s < min(seen.missing_s, RECENT_S)
+
+
 def _dead(seen: Evidence) -> str:
     missing = f"{seen.unanswered} keepalives in a row did not come back"
-    if not _recent(seen.receive_age_s):
+    if not _speaks_though_dead(seen):
         return missing
     return (
         f"{missing}, though packets of the peer's arrive: ours do not reach it, or it sends no keepalives back (Linux does with "

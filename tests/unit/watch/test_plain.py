@@ -20,6 +20,7 @@ IDLE = Evidence(
     keepalive="off",
     judged=False,
     unanswered=0,
+    missing_s=None,
     returned_age_s=None,
     receive_age_s=None,
     send_age_s=None,
@@ -134,7 +135,8 @@ def test_a_filter_is_said_with_the_way_out() -> None:
         (seen(keepalive="alive", judged=True, returned_age_s=3.0), "yes", "yes", "unknown"),
         (seen(keepalive="alive", judged=True, returned_age_s=300.0), "yes", "yes", "unknown"),
         (seen(keepalive="dead", judged=True, unanswered=3, send_age_s=1.0), "yes", "no", "no"),
-        (seen(keepalive="dead", judged=True, unanswered=3, receive_age_s=1.0, send_age_s=1.0), "yes", "no", "unknown"),
+        (seen(keepalive="dead", unanswered=3, missing_s=30.0, receive_age_s=29.9, send_age_s=1.0), "yes", "no", "unknown"),
+        (seen(keepalive="dead", unanswered=3, missing_s=30.0, receive_age_s=30.1, send_age_s=1.0), "yes", "no", "no"),
         (seen(keepalive="dead", judged=True, unanswered=3, refused="filtered", send_age_s=1.0), "yes", "no", "no"),
     ],
 )
@@ -155,7 +157,7 @@ def test_reasons_are_sentences_with_ages() -> None:
 
 
 def test_a_peer_that_sends_no_keepalives_back_is_told_from_one_that_is_gone() -> None:
-    gone = seen(keepalive="dead", judged=True, unanswered=3, send_age_s=1.0)
+    gone = seen(keepalive="dead", judged=True, unanswered=3, missing_s=30.0, send_age_s=1.0)
     assert watch.judge_alive(gone).why == "3 keepalives in a row did not come back"
     speaks = dataclasses.replace(gone, receive_age_s=1.0)
     assert "accept_local=1" in watch.judge_alive(speaks).why
