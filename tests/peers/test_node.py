@@ -61,6 +61,29 @@ class Joined:
         wait_until(lambda: self.left.show()["state"] == "up", 5, "the left side to be up")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def released(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joined]:
+    """
+    Two nodes of which the left one's tunnel was held when the tests of this file began, and its route mended at once.
+
+    The hold-down takes half a minute: it passes while the other tests run.
+    """
+    nodes: list[NodeProcess] = []
+    with Net.create() as net:
+
+        def made(space: Namespace, *tunnels: PlainConfig) -> NodeProcess:
+            nodes.append(NodeProcess.start(space, net.unique("node"), tmp_path_factory.mktemp("released"), tunnels))
+            return nodes[-1]
+
+        both = Joined(net, made)
+        both.left_space.ip("route", "add", "192.0.2.2/32", "dev", "gre1")
+        reaches(both.left, "configured", "no: held: the route to 192.0.2.2 goes through gre1 itself")
+        both.left_space.ip("route", "del", "192.0.2.2/32", "dev", "gre1")
+        yield both
+        for node in nodes:
+            node.stop()
+
+
 def answer(node: NodeProcess, part: str, tunnel: str = "gre1") -> str:
     """What is judged of one part, and why: `yes: sent 0 s ago, ...`."""
     verdict = node.show(tunnel)[part]
@@ -452,3 +475,12 @@ def test_a_thousand_tunnels_are_ready_soon_and_stay_small(net: Net, start: Start
     print(f"ready {ready_s:.2f} s, up {up_s:.2f} s, {memory_kb / 1024:.0f} MiB, down {time.monotonic() - began:.2f} s")
     assert memory_kb < 100_000
     assert ready_s < 6, "1.5 s on a machine that does nothing else"
+
+
+# ---------------------------------------------------------------- half a minute later
+
+
+def test_a_hold_down_ends(released: Joined) -> None:
+    reaches(released.left, "configured", "yes: ", 40)
+    wait_until(lambda: released.left_space.ping("10.9.0.2", within_s=0.2), 5, "traffic")
+    assert "released interface=gre1 held_s=3" in released.left.said()
