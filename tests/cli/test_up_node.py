@@ -288,6 +288,19 @@ def test_a_protected_edge_and_a_hidden_origin(sites: Sites, net: Net) -> None:
     nothing_is_left(sites.right, before)
 
 
+def test_everything_through_a_tunnel_that_is_bound_to_the_device_below(sites: Sites) -> None:
+    before = sites.left.snapshot()
+    routes = 'routes = ["0.0.0.0/1", "128.0.0.0/1"]'
+    up(sites.left, SEED.replace('routes = ["10.20.0.0/24"]', f'{routes}\ndev = "eth0"'))
+    up(sites.right, OTHER)
+    assert sites.left.json("ip", "-j", "route", "get", "198.51.100.77")[0]["dev"] == "gre1"
+    assert sites.left_lan.ping("10.20.0.2", count=5, interval_s=0.2)
+    shown = json.loads(sites.left.ginnel("show", "gre1", "--json").stdout)
+    assert not shown["tunnel"]["held"]
+    assert sites.left.ginnel("down", "edge").returncode == 0
+    nothing_is_left(sites.left, before)
+
+
 # ---------------------------------------------------------------- whatever happens
 
 
@@ -529,6 +542,17 @@ def test_a_dry_run_prints_the_steps_of_the_real_run(world: World) -> None:
     assert dry.stderr == real.stderr
     assert plan["steps"] == [line.removeprefix("[#] ") for line in real.stderr.splitlines() if line.startswith("[#]")]
     assert plan["notes"][-1:] == ["this host forwards no IPv4: for others to use these routes, `sysctl -w net.ipv4.ip_forward=1`"]
+
+
+def test_who_may_not_look_into_the_directory_is_told(world: World) -> None:
+    world.write(FILE, SEED, 0o644)
+    world.path("/etc/wireguard").chmod(0o700)
+    # The interpreter of the tests may lie where only root may go: the process gives root up when it has imported what it needs.
+    give_up = "import os, sys; import ginnel.cli.main as main, ginnel.cli.tunnel; os.setuid(65534)"
+    script = f"{give_up}; sys.exit(main.run(['up', '--dry-run', 'edge']))"
+    done = world.run(sys.executable, "-P", "-c", script)
+    assert done.returncode == 1
+    assert "/etc/wireguard/edge.conf: permission denied" in done.stderr
 
 
 def test_a_link_to_a_file_is_called_by_its_own_name(world: World) -> None:

@@ -50,7 +50,7 @@ def find(argument: str) -> tuple[str, Path]:
     if nodefile.is_node_name(argument) and not argument.endswith(".toml"):
         quick = CONFIG_DIR / f"{argument}.conf"
         node = NODE_DIR / f"{argument}.toml"
-        return argument, quick if quick.exists() or (wgquick.is_interface_name(argument) and not node.exists()) else node
+        return argument, quick if _is_there(quick) or (wgquick.is_interface_name(argument) and not _is_there(node)) else node
     if argument.endswith(".toml"):
         node_name = nodefile.node_name(argument)
         if node_name is None:
@@ -64,6 +64,14 @@ def find(argument: str) -> tuple[str, Path]:
             "  hint: at most 15 of a-z A-Z 0-9 _ = + . -, as in wg0.conf"
         )
     return name, Path(argument)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file exists; where that may not be known it may, and reading it says so."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
 
 
 def load(argument: str) -> Loaded:

@@ -43,6 +43,8 @@ class FakeHost:
     #: MTU by address, of the route there.
     paths: dict[str, int] = field(default_factory=dict)
     default_mtu: int | None = 1500
+    #: Settings that this kernel does not have.
+    no_settings: frozenset[str] = frozenset()
     #: Addresses of the host itself.
     here: frozenset[str] = frozenset({"203.0.113.10"})
     calls: list[str] = field(default_factory=list)
@@ -328,7 +330,7 @@ class _Settings:
     world: FakeHost
 
     def read(self, name: str) -> str | None:
-        return self.world.sysctl.get(name, "0")
+        return None if name in self.world.no_settings else self.world.sysctl.get(name, "0")
 
     def write(self, name: str, value: str) -> None:
         self.world.did(f"sysctl {name}", lambda: self.world.sysctl.update({name: value}))

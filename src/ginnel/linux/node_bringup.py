@@ -197,7 +197,7 @@ class _Up:
         remotes = {tunnel.name: packed for tunnel in self.config.plain if (packed := self._remote(tunnel)) is not None}
         sizes = node_mtu.largest(self.config.plain, self.host.requests, remotes)
         self.mtus = sizes.mtus
-        self._note_ends(sizes.routeless)
+        self._note_ends(sizes)
         self._make_table()
         self._start()
         self._apply([request for tunnel in self.config.plain for request in self._requests(tunnel)])
@@ -365,7 +365,8 @@ class _Up:
         shared = contextlib.nullcontext() if self.dry else self.store.lock("")
         with shared:
             for rule in rules:
-                versions = [rule.version] if rule.version else [4, 6]
+                has_ipv6 = self.host.settings.read("net.ipv6.conf.default.disable_ipv6") is not None
+                versions = [rule.version] if rule.version else [4, 6] if has_ipv6 else [4]
                 for version in versions:
                     self._add_rule(rule, version)
 
@@ -391,19 +392,25 @@ class _Up:
 
     # -- what is worth knowing
 
-    def _note_ends(self, routeless: Sequence[str]) -> None:
+    def _note_ends(self, sizes: node_mtu.Sizes) -> None:
         """What may be right in a minute (an address by DHCP, a link that comes up) is told, and no failure."""
-        locals_: dict[str, list[str]] = {}
+        devices = {link.name: link.index for link in self.host.requests.links()}
+        locals_: dict[tuple[str, int], list[str]] = {}
         for tunnel in self.config.plain:
             if tunnel.local != "any":
-                locals_.setdefault(tunnel.local, []).append(tunnel.name)
-        for local, names in locals_.items():
+                locals_.setdefault((tunnel.local, devices.get(tunnel.dev, 0)), []).append(tunnel.name)
+        for (local, device), names in locals_.items():
             packed = node_mtu.numeric(local)
-            way = self.host.requests.way(packed) if packed is not None else None
+            way = self.host.requests.way(packed, device=device) if packed is not None else None
             if way is None or not way.local:
                 self.console.note(f"{_some(names)}: {local} is no address of this host now, and nothing is sent until it is")
-        if routeless:
-            self.console.note(f"{_some(routeless)}: there is no route to the remote now")
+        if sizes.routeless:
+            self.console.note(f"{_some(sizes.routeless)}: there is no route to the remote now")
+        for name, room in sizes.too_large.items():
+            mtu = self.mtus[name]
+            self.console.note(
+                f"{name}: the path carries {room} bytes inside, and mtu is {mtu}: larger packets are cut or refused"
+            )
 
     def _note_forwarding(self) -> None:
         """Routes into a tunnel are mostly there for others, and then this host has to forward."""

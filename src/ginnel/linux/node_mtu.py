@@ -41,10 +41,13 @@ def overhead(tunnel: PlainConfig) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The MTU of each tunnel by name, and those tunnels whose remote has no route now."""
+    """
+    The MTU of each tunnel by name; the tunnels whose remote has no route now; and what would fit, of those given more by the file.
+    """
 
     mtus: dict[str, int]
     routeless: tuple[str, ...]
+    too_large: dict[str, int]
 
 
 def largest(tunnels: Sequence[PlainConfig], requests: Requests, remotes: Mapping[str, bytes]) -> Sizes:
@@ -62,11 +65,14 @@ def largest(tunnels: Sequence[PlainConfig], requests: Requests, remotes: Mapping
     below = _Below(tunnels)
     found: dict[str, int] = {}
     routeless: dict[str, None] = {}
+    too_large: dict[str, int] = {}
 
     def of(tunnel: PlainConfig, depth: int) -> int:
         if tunnel.name not in found:
             room = path(tunnel, depth) - overhead(tunnel)
             found[tunnel.name] = tunnel.mtu if tunnel.mtu is not None else _checked(tunnel, room)
+            if found[tunnel.name] > room and tunnel.name in remotes:
+                too_large[tunnel.name] = room
         return found[tunnel.name]
 
     def path(tunnel: PlainConfig, depth: int) -> int:
@@ -84,7 +90,8 @@ def largest(tunnels: Sequence[PlainConfig], requests: Requests, remotes: Mapping
         through = by_index.get(way.index, device) if way is not None else device
         return through.mtu if through is not None else ETHERNET_MTU
 
-    return Sizes({tunnel.name: of(tunnel, 0) for tunnel in tunnels}, tuple(routeless))
+    mtus = {tunnel.name: of(tunnel, 0) for tunnel in tunnels}
+    return Sizes(mtus, tuple(routeless), too_large)
 
 
 def _checked(tunnel: PlainConfig, size: int) -> int:

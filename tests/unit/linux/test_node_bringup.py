@@ -300,6 +300,18 @@ def test_link_local_addresses_are_the_kernels(kind: str, local: str, expected: s
     assert node_bringup.link_local(config.plain[0]) == expected
 
 
+def test_a_kernel_without_ipv6_gets_no_rules_for_it(store: Store) -> None:
+    world = FakeHost(no_settings=frozenset({"net.ipv6.conf.default.disable_ipv6"}))
+    said = bring_up(world, store, ONE + 'rules = ["fwmark 7 table 64"]')
+    assert [step for step in said.steps if "rule" in step] == ["ip -4 rule add fwmark 0x7 priority 32765 table 64"]
+
+
+def test_an_mtu_that_does_not_fit_the_path_is_told(store: Store) -> None:
+    said = bring_up(FakeHost(), store, ONE + "mtu = 1500")
+    assert said.notes == ["gnl1: the path carries 1476 bytes inside, and mtu is 1500: larger packets are cut or refused"]
+    assert bring_up(FakeHost(), store, ONE.replace("gnl1", "gnl3") + "mtu = 1476", dry_run=True).notes == []
+
+
 def test_without_ipv6_nothing_is_said_about_it(store: Store) -> None:
     said = bring_up(FakeHost(sysctl={"net.ipv6.conf.default.disable_ipv6": "1"}), store, ONE, dry_run=True)
     assert not any("addrgenmode" in step or "fe80" in step for step in said.steps)
