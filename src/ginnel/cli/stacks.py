@@ -17,7 +17,7 @@ from ginnel.cli import devices
 from ginnel.errors import ConfigError, GinnelError
 from ginnel.linux.backend import control
 from ginnel.linux.links import Link, link, links
-from ginnel.linux.record import RUN_DIR, Store, network_namespace
+from ginnel.linux.record import RUN_DIR, LinksDone, Store, network_namespace
 from ginnel.linux.rtnl import Rtnl
 from ginnel.linux.uapi import is_served
 
@@ -82,27 +82,46 @@ def running(name: str) -> Running | None:
 
 
 def _from_process(name: str) -> dict[str, Any] | None:
-    """The tunnel as the process of its node file tells it."""
-    for socket in sorted(RUN_DIR.glob("*.sock")):
-        if not _is_here(socket.stem):
+    """
+    The tunnel as the process of its node file tells it.
+
+    Those whose record names the interface are asked first. The others only because it may have been renamed since: that they do
+    not answer is no matter.
+    """
+    nodes = {socket.stem: _claim(socket.stem, name) for socket in sorted(RUN_DIR.glob("*.sock"))}
+    for node in sorted((node for node, claim in nodes.items() if claim), key=lambda node: -nodes[node]):
+        try:
+            answer = control(node, {"op": "state"})
+            told = answer.get("tunnels") if answer is not None else None
+            if not isinstance(told, list) or not any(one.get("name") == name for one in told):
+                continue
+            shown = control(node, {"op": "show", "tunnel": name})
+        except GinnelError:
+            if nodes[node] == _NAMED:
+                raise
             continue
-        answer = control(socket.stem, {"op": "state"})
-        told = answer.get("tunnels") if answer is not None else None
-        if isinstance(told, list) and any(one.get("name") == name for one in told):
-            shown = control(socket.stem, {"op": "show", "tunnel": name})
-            tunnel = shown.get("tunnel") if shown is not None else None
-            if isinstance(tunnel, dict):
-                return tunnel
+        tunnel = shown.get("tunnel") if shown is not None else None
+        if isinstance(tunnel, dict):
+            return tunnel
     return None
 
 
-def _is_here(node: str) -> bool:
-    """Whether a process belongs to this network namespace, by its record; one without a record may."""
+#: What a record says of an interface: it made it; it may have; it is another network namespace's.
+_NAMED, _POSSIBLE, _ELSEWHERE = 2, 1, 0
+
+
+def _claim(node: str, name: str) -> int:
+    """What the record of *node* says of the interface *name*."""
     try:
         record = Store().load(node)
     except GinnelError:
-        return True
-    return record is None or record.namespace == network_namespace()
+        return _NAMED  # not for this user to read: then neither is the socket, and that is what is to be said
+    if record is None:
+        return _POSSIBLE
+    if record.namespace != network_namespace():
+        return _ELSEWHERE
+    made = {link for done in record.done if isinstance(done, LinksDone) for link, _ in done.links}
+    return _NAMED if name in made else _POSSIBLE
 
 
 def _from_file(name: str) -> dict[str, Any] | None:
@@ -113,7 +132,7 @@ def _from_file(name: str) -> dict[str, Any] | None:
     for node in store.names():
         try:
             record = store.load(node)
-            if record is None or not record.config.endswith(".toml") or not _is_here(node):
+            if record is None or not record.config.endswith(".toml") or not _claim(node, name):
                 continue
             config = nodefile.parse(Path(record.config).read_text("utf-8"), record.config)
         except (OSError, ValueError, ConfigError, GinnelError):

@@ -12,7 +12,7 @@ from ginnel.cli import mtu as command
 from ginnel.cli import stacks
 from ginnel.errors import GinnelError
 from ginnel.linux.links import Link
-from ginnel.linux.record import Process, Record, Store, network_namespace
+from ginnel.linux.record import LinksDone, Process, Record, Store, network_namespace
 from ginnel.linux.rtnl import Way
 from ginnel.linux.uapi import Device, DevicePeer
 from ginnel.mtu.proof import Answer, Proof
@@ -58,6 +58,8 @@ class Host:
         pass
 
     def _control(self, node: str, request: dict[str, Any]) -> dict[str, Any] | None:
+        if node == "broken":
+            raise GinnelError("broken does not answer")
         match request:
             case {"op": "state"}:
                 return {"tunnels": [{"name": name} for name in self.answers]}
@@ -149,6 +151,18 @@ def test_wireguard_counts_the_larger_header_and_the_narrowest_way(
     found = stacks.running("wg0")
     assert found is not None
     assert (found.stack.text, found.stack.family, found.path) == ("wireguard", family, path)
+
+
+def test_a_process_that_does_not_answer_is_in_nobody_elses_way(host: Host, tmp_path: Path) -> None:
+    """Its record does not name the interface; of the one whose record does, it is told."""
+    host.serve("gre1")
+    host.reach("198.51.100.2")
+    (tmp_path / "broken.sock").touch()
+    assert stacks.running("gre1") is not None
+    record = Record("broken", "/x.toml", "engine", network_namespace(), 0, Process(), done=[LinksDone((("gre1", 11),))])
+    host.store.save(record)
+    with pytest.raises(GinnelError, match="broken does not answer"):
+        stacks.running("gre1")
 
 
 def test_no_such_interface_and_no_tunnel(host: Host) -> None:
