@@ -42,7 +42,7 @@ def overhead(tunnel: PlainConfig) -> int:
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """
-    The MTU of each tunnel by name; the tunnels whose remote has no route now; and what would fit, of those given more by the file.
+    The MTU of each tunnel by name; the tunnels whose remote has no route now; what would fit those that the file gives more.
     """
 
     mtus: dict[str, int]

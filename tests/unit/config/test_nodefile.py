@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ginnel.config import nodefile
 from ginnel.config.node import Encapsulation, Keepalive, NodeConfig, PlainConfig, from_json, to_json
+from ginnel.config.node_values import KEYS
 from ginnel.errors import ConfigError
 
 PATH = "/etc/ginnel/edge.toml"
@@ -253,6 +256,61 @@ def test_a_secret_is_never_quoted() -> None:
 def test_a_file_whose_name_cannot_be_a_nodes(path: str) -> None:
     with pytest.raises(ConfigError, match=r"expected a name that ends in \.toml"):
         nodefile.parse(SEED, path)
+
+
+def _quoted(items: list[str]) -> str:
+    return "[" + ", ".join(f'"{item}"' for item in items) + "]"
+
+
+LITERALS = st.one_of(
+    st.sampled_from(
+        [
+            '"gre"',
+            '"sit"',
+            '"ip6tnl"',
+            '"any"',
+            '"auto"',
+            '"inherit"',
+            '"udp"',
+            '"learned"',
+            "true",
+            "[]",
+            "{}",
+            "[[]]",
+            "{a = 1}",
+        ]
+    ),
+    st.sampled_from(
+        ['"203.0.113.10"', '"2001:db8::1"', '["10.0.0.1/30"]', '["::/0"]', '["fwmark 1 table 2"]', "1979-05-27", "1e9", "nan"]
+    ),
+    st.integers(-(2**70), 2**70).map(str),
+    st.text(st.characters(codec="ascii", exclude_characters='"\\\n\r', exclude_categories=["Cc"]), max_size=20).map(
+        lambda text: f'"{text}"'
+    ),
+    st.lists(st.text("0123456789./: abcdef", max_size=20), max_size=3).map(_quoted),
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from([*KEYS, "kind", "ipsec", "x"]), LITERALS, max_size=8), min_size=1, max_size=3))
+def test_any_values_are_read_or_refused_with_their_places(tables: list[dict[str, str]]) -> None:
+    text = "".join(
+        f"[tunnel.t{number}]\n" + "".join(f"{key} = {value}\n" for key, value in table.items())
+        for number, table in enumerate(tables)
+    )
+    try:
+        config = parse(text)
+    except ConfigError as error:
+        mistakes = error.mistakes
+    else:
+        mistakes = ()
+        assert from_json(to_json(config)) == config
+        assert len(config.plain) == len(tables)
+    lines = text.splitlines()
+    for mistake in mistakes:
+        assert mistake.span is not None
+        assert mistake.excerpt == lines[mistake.span.line - 1]
+        assert mistake.message.isprintable()
+        assert mistake.hint.isprintable()
 
 
 def test_control_characters_of_a_file_do_not_reach_a_terminal() -> None:
