@@ -105,7 +105,7 @@ def _device(value: object) -> str:
 def _encapsulation(value: object) -> Literal["udp"]:
     if value == "udp":
         return "udp"
-    hint = 'on the wire FOU with ipproto 47 is GRE in UDP: write "udp"' if value in {"fou", "gue"} else ""
+    hint = 'on the wire FOU with ipproto 47 is GRE in UDP: write "udp"' if str(value) in {"fou", "gue"} else ""
     raise BadValueError(f'expected "udp", found {shown(value)}', hint)
 
 
@@ -251,7 +251,7 @@ def _keepalive(value: object) -> Mapping[str, Any]:
                     given["interval_s"] = _number(item, 1, 32767)
                 case "retries":
                     given["retries"] = _number(item, 0, 255)
-                case "dialect" if item in {"cisco", "mikrotik"}:
+                case "dialect" if item in ("cisco", "mikrotik"):
                     given["dialect"] = item
                 case "dialect":
                     raise BadValueError(f'dialect: expected "cisco" or "mikrotik", found {shown(item)}')

@@ -178,7 +178,7 @@ class _Reader:
                     ("node", key), f"node: expected backend, found {shown(key)}", closest(key, ("backend",)), at_key=True
                 )
         backend = table.get("backend", "auto")
-        if backend not in {"auto", "engine", "kernel"}:
+        if backend not in ("auto", "engine", "kernel"):
             message = f'node.backend: expected "auto", "engine" or "kernel", found {shown(backend)}'
             self._mistake(("node", "backend"), message, closest(str(backend), ("auto", "engine", "kernel")))
             return "auto"

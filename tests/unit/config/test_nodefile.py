@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ginnel.config import nodefile
@@ -292,6 +292,7 @@ LITERALS = st.one_of(
 
 
 @given(st.lists(st.dictionaries(st.sampled_from([*KEYS, "kind", "ipsec", "x"]), LITERALS, max_size=8), min_size=1, max_size=3))
+@settings(max_examples=400)
 def test_any_values_are_read_or_refused_with_their_places(tables: list[dict[str, str]]) -> None:
     text = "".join(
         f"[tunnel.t{number}]\n" + "".join(f"{key} = {value}\n" for key, value in table.items())
@@ -311,6 +312,21 @@ def test_any_values_are_read_or_refused_with_their_places(tables: list[dict[str,
         assert mistake.excerpt == lines[mistake.span.line - 1]
         assert mistake.message.isprintable()
         assert mistake.hint.isprintable()
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", "7", "nan", "1979-05-27", "true"])
+def test_nothing_but_words_is_a_word(value: str) -> None:
+    """Values of any type where one of some words is expected."""
+    for text in (
+        f"[node]\nbackend = {value}\n{SEED}",
+        table("", "gre").replace('kind = "gre"', f"kind = {value}"),
+        table(f"encapsulation = {value}"),
+        table(f"keepalive = {{ dialect = {value} }}"),
+        f"node = {value}\n{SEED}",
+    ):
+        if text.startswith("node = {}"):
+            continue
+        assert "expected" in complaint(text)
 
 
 def test_control_characters_of_a_file_do_not_reach_a_terminal() -> None:
