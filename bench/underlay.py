@@ -29,7 +29,7 @@ from machine import facts
 
 from namespaces import Namespace, Net, run
 
-SENDERS = ("raw", "packet", "packet-bypass", "ring", "ring-bypass", "xdp")
+SENDERS = ("raw", "raw-plain", "packet", "packet-bypass", "ring", "ring-bypass", "xdp")
 RECEIVERS = ("raw", "packet", "ring2", "ring3", "xdp-generic", "xdp-native")
 #: Each sender to the plainest receiver, each receiver from the plainest sender, and the fastest of both kinds together.
 PAIRS = (

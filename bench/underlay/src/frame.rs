@@ -5,7 +5,7 @@
 use std::net::Ipv4Addr;
 
 pub const ETHERNET: usize = 14;
-const IP: usize = 20;
+pub const IP: usize = 20;
 const GRE: usize = 4;
 /// Where the number stands, from the IP header on.
 const NUMBER: usize = IP + GRE + IP;

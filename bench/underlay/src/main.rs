@@ -28,7 +28,7 @@ use sys::{open_receiver, open_sender, Receiver, ThreadClock};
 const HELP: &str = "\
 ginnel-underlay --name value ...
 
-  --send      raw | packet | packet-bypass | ring | ring-bypass | xdp | udp (UDP_SEGMENT, to compare)
+  --send      raw | raw-plain | packet | packet-bypass | ring | ring-bypass | xdp | udp (UDP_SEGMENT, to compare)
   --receive   raw | packet | ring2 | ring3 | xdp-generic | xdp-native | udp
   --left PATH --right PATH          network namespaces of sender and receiver
   --left-device NAME --right-device NAME

@@ -10,7 +10,7 @@ use super::{
     buffers, check, filter_gre, is_busy, packet_socket, set, socket, writable, Receiver, Sender,
     BATCH, PROTOCOL_GRE, ROOM,
 };
-use crate::frame::{Frames, ETHERNET};
+use crate::frame::{Frames, ETHERNET, IP};
 
 const ETH_P_IP: u16 = 0x0800;
 
@@ -58,6 +58,13 @@ impl Messages {
         let fd = socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_RAW)?;
         buffers(&fd)?;
         Ok(Self::new(fd, Some(to), ETHERNET))
+    }
+
+    /// Protocol 47: the kernel writes the IP header. Such a socket receives as well, so its filter takes nothing.
+    pub fn plain_sender(to: Ipv4Addr) -> io::Result<Self> {
+        let fd = super::guard()?;
+        buffers(&fd)?;
+        Ok(Self::new(fd, Some(to), ETHERNET + IP))
     }
 
     pub fn packet_sender(index: i32, bypass: bool) -> io::Result<Self> {

@@ -49,6 +49,7 @@ pub fn open_sender(name: &str, device: &str, to: Ipv4Addr) -> io::Result<Box<dyn
     let index = index(device)?;
     Ok(match name {
         "raw" => Box::new(messages::Messages::raw_sender(to)?),
+        "raw-plain" => Box::new(messages::Messages::plain_sender(to)?),
         "packet" => Box::new(messages::Messages::packet_sender(index, false)?),
         "packet-bypass" => Box::new(messages::Messages::packet_sender(index, true)?),
         "ring" => Box::new(ring::SendRing::open(index, false)?),
