@@ -85,6 +85,7 @@ def test_alive_is_the_word_of_both_ends() -> None:
     silent = tunnel("gre-lyon", alive=dead, carrying=dead)
     assert found(silent) == (False, f"paris says: {dead.why}")
     assert not silent.explains
+    assert tunnel("gre-lyon", alive=Said("no", said), carrying=Said("no", said)).explains
     explained = tunnel("gre-lyon", alive=dead, carrying=Said("no", said))
     assert found(explained) == (False, f"paris says: {dead.why}; {said}")
     assert explained.explains

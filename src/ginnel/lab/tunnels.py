@@ -56,8 +56,8 @@ class LiveTunnel:
 
     @property
     def explains(self) -> bool:
-        """Whether it says more of a silence than that there is one: what carries nothing, it says for another reason."""
-        return self.carrying.answer == "no" and self.carrying.why != self.alive.why
+        """Whether it says more of a silence than that keepalives do not come back."""
+        return self.carrying.answer == "no" and "keepalive" not in self.carrying.why
 
     def sentences(self) -> list[str]:
         """What it says is wrong, each sentence once."""
