@@ -1,12 +1,13 @@
 """
 All tunnels of this host: WireGuard interfaces, the kernel's and those of any user-space implementation; and the plain tunnels
-of the nodes whose processes answer.
+of nodes, by the processes that carry them, or by what the kernel tells where it does.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from ginnel.cli import kernel_node
 from ginnel.errors import GinnelError
 from ginnel.linux import uapi
 from ginnel.linux.backend import control
@@ -59,23 +60,33 @@ def write(name: str, lines: str) -> None:
 
 def node_names() -> list[str]:
     """The nodes of this network namespace whose processes answer, in order of their names."""
-    return list(_states())
+    return [*_states(), *kernel_node.names()]
 
 
 def node_of(tunnel: str) -> str | None:
     """The node of this network namespace whose process has the plain tunnel of that name; None when there is none."""
-    return next((name for name, state in _states().items() if any(one["name"] == tunnel for one in state["tunnels"])), None)
+    for name, state in _states().items():
+        if any(one["name"] == tunnel for one in state["tunnels"]):
+            return name
+    for name in kernel_node.names():
+        found = kernel_node.node(name)
+        if found is not None and any(one["name"] == tunnel for one in found["tunnels"]):
+            return name
+    return None
 
 
 def node(name: str) -> dict[str, Any] | None:
     """The process of a node, wherever it is, and all its tunnels (ginnel.show/1); None when none of that name answers."""
     if _state(name) is None:
-        return None
+        return kernel_node.node(name)
     return control(name, {"op": "show"})
 
 
 def plain(node_name: str, tunnel: str) -> dict[str, Any]:
     """One plain tunnel as ginnel.show/1 has it; GinnelError when it went away meanwhile."""
+    carried = kernel_node.node(node_name) if _state(node_name) is None else None
+    if carried is not None:
+        return next(one for one in carried["tunnels"] if one["name"] == tunnel)
     answer = control(node_name, {"op": "show", "tunnel": tunnel})
     if answer is None or not isinstance(answer.get("tunnel"), dict):
         raise GinnelError(f"{tunnel}: its process ended meanwhile")

@@ -21,7 +21,7 @@ from ginnel.errors import KernelError
 _RTM_NEWLINK, _RTM_GETLINK = 16, 18
 _NLM_F_REQUEST, _NLM_F_DUMP = 1, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_INFO_KIND, _IFLA_INFO_DATA = 3, 4, 18, 1, 2
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_STATS64, _IFLA_INFO_KIND, _IFLA_INFO_DATA = 3, 4, 18, 23, 1, 2
 _NLA_TYPE_MASK = 0x3FFF
 _IFF_UP = 1
 _RECEIVE_BYTES = 1 << 18
@@ -29,7 +29,11 @@ _RECEIVE_BYTES = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One interface; *kind* is "wireguard", "tun", … or empty for hardware and loopback; *data*: that kind's own attributes."""
+    """
+    One interface; *kind* is "wireguard", "tun", … or empty for hardware and loopback.
+
+    data: that kind's own attributes. stats: what it counted, a struct rtnl_link_stats64.
+    """
 
     name: str
     index: int
@@ -37,6 +41,7 @@ class Link:
     is_up: bool
     kind: str
     data: bytes = field(default=b"", repr=False)
+    stats: bytes = field(default=b"", repr=False, compare=False)
 
 
 def links() -> list[Link]:
@@ -78,6 +83,7 @@ def _link(message: bytes) -> Link:
         is_up=bool(flags & _IFF_UP),
         kind=_text(info.get(_IFLA_INFO_KIND, b"")),
         data=info.get(_IFLA_INFO_DATA, b""),
+        stats=attributes.get(_IFLA_STATS64, b""),
     )
 
 
