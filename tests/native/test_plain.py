@@ -45,6 +45,8 @@ from native.plain_rig import (
 from native.rig import WITHIN_S, checksum, inside
 
 UDP_SEGMENT = 103
+SOL_PACKET = 263
+PACKET_VNET_HDR = 15
 IP_RECVERR = 11
 #: (kind, family outside, families inside).
 KINDS = [
@@ -444,6 +446,8 @@ def test_a_port_of_another_program_is_refused_and_shared_among_ours(wire: Wire) 
             second.up()
             assert first.is_up
             assert second.is_up
+            names = {f"udp port {PORT} over IPv4, mark {mark}" for mark in (1, 2)}
+            assert set(engine.carrier().sockets) == names
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger, pytest.raises(OSError, match="in use"):
                 stranger.bind(("", PORT))
             first.down()
@@ -517,6 +521,34 @@ def test_super_packets_are_cut_and_coalesced_without_a_byte_wrong(wire: Wire, ki
         if kind != "gretap":
             # Coalesced: the device got fewer packets than were sent to it.
             assert given < sent * 0.8
+        assert made.all_drops() == {}
+
+
+def test_super_packets_behind_a_vlan_tag(wire: Wire) -> None:
+    """As a bridge over gretap carries them: the tag stays before every segment, and checksums are counted from behind it."""
+    with plain(wire, "gretap", mtu=1400) as made, inside(wire.near), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+        for tags in (b"\x81\0\0\5", b"\x88\xa8\0\7\x81\0\0\5"):
+            link = b"\2\0\0\0\0\2" + b"\2\0\0\0\0\1" + tags + b"\x08\0"
+            payload = os.urandom(3000)
+            tcp = struct.pack("!HHIIBBHHH", 1, 2, 1000, 0, 0x50, 0x18, 100, 0, 0)
+            pseudo = packed(OUR) + packed(PEER) + struct.pack("!HH", 6, len(tcp) + len(payload))
+            tcp = tcp[:16] + struct.pack("!H", ~checksum(pseudo) & 0xFFFF) + tcp[18:]
+            packet = ip4(tcp + payload, source=OUR, destination=PEER, protocol=6)
+            # NEEDS_CSUM, TCPv4, 1,000 bytes a segment.
+            header = struct.pack("=BBHHHH", 1, 1, len(link) + 40, 1000, len(link) + 20, 16)
+            raw.sendto(header + link + packet, (made.tunnel.name, 0x8100))
+            got = b""
+            for number in range(3):
+                frame = made.receive_gre()[1].payload
+                assert frame[: len(link)] == link
+                inner = frame[len(link) :]
+                assert checksum(inner[:20]) == 0
+                assert struct.unpack_from("!I", inner, 24)[0] == 1000 + number * 1000
+                pseudo = packed(OUR) + packed(PEER) + struct.pack("!HH", 6, len(inner) - 20)
+                assert checksum(pseudo + inner[20:]) == 0
+                got += inner[40:]
+            assert got == payload
         assert made.all_drops() == {}
 
 

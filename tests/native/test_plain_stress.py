@@ -274,6 +274,38 @@ def test_a_stuck_neighbour_does_not_stop_the_others(wire: Wire) -> None:
         assert made.receive_gre(1.0)[1].payload.endswith(b"x")
 
 
+def test_a_flood_in_one_tunnel_leaves_the_next_its_turn(wire: Wire) -> None:
+    with plain(wire, ikey=1, okey=1) as made:
+        with inside(wire.near):
+            other = made.engine.plain("quiet", kind="gre", local=packed(NEAR), remote=packed(FAR), ikey=2, okey=2)
+            other.up()
+        wire.near.write_proc("/proc/sys/net/ipv6/conf/quiet/disable_ipv6", "1")
+        wire.near.ip("address", "add", "10.8.0.1/24", "dev", "quiet")
+        wire.near.ip("link", "set", "quiet", "up")
+        stop = threading.Event()
+        application = made.application(OUR)
+
+        def flood() -> None:
+            while not stop.is_set():
+                with contextlib.suppress(OSError):
+                    application.sendto(bytes(1000), (PEER, 9))
+
+        worker = threading.Thread(target=flood)
+        worker.start()
+        try:
+            wait_until(lambda: made.tunnel.counters().tx_packets > 1000, WITHIN_S, "the flood")
+            with inside(wire.near):
+                quiet = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            with quiet:
+                for number in range(1, 21):
+                    quiet.sendto(b"x", ("10.8.0.2", 9))
+                    wait_until(lambda n=number: other.counters().tx_packets == n, WITHIN_S, "a packet of the quiet tunnel")
+        finally:
+            stop.set()
+            worker.join()
+        assert {reason: count for reason, count in other.drops().items() if count} == {}
+
+
 def test_a_socket_of_an_application_is_not_ours(wire: Wire) -> None:
     """Another program's raw socket for GRE gets its copies while ours reads."""
     with inside(wire.near):

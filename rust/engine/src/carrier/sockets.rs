@@ -371,11 +371,20 @@ impl Registry {
                     (gso, gro) => format!("segmentation {gso}, coalescing {gro}"),
                 }
             });
-            let name = if key.port == 0 {
-                format!("{} udp ports over {}", open.value.len(), family(key.v6))
-            } else {
-                format!("udp port {} over {}", key.port, family(key.v6))
+            let detail = |word: &str, value: u32| match value {
+                0 => String::new(),
+                value => format!(", {word} {value}"),
             };
+            let name = [
+                if key.port == 0 {
+                    format!("{} udp ports over {}", open.value.len(), family(key.v6))
+                } else {
+                    format!("udp port {} over {}", key.port, family(key.v6))
+                },
+                detail("mark", key.fwmark),
+                detail("device", key.device),
+            ]
+            .concat();
             lines.push((name, state));
         }
         lines.sort();

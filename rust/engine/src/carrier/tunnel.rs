@@ -35,7 +35,7 @@ const CONTROLS_PER_S: u64 = 50;
 const PATH_ERRORS_PER_S: u64 = 10;
 /// How often a mismatch is told, for each reason.
 const MISMATCH_INTERVAL_NS: u64 = 60 * SECOND_NS;
-/// An interface identifier of IPv4's longest header: no inner packet is longer.
+/// No packet is longer.
 const MAX_MTU: usize = 65_535;
 
 /// How a tunnel is made.
