@@ -157,6 +157,9 @@ def test_the_kernels_tunnels_are_those_that_ip_makes_of_the_same_words(machine: 
         theirs = devices(machine, "-n", "words")
         assert ours == theirs
         assert "10.191.1.0/24 dev k1" in machine.run("ip", "route")
+        shown = json.loads(machine.host(GINNEL, "show", "kinds", "--json"))
+        told = {one["name"]: (one["backend"], one["state"], one["mtu"]) for one in shown["tunnels"]}
+        assert told == {name: ("kernel", "up", device["mtu"]) for name, device in ours.items()}
         machine.host(GINNEL, "down", path)
         assert machine.shell(STATE) == before
     finally:
