@@ -8,23 +8,46 @@ The table is gre_packets.py. The kernel is asked first: what it does is what the
 from __future__ import annotations
 
 import contextlib
+import ipaddress
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from scapy.all import IP, IPv6
+from scapy.all import GRE, ICMP, IP, UDP, ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6, Raw
+from scapy.packet import Packet
 
-from namespaces import Namespace, Net, wait_until
-from peers.gre_nodes import Far, Near, batch
-from peers.gre_packets import CASES, FAR_MAC, NEAR_MAC, STRANGER, TAP, TUNNELS, Case, Wire
+from namespaces import CommandFailed, Namespace, Net, wait_until
+from native.rig import inside
+from peers.gre_nodes import Far, Near, Plain, batch
+from peers.gre_packets import (
+    CASES,
+    FAR_MAC,
+    KEYED,
+    NEAR_MAC,
+    OVER6,
+    PLAIN,
+    STRANGER,
+    SUMMED,
+    TAP,
+    TUNNELS,
+    Case,
+    Wire,
+    gre,
+    outer,
+)
 from peers.guest import Guest
 
 #: After the last packet, for as long as something still comes.
 QUIET_S = 0.4
 
 
-WIRE_ADDRESSES = [*(f"{one.far}/{24 if one.family == 4 else 64}" for one in TUNNELS), f"{STRANGER}/24"]
+ROUTER, ROUTER6 = "192.0.2.249", "2001:db8::2:249"
+WIRE_ADDRESSES = [
+    *(f"{one.far}/{24 if one.family == 4 else 64}" for one in TUNNELS),
+    *(f"{one}/24" for one in (STRANGER, ROUTER)),
+]
 
 
 def silence(space: Namespace) -> None:
@@ -180,3 +203,112 @@ def test_ginnel_admits_and_refuses_the_same_each_under_its_reason(stage: Stage) 
         if found != wanted:
             wrong[case.label] = (found, wanted)
     assert wrong == {}
+
+
+# ---------------------------------------------------------------- ICMP that anybody may send
+
+
+def quoting(kind: int, code: int, quoted: bytes, near: str, mtu: int = 0) -> bytes:
+    """An ICMP error from a router, about the packet that begins so."""
+    if ":" in near:
+        body: Packet = ICMPv6PacketTooBig(mtu=mtu) if kind == 2 else ICMPv6DestUnreach(code=code)
+        return bytes(IPv6(src=ROUTER6, dst=near) / body / Raw(quoted))
+    return bytes(IP(src=ROUTER, dst=near) / ICMP(type=kind, code=code, nexthopmtu=mtu) / Raw(quoted))
+
+
+def ours(tunnel: Plain, header: bytes, **fields: str) -> bytes:
+    """The beginning of a delivery packet that this tunnel could have sent; *fields* make it another's."""
+    ends = {"src": tunnel.near, "dst": tunnel.far, **fields}
+    if tunnel.family == 6:
+        return bytes(IPv6(**ends, nh=47, plen=1000) / Raw(header))
+    return bytes(IP(**ends, proto=47, len=1000, id=77) / Raw(header))
+
+
+def test_an_icmp_error_counts_only_when_it_quotes_a_packet_of_the_tunnel(stage: Stage) -> None:
+    """Addresses, and the key where it was quoted; from any router, since any may be on the way."""
+    bare, key7, key8 = bytes.fromhex("0000080000000000"), bytes.fromhex("2000080000000007"), bytes.fromhex("2000080000000008")
+    unrelated = [
+        (KEYED, quoting(3, 4, ours(KEYED, key8), KEYED.near, 1300)),
+        (KEYED, quoting(3, 4, ours(KEYED, bare), KEYED.near, 1300)),
+        (KEYED, quoting(3, 4, ours(KEYED, key7, dst=STRANGER), KEYED.near, 1300)),
+        (KEYED, quoting(3, 4, ours(KEYED, key7, src=SUMMED.near), KEYED.near, 1300)),
+        (PLAIN, quoting(3, 4, ours(PLAIN, key7), PLAIN.near, 1300)),
+        (PLAIN, quoting(3, 4, ours(PLAIN, bare)[:23], PLAIN.near, 1300)),
+        (OVER6, quoting(2, 0, ours(OVER6, bare, dst="2001:db8::2:99"), OVER6.near, 1300)),
+        (OVER6, quoting(2, 0, ours(OVER6, key7), OVER6.near, 1300)),
+    ]
+    about = [
+        (KEYED, quoting(3, 4, ours(KEYED, key7), KEYED.near, 1400), ("too-big", 4, 1400)),
+        (PLAIN, quoting(3, 13, ours(PLAIN, bare), PLAIN.near), ("unreachable", 13, 0)),
+        (PLAIN, quoting(11, 0, ours(PLAIN, bare), PLAIN.near), ("time-exceeded", 0, 0)),
+        (OVER6, quoting(2, 0, ours(OVER6, bare), OVER6.near, 1400), ("too-big", 0, 1400)),
+    ]
+    for _, packet in unrelated:
+        stage.wire.send(packet)
+    for _, packet, _ in about:
+        stage.wire.send(packet)
+    for tunnel, _, (kind, code, mtu) in about:
+        wait_until(
+            lambda tunnel=tunnel, kind=kind, code=code, mtu=mtu: stage.near.told(
+                "PathError", tunnel.name, kind=kind, code=code, mtu=mtu
+            ),
+            2, f"{tunnel.label}: {kind}",
+        )  # fmt: skip
+    errors = [one for one in stage.near.events if one["event"] == "PathError"]
+    assert len(errors) == len(about), errors
+
+
+# ---------------------------------------------------------------- nobody's reflector
+
+
+def asking(tunnel: Plain, inside: Packet) -> bytes:
+    """A keepalive that wants *inside* back."""
+    return bytes(outer(tunnel) / gre(tunnel) / inside)
+
+
+def test_a_keepalive_goes_back_to_who_asked_and_to_nobody_else(stage: Stage) -> None:
+    """Only a packet from our end to the peer's is one to send back; what names anybody else never leaves."""
+    back = IP(src=PLAIN.near, dst=PLAIN.far, proto=47, ttl=255) / GRE(proto=0)
+    elsewhere = [
+        IP(src=PLAIN.near, dst=STRANGER, proto=47, ttl=255) / GRE(proto=0),
+        IP(src=PLAIN.near, dst=KEYED.far, proto=47, ttl=255) / GRE(proto=0),
+        IP(src=KEYED.near, dst=PLAIN.far, proto=47, ttl=255) / GRE(proto=0),
+        IP(src=PLAIN.near, dst=PLAIN.far, proto=17, ttl=255) / UDP(sport=53, dport=53) / Raw(b"amplified"),
+        IP(src=PLAIN.near, dst=PLAIN.far, proto=47, ttl=255) / GRE(proto=0x0800) / IP(src=PLAIN.near, dst=STRANGER) / UDP(),
+        IP(src=PLAIN.near, dst="224.0.0.1", proto=47, ttl=255) / GRE(proto=0),
+    ]
+    for one in elsewhere:
+        stage.wire.send(asking(PLAIN, one))
+    stage.wire.send(asking(PLAIN, back))
+    wait_until(lambda: stage.near.told("ControlReceived", PLAIN.name, kind="asked"), 2, "the one that may be answered")
+    (asked,) = stage.near.told("ControlReceived", PLAIN.name)
+    assert bytes.fromhex(asked["packet"]) == bytes(back)
+    # What a program makes of it is its own affair, but the engine sends only that back.
+    with pytest.raises(CommandFailed):
+        stage.near.ask(op="call", name=PLAIN.name, method="send_back", arguments=[{"hex": bytes(elsewhere[0]).hex()}])
+    stage.near.ask(op="call", name=PLAIN.name, method="send_back", arguments=[{"hex": asked["packet"]}])
+    heard = [packet for packet in stage.wire.heard(QUIET_S) if not is_multicast(packet)]
+    assert [(packet[9], packet[16:20]) for packet in heard] == [(47, ipaddress.ip_address(PLAIN.far).packed)]
+
+
+def test_tunnels_in_tunnels_end_somewhere(stage: Stage) -> None:
+    """What is nested too deep is not wrapped once more; what is less deep is."""
+    inner = IP(src=PLAIN.inner(1, 4), dst=PLAIN.inner(2, 4))
+
+    def nested(levels: int) -> bytes:
+        packet: Packet = IP(src="10.0.0.1", dst="10.0.0.2") / UDP()
+        for _ in range(levels - 1):
+            packet = IP(src="10.0.0.1", dst="10.0.0.2", proto=47) / GRE(proto=0x0800) / packet
+        return bytes(inner.copy() / GRE(proto=0x0800) / packet) if levels else bytes(inner.copy() / UDP())
+
+    with inside(stage.near.space), socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        before = stage.near.counters()[PLAIN.name]
+        for levels in range(9):
+            raw.sendto(nested(levels), (PLAIN.inner(2, 4), 0))
+    wait_until(lambda: stage.near.counters()[PLAIN.name].tx_packets + nests(stage) >= before.tx_packets + 9, 2, "all looked at")
+    assert nests(stage) == 4, "five may be in each other, as in Linux"
+
+
+def nests(stage: Stage) -> int:
+    """Packets that were nested too deep."""
+    return stage.near.counters()[PLAIN.name].wrong.get("nested", 0)
