@@ -12,6 +12,8 @@ tunnels, and all of ours, make the mark of the inside the outside's, CE as ECT(0
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +22,9 @@ from typing import Any
 import pytest
 
 from namespaces import Net, run, wait_until
-from peers.gre_nodes import Far, Near, Plain, ping_argv, succeeds
+from peers.gre_nodes import TUNNEL_MODULES, Far, Near, Plain, ping_argv, succeeds
 from peers.guest import Guest
+from peers.node_files import NodeFile
 from peers.nodes import Capture
 
 #: Above those of the other tables, whose addresses they would share.
@@ -217,3 +220,62 @@ def test_the_delivery_header_is_that_of_linux(ends: Ends, tmp_path: Path) -> Non
                 if here != there:
                     different[f"{HEADERS[index]} {family} {inside}"] = (here, there)
     assert different == {}
+
+
+# ---------------------------------------------------------------- too large
+
+OVERSIZE = """
+[tunnel.big]
+kind = "gre"
+local = "192.0.2.1"
+remote = "192.0.2.2"
+ttl = 64
+mtu = 1500
+address = ["10.66.0.1/30", "fd66::1/64"]
+routes = ["10.66.2.0/24", "fd66:2::/64"]
+"""
+TOLD = re.compile(r"mtu ?= ?(\d+)")
+
+
+def named(said: str) -> set[int]:
+    """Every MTU that a ping was told."""
+    return {int(mtu) for mtu in TOLD.findall(said)}
+
+
+def test_what_is_too_large_is_answered_as_linux_answers_it(guest: Guest, net: Net, tmp_path: Path) -> None:
+    """
+    A tunnel whose device takes more than its path: who sends from a LAN behind either end is told the same MTU, by ICMP, in both
+    families; what may be cut into fragments arrives.
+    """
+    router, lan = net.namespace("router"), net.namespace("lan")
+    guest.join(router, ["192.0.2.1/24"])
+    net.veth(router, lan, ["10.66.1.1/24", "fd66:1::1/64"], ["10.66.1.2/24", "fd66:1::2/64"])
+    for forwarding in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+        router.write_proc(f"/proc/sys/net/{forwarding}", "1")
+    lan.ip("route", "add", "default", "via", "10.66.1.1")
+    lan.ip("route", "add", "default", "via", "fd66:1::1")
+    guest.load("veth", *TUNNEL_MODULES)
+    guest.shell(
+        "set -e; echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding;"
+        "ip netns add lan; ip link add lan0 type veth peer name lan1 netns lan; ip link set lan0 up; ip -n lan link set lan1 up;"
+        "ip address add 10.66.2.1/24 dev lan0; ip address add fd66:2::1/64 dev lan0 nodad;"
+        "ip -n lan address add 10.66.2.2/24 dev lan1; ip -n lan address add fd66:2::2/64 dev lan1 nodad;"
+        "ip -n lan route add default via 10.66.2.1; ip -n lan route add default via fd66:2::1;"
+        "ip address add 192.0.2.2/24 dev eth0;"
+        "ip link add big type gre local 192.0.2.2 remote 192.0.2.1 ttl 64; ip link set big mtu 1500 up;"
+        "ip address add 10.66.0.2/30 dev big; ip address add fd66::2/64 dev big nodad;"
+        "ip route add 10.66.1.0/24 dev big; ip route add fd66:1::/64 dev big"
+    )
+    try:
+        with NodeFile.write(net, router, tmp_path, OVERSIZE):
+            wait_until(lambda: lan.ping("10.66.2.2") and lan.ping("fd66:2::2"), 10, "LAN to reach LAN")
+            for ours, theirs, size in (("10.66.1.2", "10.66.2.2", 1472), ("fd66:1::2", "fd66:2::2", 1452)):
+                words = ["ping", "-n", "-c", "3", "-i", "0.3", "-W", "1", "-M", "do", "-s", str(size)]
+                here = named(lan.run(*words, theirs, check=False))
+                there = named(guest.shell(shlex.join(["ip", "netns", "exec", "lan", *words, ours]), check=False))
+                assert here == there == {1476}
+                # What just fits arrives.
+                assert lan.ping(theirs, options=["-M", "do", "-s", str(size - 24)])
+            assert lan.ping("10.66.2.2", options=["-M", "dont", "-s", "3000"])
+    finally:
+        guest.shell("ip link del big; ip netns del lan; ip link del lan0; ip address flush dev eth0", check=False)
