@@ -161,12 +161,13 @@ def test_keys_checksums_and_sequence_numbers_each_way(wire: Wire, outer: int) ->
 
 @pytest.mark.parametrize("outer", [4, 6])
 def test_ttl_is_inherited_or_fixed(wire: Wire, outer: int) -> None:
-    for configured, inner, expected in ((0, 33, 33), (77, 33, 77), (255, 1, 255)):
-        with plain(wire, outer=outer, ttl=configured) as made:
-            application = made.application(OUR)
-            application.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, inner)
-            application.sendto(b"x", (PEER, 9))
-            assert made.receive_gre()[0].ttl == expected
+    for in_udp in (None, (PORT, PORT, PORT)):
+        for configured, inner, expected in ((0, 33, 33), (77, 33, 77), (255, 1, 255)):
+            with plain(wire, outer=outer, ttl=configured, in_udp=in_udp) as made:
+                application = made.application(OUR)
+                application.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, inner)
+                application.sendto(b"x", (PEER, 9))
+                assert made.receive()[0].ttl == expected
 
 
 def test_tos_is_fixed_or_inherited_and_ecn_always_the_inner_one(wire: Wire) -> None:
@@ -181,10 +182,10 @@ def test_tos_is_fixed_or_inherited_and_ecn_always_the_inner_one(wire: Wire) -> N
         (0x00, True, 0x2B, 0x2A),
     )
     for configured, inherit, inner, expected in cases:
-        for outer in (4, 6):
-            with plain(wire, outer=outer, tos=configured, tos_inherit=inherit) as made:
+        for outer, in_udp in ((4, None), (6, None), (4, (PORT, PORT, PORT)), (6, (PORT, PORT, PORT))):
+            with plain(wire, outer=outer, tos=configured, tos_inherit=inherit, in_udp=in_udp) as made:
                 made.write(udp(b"x", source=OUR, destination=PEER, tos=inner))
-                assert made.receive_gre()[0].tos == expected, (configured, inherit, inner, outer)
+                assert made.receive()[0].tos == expected, (configured, inherit, inner, outer, in_udp)
 
 
 def test_df_by_path_mtu_discovery_or_by_the_inner_packet(wire: Wire) -> None:

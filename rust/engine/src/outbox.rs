@@ -106,6 +106,7 @@ impl Outbox {
                 to,
                 source,
                 tos: first.ecn,
+                ttl: 0,
                 segment: if joined > 1 { segment } else { 0 },
                 bytes,
                 pieces: first_piece..self.pieces.len(),

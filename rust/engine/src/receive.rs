@@ -482,6 +482,7 @@ impl Receiver {
                 to: source.from,
                 source: source.to,
                 tos: 0,
+                ttl: 0,
                 segment: 0,
                 bytes: COOKIE_REPLY,
                 pieces: at..at + 1,

@@ -563,6 +563,7 @@ impl Tunnel {
             to,
             source,
             tos,
+            ttl: 0,
             segment: 0,
             bytes: message.len(),
             pieces: 0..1,

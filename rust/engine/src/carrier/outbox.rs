@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
+use ginnel_gre::outer::Fields;
 use ginnel_gre::oversize::fragment_ipv4;
 
 use super::drops::PlainDrop;
@@ -168,19 +169,17 @@ impl Outbox {
     }
 
     /// Equal neighbours become one message; a shorter packet ends it.
-    #[allow(clippy::too_many_arguments)]
     pub fn queue_udp(
         &mut self,
         owner: usize,
         socket: &Arc<Udp>,
-        dont_fragment: bool,
         to: SocketAddr,
         source: Option<IpAddr>,
-        tos: u8,
+        fields: Fields,
         packet: &Packet,
     ) {
         let is = |batch: &UdpBatch| {
-            batch.dont_fragment == dont_fragment
+            batch.dont_fragment == fields.df
                 && batch
                     .socket
                     .as_ref()
@@ -194,7 +193,7 @@ impl Outbox {
             self.udp_used += 1;
             let batch = &mut self.udp[self.udp_used - 1];
             batch.socket = Some(socket.clone());
-            batch.dont_fragment = dont_fragment;
+            batch.dont_fragment = fields.df;
             self.udp_used - 1
         });
         let batch = &mut self.udp[at];
@@ -216,7 +215,8 @@ impl Outbox {
                 let joins = counted.owner == owner
                     && last.to == to
                     && last.source == source
-                    && last.tos == tos
+                    && last.tos == fields.tos
+                    && last.ttl == fields.ttl
                     && packet.at.len <= last.segment
                     && datagrams < MAX_SEGMENTS
                     && last.bytes + packet.at.len <= MAX_SEGMENTED_BYTES
@@ -243,7 +243,8 @@ impl Outbox {
         batch.messages.push(Outgoing {
             to,
             source,
-            tos,
+            tos: fields.tos,
+            ttl: fields.ttl,
             segment: packet.at.len,
             bytes: packet.at.len,
             pieces: first..first + 1,

@@ -487,15 +487,8 @@ impl Transmitter {
             self.outbox
                 .queue_raw(visit.owner, socket, target.to, source, packet);
         } else if let Some(socket) = plan.udp.get(flow as usize % plan.udp.len().max(1)) {
-            self.outbox.queue_udp(
-                visit.owner,
-                socket,
-                fields.df,
-                target.to,
-                target.local,
-                fields.tos,
-                packet,
-            );
+            self.outbox
+                .queue_udp(visit.owner, socket, target.to, target.local, fields, packet);
         } else {
             visit.tunnel.drops.count(PlainDrop::Down, packet.packets);
         }

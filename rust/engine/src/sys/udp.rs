@@ -68,6 +68,8 @@ pub struct Outgoing {
     pub to: SocketAddr,
     pub source: Option<IpAddr>,
     pub tos: u8,
+    /// TTL or hop limit; 0: the host's own.
+    pub ttl: u8,
     pub segment: usize,
     pub bytes: usize,
     pub pieces: Range<usize>,
@@ -589,8 +591,8 @@ pub(super) fn put<T: Copy>(
     kind: libc::c_int,
     value: T,
 ) -> usize {
-    // SAFETY: CMSG_LEN and CMSG_SPACE only compute. The largest set we write (IPv6 pktinfo 40, traffic class 24, segment 24) is 88
-    // bytes of 128, `offset` is a sum of CMSG_SPACEs and therefore aligned for cmsghdr, and the buffer is u64-aligned.
+    // SAFETY: CMSG_LEN and CMSG_SPACE only compute. The largest set we write (IPv6 pktinfo 40, traffic class 24, hop limit 24,
+    // segment 24) is 112 bytes of 128, `offset` is a sum of CMSG_SPACEs and therefore aligned for cmsghdr, and the buffer is u64-aligned.
     unsafe {
         let size = size_of::<T>() as u32;
         let header: *mut libc::cmsghdr = control.as_mut_ptr().cast::<u8>().add(offset).cast();
@@ -632,6 +634,13 @@ fn write_control(control: &mut Control, message: &Outgoing) -> usize {
         used = match message.to {
             SocketAddr::V4(_) => put(control, used, libc::IPPROTO_IP, libc::IP_TOS, tos),
             SocketAddr::V6(_) => put(control, used, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, tos),
+        };
+    }
+    if message.ttl != 0 {
+        let ttl = libc::c_int::from(message.ttl);
+        used = match message.to {
+            SocketAddr::V4(_) => put(control, used, libc::IPPROTO_IP, libc::IP_TTL, ttl),
+            SocketAddr::V6(_) => put(control, used, libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, ttl),
         };
     }
     if message.segment != 0 {
