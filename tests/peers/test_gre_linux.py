@@ -279,3 +279,49 @@ def test_what_is_too_large_is_answered_as_linux_answers_it(guest: Guest, net: Ne
             assert lan.ping("10.66.2.2", options=["-M", "dont", "-s", "3000"])
     finally:
         guest.shell("ip link del big; ip netns del lan; ip link del lan0; ip address flush dev eth0", check=False)
+
+
+# ---------------------------------------------------------------- keepalives
+
+KEEPALIVES = """
+[tunnel.ka4]
+kind = "gre"
+local = "192.0.2.1"
+remote = "192.0.2.2"
+key = 7
+address = ["10.67.4.1/30"]
+keepalive = { interval = 1, retries = 3 }
+
+[tunnel.ka6]
+kind = "gre"
+local = "2001:db8::1"
+remote = "2001:db8::2"
+address = ["10.67.6.1/30"]
+keepalive = { interval = 1, retries = 3 }
+"""
+
+
+def test_linux_sends_our_keepalives_back_without_knowing(guest: Guest, net: Net, tmp_path: Path) -> None:
+    """A Linux that takes packets from its own address (accept_local) keeps the tunnel alive; when it is gone they are missed."""
+    space = net.namespace("near")
+    guest.join(space, ["192.0.2.1/24", "2001:db8::1/64"])
+    guest.load(*TUNNEL_MODULES)
+    guest.shell(
+        "set -e; ip address add 192.0.2.2/24 dev eth0; ip address add 2001:db8::2/64 dev eth0 nodad;"
+        "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding;"
+        "ip link add ka4 type gre local 192.0.2.2 remote 192.0.2.1 key 7; ip link set ka4 up;"
+        "ip link add ka6 type ip6gre local 2001:db8::2 remote 2001:db8::1; ip link set ka6 up;"
+        "ip address add 10.67.4.2/30 dev ka4; ip address add 10.67.6.2/30 dev ka6;"
+        "echo 1 > /proc/sys/net/ipv4/conf/ka4/accept_local"
+    )
+    try:
+        with NodeFile.write(net, space, tmp_path, KEEPALIVES) as node:
+            for name in ("ka4", "ka6"):
+                wait_until(lambda name=name: node.show(name)["keepalive"]["returned"] >= 2, 15, f"{name}: keepalives to return")
+                assert node.show(name)["alive"]["answer"] == "yes"
+                assert "keepalive came back" in node.show(name)["alive"]["why"]
+            guest.shell("ip link set ka4 down")
+            wait_until(lambda: node.show("ka4")["alive"]["answer"] == "no", 15, "the missing ones to be noticed")
+            assert node.show("ka6")["alive"]["answer"] == "yes"
+    finally:
+        guest.shell("ip link del ka4; ip link del ka6; ip address flush dev eth0", check=False)
