@@ -1047,6 +1047,10 @@ def test_what_contradicts_itself_is_refused(wire: Wire) -> None:
             ({"kind": "ip6tnl", "local": None, "remote": packed(FAR)}, "over IPv6"),
             ({"kind": "ipip", "local": None, "remote": packed(FAR), "udp": (PORT, PORT, PORT)}, "in UDP"),
             ({"kind": "gre", "local": None, "remote": packed(FAR), "udp": (0, PORT, PORT)}, "listen"),
+            (
+                {"kind": "gre", "local": None, "remote": packed(FAR6), "udp": (PORT, PORT, PORT), "flowlabel": 1},
+                "neither encaplimit nor flowlabel",
+            ),
             ({"kind": "vxlan", "local": None, "remote": packed(FAR)}, "expected gre"),
             ({"kind": "gre", "local": b"123", "remote": packed(FAR)}, "packed address"),
             ({"kind": "gre", "local": None, "remote": packed(FAR6), "flowlabel": 1 << 20}, "20 bits"),

@@ -407,6 +407,9 @@ fn family(options: &Options) -> Result<bool, String> {
         if udp.listen == 0 {
             return Err("the port to listen on is 0".to_owned());
         }
+        if options.encaplimit.is_some() || options.flowlabel.is_some() {
+            return Err("neither encaplimit nor flowlabel is sent in UDP".to_owned());
+        }
     }
     Ok(v6)
 }
