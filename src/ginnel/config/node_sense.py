@@ -86,8 +86,9 @@ def _options_of_the_kind(tunnel: Tunnel, kind: PlainKind, family: Literal[4, 6])
         for key in _UDP_ONLY:
             if key in given:
                 yield tunnel.path(key), f".{tunnel.spelled[key]} is of GRE in UDP", 'add encapsulation = "udp"', True
-    if given.get("encaplimit") is not None and given.get("encapsulation"):
-        yield tunnel.path("encaplimit"), ".encaplimit is not sent in UDP", "leave it out", True
+    for key, hint in (("encaplimit", "leave it out"), ("flowlabel", "leave it out: in UDP the flow is told by the source port")):
+        if given.get(key) is not None and given.get("encapsulation"):
+            yield tunnel.path(key), f".{key} is not sent in UDP", hint, True
 
 
 def _ends(tunnel: Tunnel, kind: PlainKind, family: Literal[4, 6]) -> Iterator[Complaint]:

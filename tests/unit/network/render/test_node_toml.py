@@ -73,7 +73,7 @@ def tunnels(draw: st.DrawFn) -> PlainConfig:
         pmtudisc=pmtudisc,
         ignore_df=not pmtudisc and draw(st.booleans()),
         encaplimit=draw(st.none() | st.integers(0, 255)) if family == 6 and udp is None else None,
-        flowlabel=draw(st.none() | st.integers(0, 0xFFFFF)) if family == 6 else None,
+        flowlabel=draw(st.none() | st.integers(0, 0xFFFFF)) if family == 6 and udp is None else None,
         tolerant=draw(st.booleans()),
         encapsulation=udp,
         dev=draw(st.sampled_from(["", "eth0"])),
