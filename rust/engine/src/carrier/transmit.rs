@@ -641,3 +641,102 @@ fn wants_unreachable(tunnel: &Plain, now_ns: u64) -> bool {
         .compare_exchange(left, left - 1, Ordering::Relaxed, Ordering::Relaxed)
         .is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ginnel_gre::options::{Options, Udp};
+    use std::net::Ipv4Addr;
+
+    const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    const REMOTE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
+
+    fn plan(kind: Kind, udp: Option<Udp>) -> Plan {
+        let options = Options {
+            kind,
+            local: Some(LOCAL),
+            remote: Some(REMOTE),
+            ikey: None,
+            okey: None,
+            icsum: false,
+            ocsum: false,
+            iseq: false,
+            oseq: false,
+            ttl: 0,
+            tos: 0,
+            tos_inherit: false,
+            pmtudisc: true,
+            ignore_df: false,
+            encaplimit: None,
+            flowlabel: None,
+            udp,
+            device: 0,
+            tolerant: false,
+        };
+        Plan {
+            v6: false,
+            headroom: outer::len(&options),
+            fwmark: 0,
+            up: true,
+            send: None,
+            udp: Vec::new(),
+            options,
+        }
+    }
+
+    fn packet(protocol: u8, from: u8, to: u8) -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, 28, 0, 1, 0, 0, 64, protocol, 0, 0];
+        packet.extend([192, 0, 2, from, 192, 0, 2, to]);
+        packet.extend([0x12, 0x92, 0x12, 0x92, 0, 8, 0, 0]);
+        packet
+    }
+
+    #[test]
+    fn our_own_delivery_packet_is_known_by_ends_and_protocol() {
+        let target = Target {
+            local: Some(LOCAL),
+            to: SocketAddr::new(REMOTE, 0),
+        };
+        for (kind, protocol) in [
+            (Kind::Gre, 47),
+            (Kind::GreTap, 47),
+            (Kind::Ipip, 4),
+            (Kind::Sit, 41),
+        ] {
+            let plan = plan(kind, None);
+            assert!(is_own(&plan, target, &packet(protocol, 1, 2)));
+            assert!(!is_own(&plan, target, &packet(6, 1, 2)));
+            assert!(!is_own(&plan, target, &packet(protocol, 3, 2)));
+            assert!(!is_own(&plan, target, &packet(protocol, 1, 3)));
+        }
+    }
+
+    #[test]
+    fn in_udp_it_is_known_by_its_ports() {
+        let target = Target {
+            local: None,
+            to: SocketAddr::new(REMOTE, 4754),
+        };
+        let udp = |source| Udp {
+            listen: 4754,
+            source,
+            destination: 4754,
+        };
+        let own = packet(17, 1, 2);
+        assert!(is_own(&plan(Kind::Gre, Some(udp(4754))), target, &own));
+        assert!(is_own(&plan(Kind::Gre, Some(udp(0))), target, &own));
+        assert!(!is_own(&plan(Kind::Gre, Some(udp(4755))), target, &own));
+        assert!(!is_own(
+            &plan(Kind::Gre, Some(udp(4754))),
+            target,
+            &packet(47, 1, 2)
+        ));
+        for len in 0..24 {
+            assert!(!is_own(
+                &plan(Kind::Gre, Some(udp(4754))),
+                target,
+                &own[..len]
+            ));
+        }
+    }
+}
