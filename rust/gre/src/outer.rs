@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | TTL, hop limit | fixed, or the inner packet's; 64 for what has none |
 //! | DSCP | fixed, or the inner packet's |
-//! | ECN | the inner packet's, whatever is configured; ECT(0) for CE, which the far end does not need (it has the inner one) |
+//! | ECN | the inner packet's, whatever is configured; ECT(0) for CE, which the far end does not need (it has the inner one). Linux's ip6gre sends none |
 //! | DF | path MTU discovery, or the inner DF unless `ignore_df` |
 //! | identification | never 0 without DF: fragments are put together by it (RFC 6864 4.3) |
 //! | flow label | fixed, or from the inner flow (RFC 6438) |
