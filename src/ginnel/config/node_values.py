@@ -23,12 +23,13 @@ _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?(
 
 
 class BadValueError(ValueError):
-    """One value that cannot be taken: what was expected and found, and a hint."""
+    """One value that cannot be taken: what was expected and found, and a hint. *at_key*: its key is what is wrong."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", *, at_key: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.at_key = at_key
 
 
 def shown(value: object) -> str:
@@ -166,28 +167,32 @@ def _local(value: object) -> str:
 
 
 def _list(value: object, of: Callable[[object], str], what: str) -> tuple[str, ...]:
-    """A list; each item's mistake carries its index."""
+    """A list; the mistakes of all its items at once, each with its index."""
     if not isinstance(value, list):
         hint = f"write [{shown(value)}]" if isinstance(value, str) else ""
         raise BadValueError(f"expected a list such as {what}, found {shown(value)}", hint)
     out: dict[str, None] = {}
+    wrong: dict[str | int, BadValueError] = {}
     for index, item in enumerate(value):
         try:
             text = of(item)
         except BadValueError as bad:
-            raise BadItemError(index, bad) from None
+            wrong[index] = bad
+            continue
         if text in out:
-            raise BadItemError(index, BadValueError(f"{text} is there already"))
+            wrong[index] = BadValueError(f"{text} is there already")
         out[text] = None
+    if wrong:
+        raise BadItemsError(wrong)
     return tuple(out)
 
 
-class BadItemError(BadValueError):
-    """A mistake in one item of a list."""
+class BadItemsError(Exception):
+    """Mistakes in the items of a list, by their index, or of a table, by their key."""
 
-    def __init__(self, index: int, bad: BadValueError) -> None:
-        super().__init__(bad.message, bad.hint)
-        self.index = index
+    def __init__(self, wrong: Mapping[str | int, BadValueError]) -> None:
+        super().__init__(wrong)
+        self.wrong = wrong
 
 
 def _address(value: object) -> str:
@@ -245,25 +250,37 @@ def _keepalive(value: object) -> Mapping[str, Any]:
     """Seconds, or a table; None of its parts is filled in yet."""
     if isinstance(value, dict):
         given: dict[str, Any] = {}
+        wrong: dict[str | int, BadValueError] = {}
         for key, item in value.items():
-            match key:
-                case "interval":
-                    given["interval_s"] = _number(item, 1, 32767)
-                case "retries":
-                    given["retries"] = _number(item, 0, 255)
-                case "dialect" if item in ("cisco", "mikrotik"):
-                    given["dialect"] = item
-                case "dialect":
-                    raise BadValueError(f'dialect: expected "cisco" or "mikrotik", found {shown(item)}')
-                case _:
-                    hint = closest(key, ("interval", "retries", "dialect"))
-                    raise BadValueError(f"expected interval, retries or dialect, found {shown(key)}", hint)
+            try:
+                name, given_item = _keepalive_item(key, item)
+                given[name] = given_item
+            except BadValueError as bad:
+                wrong[key] = bad
+        if wrong:
+            raise BadItemsError(wrong)
         return given
     try:
         return {"interval_s": _number(value, 0, 32767)}
     except BadValueError:
         message = f"expected seconds from 1 to 32767 (0: none), or a table, found {shown(value)}"
         raise BadValueError(message, "keepalive = 10, or keepalive = { interval = 10, retries = 3 }") from None
+
+
+def _keepalive_item(key: str, item: object) -> tuple[str, object]:
+    """One key of the table, under the name that `Keepalive` has for it."""
+    match key:
+        case "interval":
+            return "interval_s", _number(item, 1, 32767)
+        case "retries":
+            return "retries", _number(item, 0, 255)
+        case "dialect" if item in ("cisco", "mikrotik"):
+            return "dialect", item
+        case "dialect":
+            raise BadValueError(f'expected "cisco" or "mikrotik", found {shown(item)}')
+        case _:
+            hint = closest(key, ("interval", "retries", "dialect"))
+            raise BadValueError("there is no such option: expected interval, retries or dialect", hint, at_key=True)
 
 
 #: Every key of a [tunnel.NAME] and what reads its value, under iproute2's names where it has one.

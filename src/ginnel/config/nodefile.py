@@ -26,7 +26,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 from ginnel.config.node import GRE_IN_UDP_PORT, Backend, Encapsulation, Keepalive, NodeConfig, PlainConfig, PlainKind
 from ginnel.config.node_sense import Tunnel, family_of, of_all, of_one
-from ginnel.config.node_values import ALIASES, MEANT, READERS, BadItemError, BadValueError, closest, shown
+from ginnel.config.node_values import ALIASES, MEANT, READERS, BadItemsError, BadValueError, closest, shown
 from ginnel.config.positions import Path, Positions
 from ginnel.config.wgquick import is_interface_name
 from ginnel.errors import ConfigError, Mistake, Span
@@ -96,6 +96,12 @@ def parse(text: str, path: str, name: str | None = None) -> NodeConfig:
         raise ConfigError(path, [Mistake("expected a name that ends in .toml", hint=hint)])
     if len(text) > SIZE_MAX_BYTES:
         raise ConfigError(path, [Mistake(f"expected at most {SIZE_MAX_BYTES >> 20} MiB")])
+    text = text.removeprefix("\ufeff")  # what Windows editors put in front is no mistake
+    foreign = re.search("[\udc80-\udcff]", text)
+    if foreign:
+        line, start = text.count("\n", 0, foreign.start()) + 1, text.rfind("\n", 0, foreign.start())
+        message = f"not TOML: expected UTF-8, found the byte 0x{ord(foreign[0]) - 0xDC00:02x}"
+        raise ConfigError(path, [Mistake(message, Span(line, foreign.start() - start, 1), "save it as UTF-8")])
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -114,6 +120,8 @@ def _toml_mistake(message: str, text: str) -> Mistake:
     span = Span(int(match[1]), int(match[2]), 1) if match else Span(len(lines), max(1, len(lines[-1])), 1)
     line = lines[min(span.line, len(lines)) - 1].rstrip("\r")
     hint = 'texts stand in quotes: key = "value"' if "Invalid value" in what else ""
+    if re.search(r"^\s*\[(Interface|Peer)\]", text, re.MULTILINE | re.IGNORECASE):
+        hint = "this looks like a wg-quick file: its name ends in .conf"
     return Mistake(f"not TOML: {what[:1].lower()}{what[1:]}", span, hint, "" if _SECRET.search(line) else line)
 
 
@@ -142,11 +150,13 @@ class _Reader:
         self.tunnels: list[tuple[Tunnel, PlainConfig]] = []
 
     def read(self, document: dict[str, Any], name: str, path: str) -> NodeConfig:
-        for key in document:
+        for key, value in document.items():
             if key not in {"node", "tunnel"}:
                 hint = closest(key, ("node", "tunnel")) or "a node file has [node] and [tunnel.NAME]"
                 if key in {"network", "link", "lab", "expect"}:
                     hint = "this looks like a network file: `ginnel lab` rehearses it; a node file has [tunnel.NAME]"
+                elif isinstance(value, dict) and "kind" in value and is_interface_name(key):
+                    hint = f"write [tunnel.{key}]"
                 self._mistake((key,), f"expected node or tunnel, found {shown(key)}", hint, at_key=True)
         backend = self._node(document.get("node", {}))
         tables = document.get("tunnel", {})
@@ -243,8 +253,10 @@ class _Reader:
         tunnel.spelled[key] = spelled
         try:
             tunnel.given[key] = reader(value)
-        except BadItemError as bad:
-            self._mistake((*path, bad.index), f"{where}[{bad.index}]: {bad.message}", bad.hint)
+        except BadItemsError as several:
+            for at, bad in several.wrong.items():
+                item = f"{where}[{at}]" if isinstance(at, int) else f"{where}.{at}"
+                self._mistake((*path, at), f"{item}: {bad.message}", bad.hint, at_key=bad.at_key)
         except BadValueError as bad:
             self._mistake(path, f"{where}: {bad.message}", bad.hint)
 

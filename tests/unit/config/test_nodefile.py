@@ -225,6 +225,35 @@ def test_every_mistake_of_a_file_is_told_at_once_in_its_order() -> None:
     assert [line.split(": ")[0] for line in found.splitlines() if line[:1].isdigit()] == ["5:7", "6:7", "7:27", "12:1", "13:1"]
 
 
+def test_every_mistake_of_one_list_and_of_one_table_is_told() -> None:
+    found = complaint(
+        table('routes = ["10.0.0.1/24", 2, "10.3.0.0/16"]\nkeepalive = { interval = 0, retries = 300, dialect = "x", foo = 1 }')
+    )
+    assert [line.split(": ")[1] for line in found.splitlines() if line[:1].isdigit()] == [
+        "tunnel.t.routes[0]",
+        "tunnel.t.routes[1]",
+        *(f"tunnel.t.keepalive.{key}" for key in ("interval", "retries", "dialect", "foo")),
+    ]
+
+
+def test_a_byte_order_mark_is_no_mistake_and_bytes_that_are_not_utf_8_are() -> None:
+    assert parse("\ufeff" + SEED).plain == parse(SEED).plain
+    assert complaint("\ufeff[tunnel.t]\n").startswith("1:1: tunnel.t has no kind")
+    raw = b'[tunnel.t]\nkind = "\xe9"\n'.decode("utf-8", "surrogateescape")
+    assert complaint(raw) == "2:9: not TOML: expected UTF-8, found the byte 0xe9\n  hint: save it as UTF-8"
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("[Interface]\nPrivateKey = abc\n", "this looks like a wg-quick file: its name ends in .conf"),
+        ('[gre1]\nkind = "gre"\n', "write [tunnel.gre1]"),
+    ],
+)
+def test_files_of_another_kind_are_known(text: str, hint: str) -> None:
+    assert complaint(text).endswith(f"hint: {hint}")
+
+
 def test_a_file_of_mistakes_ends() -> None:
     text = "".join(f"[tunnel.t{number}]\n" for number in range(500))
     found = complaint(text)
