@@ -198,8 +198,9 @@ class PathMachine:
         return effects.WaitUntil(self._learned_ns + AGE_NS if self.mtu else None)
 
     def current_notices(self, now_ns: int) -> dict[Notice, bytes]:
-        """What was said lately and not refuted, with who said it."""
-        return {notice: origin for notice, (told_ns, origin) in self.notices.items() if now_ns - told_ns < NOTICE_NS}
+        """What was said lately and not refuted, with who said it; the newest first, since it may have replaced the others."""
+        newest = sorted(self.notices.items(), key=lambda item: item[1][0], reverse=True)
+        return {notice: origin for notice, (told_ns, origin) in newest if now_ns - told_ns < NOTICE_NS}
 
     # -- too big
 

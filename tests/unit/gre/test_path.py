@@ -226,6 +226,15 @@ def test_a_notice_is_told_once_and_forgotten() -> None:
     assert drained(machine) == []
 
 
+def test_the_newest_word_comes_first() -> None:
+    machine = made()
+    machine.error("unreachable", 2, 0, PEER, BEGIN)
+    machine.error("unreachable", 0, 0, ROUTER, BEGIN + NS_PER_S)
+    assert list(machine.current_notices(BEGIN + NS_PER_S)) == [Notice.UNREACHABLE, Notice.NO_PROTOCOL]
+    machine.error("unreachable", 2, 0, PEER, BEGIN + 2 * NS_PER_S)
+    assert list(machine.current_notices(BEGIN + 2 * NS_PER_S)) == [Notice.NO_PROTOCOL, Notice.UNREACHABLE]
+
+
 def test_a_refusal_on_the_way_is_over_when_the_peer_is_heard_and_nobody_repeats_it() -> None:
     machine = made()
     machine.error("unreachable", 13, 0, ROUTER, BEGIN)
