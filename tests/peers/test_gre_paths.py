@@ -99,6 +99,7 @@ def test_traceroute_sees_both_ends_of_the_tunnel_and_nothing_between(path: Path2
     assert [hop(right, "10.1.0.2", ttl) for ttl in (1, 2, 3)] == ["10.2.0.1", "10.10.1.1", "10.1.0.2"]
 
 
+@pytest.mark.slow
 def test_a_protocol_that_is_filtered_is_named_with_the_way_out(path: Path2) -> None:
     """Dropped in silence on the way: `show` says which protocol, and for GRE that UDP goes around it; and UDP does."""
     path.way.run("nft", "add table ip f; add chain ip f in { type filter hook forward priority 0; }")
