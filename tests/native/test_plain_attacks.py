@@ -51,10 +51,11 @@ def test_an_icmp_error_that_hides_the_key_is_not_believed(wire: Wire) -> None:
             gre(b"", key=1, seq=3),
             gre(b"", key=1, flags=0x0001),  # another version
             gre(b"", key=1, flags=0x4000),
-            gre(b"", 0x0806, key=1),  # nothing that a tunnel of this kind sends
         ):
             quote = ip4(forged, source=NEAR, destination=FAR, protocol=47)
             wire.send(icmp4(3, 4, rest, quote[:28], FAR))
+        later = ip4(bytes(8), source=NEAR, destination=FAR, protocol=47, fragment=7)
+        wire.send(icmp4(3, 4, rest, later, FAR))
         quote = ip4(gre(b"", key=1), source=NEAR, destination=FAR, protocol=47)
         wire.send(icmp4(3, 4, struct.pack("!HH", 0, 1400), quote, FAR))
         made.wait_event(native.PathError, lambda event: event.mtu == 1400)
@@ -108,7 +109,7 @@ def test_a_slow_link_of_one_tunnel_is_not_that_of_the_next(in_udp: tuple[int, in
     with fresh_net() as net, joined(net) as wire:
         behind = net.namespace("s")
         slow = net.veth(wire.near, behind, ["198.51.100.1/24"], ["198.51.100.2/24"], mtu=1500)
-        shaped = ("tc", "qdisc", "add", "dev", slow.left, "root", "tbf", "rate", "1mbit", "burst", "10kb", "limit", "100mb")
+        shaped = ("tc", "qdisc", "add", "dev", slow.left, "root", "tbf", "rate", "1mbit", "burst", "10kb", "limit", "2mb")
         wire.near.run(*shaped)
         with plain(wire, ikey=1, okey=1, in_udp=in_udp) as made:
             ends = {"local": packed("198.51.100.1"), "remote": packed("198.51.100.2")}

@@ -107,6 +107,14 @@ pub fn checksum_verifies(packet: &[u8]) -> bool {
     !has || packet.len() >= 8 && checksum::sum(packet).verifies()
 }
 
+/// The first two bytes of a header that has these.
+#[inline]
+pub fn flags(checksum: bool, key: bool, sequence: bool) -> u16 {
+    [(checksum, CHECKSUM), (key, KEY), (sequence, SEQUENCE)]
+        .into_iter()
+        .fold(0, |flags, (has, bit)| if has { flags | bit } else { flags })
+}
+
 /// Writes a header into `out[..len]`, checksum field zero; returns its length, or 0 when it does not fit and nothing was written.
 #[inline]
 pub fn write(
@@ -122,9 +130,7 @@ pub fn write(
     let Some(out) = out.get_mut(..len) else {
         return 0;
     };
-    let flags = if checksum { CHECKSUM } else { 0 }
-        | if key.is_some() { KEY } else { 0 }
-        | if sequence.is_some() { SEQUENCE } else { 0 };
+    let flags = flags(checksum, key.is_some(), sequence.is_some());
     let (first, optional) = out.split_at_mut(4);
     first[..2].copy_from_slice(&flags.to_be_bytes());
     first[2..].copy_from_slice(&protocol.to_be_bytes());

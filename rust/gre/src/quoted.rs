@@ -19,6 +19,8 @@ pub struct Quoted {
     pub protocol: u8,
     /// Some(None): the GRE header was quoted and has no key; None: too little was quoted to tell.
     pub key: Option<Option<u32>>,
+    /// The first two bytes of the GRE header, when quoted: what it has, and its version.
+    pub flags: Option<u16>,
     /// UDP ports (source, destination), when quoted.
     pub ports: Option<(u16, u16)>,
 }
@@ -29,11 +31,11 @@ pub fn parse(packet: &[u8]) -> Option<Quoted> {
     if !matches!(at.protocol, GRE | IPV4_IN_IP | IPV6_IN_IP | PROTO_UDP) {
         return None;
     }
-    // A later fragment of ours quotes the middle of something.
-    let transport = match at.fragment {
-        Fragment::Whole | Fragment::First => packet.get(at.transport..)?,
-        Fragment::Later => &[],
-    };
+    // Nobody tells an error about a later fragment (RFC 1122 3.2.2), and anything could be its middle.
+    if at.fragment == Fragment::Later {
+        return None;
+    }
+    let transport = packet.get(at.transport..)?;
     let (ports, gre) = match at.protocol {
         GRE => (None, Some(transport)),
         PROTO_UDP => (ports(transport), transport.get(8..)),
@@ -44,6 +46,7 @@ pub fn parse(packet: &[u8]) -> Option<Quoted> {
         remote: ip::destination(packet)?,
         protocol: at.protocol,
         key: gre.and_then(key),
+        flags: gre.and_then(flags),
         ports,
     })
 }
@@ -53,9 +56,14 @@ fn ports(udp: &[u8]) -> Option<(u16, u16)> {
     Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
 }
 
+/// What is there of a GRE header says that it has; None when too little is there.
+pub fn flags(gre: &[u8]) -> Option<u16> {
+    gre.first_chunk::<2>().copied().map(u16::from_be_bytes)
+}
+
 /// The key in what is there of a GRE header: Some(None) when it has none, None when too little is there to tell.
 pub fn key(gre: &[u8]) -> Option<Option<u32>> {
-    let flags = u16::from_be_bytes(*gre.first_chunk::<2>()?);
+    let flags = flags(gre)?;
     // Not a header that we write.
     if flags & 0x4007 != 0 {
         return None;
@@ -87,6 +95,7 @@ mod tests {
             remote: "10.0.0.2".parse().unwrap(),
             protocol: 47,
             key: Some(Some(7)),
+            flags: Some(0x2000),
             ports: None,
         };
         assert_eq!(parse(cut(&v4(0, 47, &gre), 20)), Some(expected));
@@ -150,11 +159,20 @@ mod tests {
     }
 
     #[test]
-    fn a_later_fragment_of_ours_shows_addresses_and_protocol_only() {
-        let mut later = v4(0, 47, &[0x20, 0, 8, 0, 0, 0, 0, 7]);
-        later[7] = 9;
-        let found = parse(&later).unwrap();
-        assert_eq!((found.protocol, found.key), (47, None));
+    fn a_later_fragment_is_nothing() {
+        let mut fragment = v4(0, 47, &[0x20, 0, 8, 0, 0, 0, 0, 7]);
+        fragment[6] = 0x20;
+        assert_eq!(parse(&fragment).unwrap().key, Some(Some(7)), "the first");
+        fragment[7] = 9;
+        assert_eq!(parse(&fragment), None);
+    }
+
+    #[test]
+    fn flags_are_shown_as_they_are_quoted() {
+        let flags_of = |gre: &[u8]| parse(&v4(0, 47, gre)).unwrap().flags;
+        assert_eq!(flags_of(&[0xb0, 7, 8, 0]), Some(0xb007));
+        assert_eq!(flags_of(&[0xb0]), None);
+        assert_eq!(parse(&v4(0, 4, &[0x45; 20])).unwrap().flags, None);
     }
 
     #[test]

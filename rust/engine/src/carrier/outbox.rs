@@ -26,6 +26,8 @@ use crate::sys::udp::{Outgoing, SendScratch, Udp, MAX_PIECES, MAX_SEGMENTED_BYTE
 const SEND_PATIENCE_NS: u64 = 200_000_000;
 /// How often a UDP message is tried before the error is taken for its own.
 const SEND_TRIES: u32 = 6;
+/// Messages of one sendmmsg: as many as a turn mostly has.
+const MESSAGES_AT_ONCE: usize = 128;
 const IPV6_HEADER: usize = 40;
 const FRAGMENT_HEADER: usize = 8;
 /// IPv6's protocol number of it.
@@ -179,13 +181,14 @@ impl Outbox {
         packet: &Packet,
     ) {
         let is = |batch: &UdpBatch| {
-            batch.dont_fragment == fields.df
-                && batch
-                    .socket
-                    .as_ref()
-                    .is_some_and(|known| Arc::ptr_eq(known, socket))
+            batch
+                .socket
+                .as_ref()
+                .is_some_and(|known| Arc::ptr_eq(known, socket))
         };
         let found = self.udp[..self.udp_used].iter().rposition(is);
+        // Only the socket's last batch: in an earlier one, if that were of the other kind, this packet would overtake others.
+        let found = found.filter(|at| self.udp[*at].dont_fragment == fields.df);
         let at = found.unwrap_or_else(|| {
             if self.udp_used == self.udp.len() {
                 self.udp.push(UdpBatch::default());
@@ -278,7 +281,8 @@ impl Outbox {
         let Some(socket) = &batch.socket else { return };
         let mut at = 0;
         while at < batch.messages.len() {
-            match socket.send_many(slab, &batch.messages[at..], &mut self.raw_scratch) {
+            let waiting = at_once(&batch.messages[at..]);
+            match socket.send_many(slab, waiting, &mut self.raw_scratch) {
                 Ok(sent) => {
                     self.stuck_since_ns = None;
                     let sent = sent.max(1);
@@ -316,8 +320,10 @@ impl Outbox {
         let packet = &slab[message.start..message.start + message.len];
         let owner = &self.owners[account.owner];
         if error.raw_os_error() != Some(libc::EMSGSIZE) {
-            // The next packet asks for the source address anew.
-            owner.tunnel.forget_route();
+            if !is_full(error) {
+                // The next packet asks for the source address anew.
+                owner.tunnel.forget_route();
+            }
             owner
                 .tunnel
                 .drops
@@ -358,6 +364,8 @@ impl Outbox {
         if done && rest.is_empty() {
             self.count(&[account], now_ns);
         } else {
+            // The MTU may be another by now.
+            self.owners[account.owner].tunnel.forget_route();
             self.lose(&[account]);
         }
     }
@@ -372,7 +380,7 @@ impl Outbox {
         // A socket that is told ICMP errors is told each once more by its next send, which then sends nothing: that message is tried again.
         let mut tries = SEND_TRIES;
         while at < batch.messages.len() {
-            let waiting = &batch.messages[at..];
+            let waiting = at_once(&batch.messages[at..]);
             match socket.send_many(slab, &batch.pieces, waiting, &mut self.udp_scratch) {
                 Ok(sent) => {
                     self.stuck_since_ns = None;
@@ -390,7 +398,7 @@ impl Outbox {
                         break;
                     }
                 }
-                Err(_) if tries > 1 => tries -= 1,
+                Err(error) if tries > 1 && !is_full(&error) => tries -= 1,
                 Err(error) => {
                     self.refused_udp(slab, batch, socket, at, &error, now_ns);
                     at += 1;
@@ -477,7 +485,9 @@ impl Outbox {
                 route.map_or((owner.plan.any(), 0), |route| (route.source, route.mtu));
             self.too_big(account, source, mtu, now_ns);
         } else {
-            owner.tunnel.forget_route();
+            if !is_full(error) {
+                owner.tunnel.forget_route();
+            }
             self.lose(&[account]);
         }
     }
@@ -534,6 +544,16 @@ impl Outbox {
         now_ns.saturating_sub(since_ns) < SEND_PATIENCE_NS
             && !self.shared.stop.load(Ordering::Acquire)
     }
+}
+
+/// What one system call is given: where each message is refused by itself, describing all that wait anew for each would cost the square.
+fn at_once<T>(waiting: &[T]) -> &[T] {
+    &waiting[..waiting.len().min(MESSAGES_AT_ONCE)]
+}
+
+/// A queue behind the route was full and dropped the packet: no reason to try it again, or to doubt the route.
+fn is_full(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOBUFS)
 }
 
 /// Whether a delivery packet must not be cut. IPv6 has no bit for it: there the tunnel's option says so.

@@ -173,8 +173,12 @@ impl Receiver {
                     outcome.map(|()| (self.udp_received.len(), lost))
                 }
             };
-            // Nothing more; or an error of an earlier send, taken off the socket by being told: the queue of errors says more of it.
-            let Ok((count, lost)) = outcome else { break };
+            let (count, lost) = match outcome {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // Of an earlier send, taken off the socket by being told. The queue of errors says more of it; packets wait behind it.
+                Err(_) => continue,
+            };
             self.shared
                 .at_socket
                 .fetch_add(u64::from(lost), Ordering::Relaxed);
@@ -281,6 +285,7 @@ impl Receiver {
                     remote: to.ip(),
                     protocol: UDP,
                     key: quoted::key(quote),
+                    flags: quoted::flags(quote),
                     ports: Some((0, to.port())),
                 }),
             };
@@ -349,9 +354,16 @@ fn is_about(tunnel: &Plain, quoted: &Quoted) -> bool {
             return false;
         }
     }
-    quoted.key.is_none_or(|key| key == options.okey)
-        || quoted.protocol == 4
-        || quoted.protocol == 41
+    if !options.carries_gre() {
+        return true;
+    }
+    let ours = header::flags(options.ocsum, options.okey.is_some(), options.oseq);
+    let Some(flags) = quoted.flags else {
+        // Of UDP some routers quote no more than its own header.
+        return quoted.protocol == UDP;
+    };
+    // Who does not know the key must not be believed for hiding it: without a checksum before it, it is in what all routers quote.
+    flags == ours && quoted.key.map_or(options.ocsum, |key| key == options.okey)
 }
 
 impl Sorter {

@@ -272,6 +272,7 @@ impl Registry {
             fwmark: key.fwmark,
             device: key.device,
             errors: true,
+            many: true,
             offload: key.offload,
             shared: key.port != 0 && self.has_port(key.v6, key.port),
         };

@@ -414,9 +414,14 @@ impl Transmitter {
         let first = self.slab.placed.len();
         let id = self.id;
         let mtu = limit + plan.headroom;
-        fragment(&whole, mtu, id, &mut |piece| {
-            self.slab.copy(0, piece);
+        let mut fits = true;
+        let cut = fragment(&whole, mtu, id, &mut |piece| {
+            fits &= self.slab.copy(0, piece);
         });
+        if !cut || !fits {
+            visit.tunnel.drops.count(PlainDrop::TooBig, 1);
+            return;
+        }
         for index in first..self.slab.placed.len() {
             packet.at = self.slab.placed[index];
             self.queue(visit, target, fields, flow, &packet);

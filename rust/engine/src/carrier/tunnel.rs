@@ -135,8 +135,10 @@ impl Plan {
         self.options.remote.is_none() && self.options.ikey.is_some()
     }
 
+    /// Only of a peer that is configured, or has shown the key: an open remote would be anybody's who sends one packet.
     fn learns_port(&self) -> bool {
-        self.options.udp.is_some_and(|udp| udp.destination == 0)
+        let known = self.options.remote.is_some() || self.options.ikey.is_some();
+        known && self.options.udp.is_some_and(|udp| udp.destination == 0)
     }
 }
 
@@ -626,6 +628,10 @@ impl PlainTunnel {
         {
             let mut tables = write(&self.shared.tables);
             if !tables.tunnels.contains_key(&self.plain.id) {
+                drop(tables);
+                if let Some(acquired) = &mut acquired {
+                    sockets::release(&self.shared, acquired);
+                }
                 return Ok(());
             }
             tables.demux.remove(self.plain.id);

@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::check;
 use super::udp::{
-    address, put, sockaddr, wait_for_room, Control, CONTROL_WORDS, RECEIVE_BUFFER, SO_BINDTOIFINDEX,
+    address, put, sockaddr, wait_for_room, Control, CONTROL_WORDS, RECEIVE_BUFFER,
+    SHARED_SEND_BUFFER_BYTES, SO_BINDTOIFINDEX,
 };
 
 /// Messages to one recvmmsg.
@@ -26,7 +27,6 @@ const SMALL: usize = 33 * 64;
 const LARGE: usize = SMALL + RECEIVE_BUFFER;
 /// As for UDP.
 const RECEIVE_BUFFER_BYTES: libc::c_int = 4 << 20;
-const SEND_BUFFER_BYTES: libc::c_int = 1 << 20;
 /// `linux/in6.h`: the header is ours, and quoted whole in errors.
 const IPV6_HDRINCL: libc::c_int = 36;
 
@@ -110,7 +110,7 @@ impl RawSend {
             &fd,
             libc::SO_SNDBUFFORCE,
             libc::SO_SNDBUF,
-            SEND_BUFFER_BYTES,
+            SHARED_SEND_BUFFER_BYTES,
         )?;
         if fwmark != 0 {
             option(&fd, libc::SOL_SOCKET, libc::SO_MARK, fwmark.cast_signed())?;

@@ -34,6 +34,9 @@ pub const MAX_PIECES: usize = MAX_SEGMENTS;
 const RECEIVE_BUFFER_BYTES: libc::c_int = 4 << 20;
 /// A few segmented messages under way: more would only queue where the kernel cannot tell flows apart.
 const SEND_BUFFER_BYTES: libc::c_int = 1 << 20;
+/// A send buffer that many share must not be what fills, else a link that is slow keeps all others waiting: what waits for a link is
+/// bounded by the link's own queue, as it is for packets that the kernel forwards.
+pub(super) const SHARED_SEND_BUFFER_BYTES: libc::c_int = 64 << 20;
 
 /// How often a full send buffer is tried again.
 const ROOM_RETRY_MS: libc::c_int = 5;
@@ -132,6 +135,8 @@ pub struct Binding {
     pub errors: bool,
     /// UDP_SEGMENT and UDP_GRO.
     pub offload: bool,
+    /// Several tunnels send by it, by different links: see `SHARED_SEND_BUFFER_BYTES`.
+    pub many: bool,
 }
 
 impl Udp {
@@ -195,7 +200,15 @@ impl Udp {
         udp.option(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
         for (force, plain, bytes) in [
             (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, RECEIVE_BUFFER_BYTES),
-            (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER_BYTES),
+            (
+                libc::SO_SNDBUFFORCE,
+                libc::SO_SNDBUF,
+                if binding.many {
+                    SHARED_SEND_BUFFER_BYTES
+                } else {
+                    SEND_BUFFER_BYTES
+                },
+            ),
         ] {
             // Beyond rmem_max only with CAP_NET_ADMIN; without it the kernel's own cap applies and that is good enough.
             if udp.option(libc::SOL_SOCKET, force, bytes).is_err() {
