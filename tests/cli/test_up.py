@@ -320,7 +320,7 @@ def test_the_kernel_backend_says_when_there_is_no_kernel_module(world: World) ->
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("nosuch", "/etc/wireguard/nosuch.conf does not exist"),
+        ("nosuch", "neither /etc/wireguard/nosuch.conf nor /etc/ginnel/nosuch.toml exists"),
         ("./wg7", "the file's name must be that of the interface, then .conf"),
         ("/etc/wireguard/much-too-long-a-name.conf", "at most 15 of a-z A-Z 0-9"),
     ],

@@ -312,6 +312,12 @@ def test_a_process_that_was_killed_is_mended(verb: str, world: World) -> None:
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not world.has_link("gre1"), 10, "the interface's end")
     assert "ginnel-edge" in world.ok("nft", "list", "tables")
+    mend = "its process has ended; `ginnel up edge` or `ginnel down edge` mends what it left"
+    assert world.ginnel("show").stdout == f"edge: killed · {FILE}\n  {mend}\n"
+    assert json.loads(world.ginnel("show", "--json").stdout)["killed"] == [{"name": "edge", "config": FILE}]
+    for name, whose in (("edge", ""), ("gre1", ", of edge,")):
+        done = world.ginnel("show", name)
+        assert (done.returncode, done.stderr) == (1, f"ginnel: {name}{whose} was killed\n  hint: {mend}\n")
     done = world.ginnel(verb, "edge")
     assert done.returncode == 0, done.stderr
     assert "killed" in done.stderr
@@ -416,6 +422,41 @@ def test_what_is_up_is_not_brought_up_again(world: World) -> None:
     assert done.returncode == 1
     assert f"gre1 already exists: {FILE} has it up\n  hint: `ginnel down edge` first" in done.stderr
     assert world.snapshot() == before
+
+
+def test_a_tunnel_goes_down_with_its_node_alone(world: World) -> None:
+    up(world, SEED)
+    before = world.snapshot()
+    done = world.ginnel("down", "gre1")
+    assert done.returncode == 1
+    assert "gre1 is a tunnel of the node edge, which goes down as a whole\n  hint: `ginnel down edge`" in done.stderr
+    done = world.ginnel("set", "gre1", "fwmark", "3")
+    assert (done.returncode, "gre1 is a plain tunnel, without keys and peers" in done.stderr) == (1, True)
+    assert world.snapshot() == before
+
+
+def test_without_root_down_says_so(world: World) -> None:
+    up(world, SEED)
+    before = world.snapshot()
+    # As root first, so that everything is imported: the interpreter may lie where only root may go.
+    give_up = "import os, sys; import ginnel.cli.main as main; main.run(['down', 'nosuch']); os.setuid(65534)"
+    script = f"{give_up}; sys.exit(main.run(['down', sys.argv[1]]))"
+    for which, what in (("edge", "edge.json"), ("./other.toml", "other.lock")):
+        done = world.run(sys.executable, "-P", "-c", script, which)
+        assert done.returncode == 1
+        expected = f"ginnel: open /run/ginnel/{what}: Permission denied\n  hint: this needs root: try `sudo`\n"
+        assert done.stderr.endswith(f"\n{expected}")
+        assert "Traceback" not in done.stderr
+    assert world.snapshot() == before
+
+
+def test_what_is_no_file_is_said(world: World) -> None:
+    done = world.ginnel("up", "nosuch")
+    assert "neither /etc/wireguard/nosuch.conf nor /etc/ginnel/nosuch.toml exists" in done.stderr
+    world.write("/etc/ginnel/sites.toml/a.toml", SEED, 0o644)
+    done = world.ginnel("up", "/etc/ginnel/sites.toml")
+    assert done.returncode == 1
+    assert "/etc/ginnel/sites.toml: expected a file, found a directory\n  hint: it has a.toml" in done.stderr
 
 
 def test_a_taken_name_is_refused(world: World) -> None:

@@ -12,7 +12,7 @@ from ginnel.errors import GinnelError
 from ginnel.linux import uapi
 from ginnel.linux.backend import control
 from ginnel.linux.links import link, links
-from ginnel.linux.record import RUN_DIR, network_namespace
+from ginnel.linux.record import RUN_DIR, LinksDone, Record, Store, network_namespace
 
 
 def kernel_names() -> list[str]:
@@ -40,6 +40,10 @@ def read(name: str) -> uapi.Device:
         raise GinnelError(f"{name} is a plain tunnel, without keys and peers\n  hint: `ginnel show {name}` tells all of it")
     if link(name) is not None:
         raise GinnelError(f"{name} is not a tunnel of ginnel's\n  hint: `ginnel show` lists those that are")
+    for record in killed():
+        if name in _made(record):
+            whose = "" if name == record.name else f", of {record.name},"
+            raise GinnelError(f"{name}{whose} was killed\n  hint: {mend_text(record)}")
     known = [*names(), *node_names()]
     hint = f"there is {', '.join(known)}" if known else "none is up"
     raise GinnelError(f"no tunnel is called {name}\n  hint: {hint}")
@@ -51,8 +55,43 @@ def write(name: str, lines: str) -> None:
         from ginnel.linux.kernel_wireguard import write_device
 
         write_device(name, lines)
+    elif not uapi.is_served(name) and node_of(name) is not None:
+        raise GinnelError(
+            f"{name} is a plain tunnel, without keys and peers\n  hint: change its node file, then `ginnel down` and `up`"
+        )
     else:
         uapi.write(name, lines)
+
+
+def killed() -> list[Record]:
+    """
+    What `up` made here and whose process has ended since, in order of names.
+
+    Records are for root alone: who may not read them is told of none.
+    """
+    here = network_namespace()
+    found: list[Record] = []
+    for name in Store().names():
+        try:
+            record = Store().load(name)
+        except GinnelError:
+            continue
+        if record is None or not record.complete or record.namespace != here:
+            continue
+        if record.daemon.pid and not record.daemon.alive:
+            found.append(record)
+    return found
+
+
+def mend_text(record: Record) -> str:
+    """What to do about one of them."""
+    return f"its process has ended; `ginnel up {record.name}` or `ginnel down {record.name}` mends what it left"
+
+
+def _made(record: Record) -> set[str]:
+    """What its tunnels are called, and it itself."""
+    links = [dict(done.links) for done in record.done if isinstance(done, LinksDone)]
+    return {record.name, *(name for each in links for name in each)}
 
 
 # ---------------------------------------------------------------- plain tunnels

@@ -10,6 +10,7 @@ Also who may read it: a warning names the mode when others can read the keys.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from dataclasses import dataclass
@@ -82,9 +83,13 @@ def load(argument: str) -> Loaded:
         with path.open("rb") as file:
             raw = file.read(SIZE_MAX_BYTES + 1)
     except FileNotFoundError:
-        raise GinnelError(f"{path} does not exist{_nearby(argument)}") from None
+        other = NODE_DIR / f"{name}.toml"
+        where = f"neither {path} nor {other} exists" if path == CONFIG_DIR / f"{name}.conf" else f"{path} does not exist"
+        raise GinnelError(f"{where}{_nearby(argument)}") from None
     except PermissionError:
         raise GinnelError(f"{path}: permission denied\n  hint: this needs root: try `sudo`") from None
+    except IsADirectoryError:
+        raise GinnelError(f"{path}: expected a file, found a directory{_inside(path)}") from None
     except OSError as error:
         raise GinnelError(f"{path}: {error.strerror}") from None
     if len(raw) > SIZE_MAX_BYTES:
@@ -98,6 +103,15 @@ def load_quick(argument: str) -> Loaded:
     if loaded.is_node:
         raise GinnelError(f"{loaded.path} is a node file, and this is for wg-quick files\n  hint: a node file is written by hand")
     return loaded
+
+
+def _inside(directory: Path) -> str:
+    """The files that may have been meant."""
+    with contextlib.suppress(OSError):
+        names = sorted(path.name for path in directory.iterdir() if path.suffix in {".toml", ".conf"} and path.is_file())
+        if names:
+            return f"\n  hint: it has {', '.join(ui.printable(name) for name in names[:10])}"
+    return ""
 
 
 def _nearby(argument: str) -> str:

@@ -72,7 +72,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.group(cls=_Table, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version.")
 def cli() -> None:
-    """Build, run, watch and explain tunnels: WireGuard, from one file."""
+    """Build, run, watch and explain tunnels: WireGuard, GRE and IP in IP, each host's from a file."""
 
 
 def run(arguments: list[str]) -> int:

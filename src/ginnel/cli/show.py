@@ -26,7 +26,7 @@ from ginnel.cli.text import size_text
 from ginnel.errors import ConfigError, GinnelError, UsageError
 from ginnel.linux.backend import control
 from ginnel.linux.links import link
-from ginnel.linux.record import Store
+from ginnel.linux.record import Record, Store
 from ginnel.linux.saving import base64_of
 from ginnel.linux.uapi import Device, DevicePeer
 from ginnel.watch.health import age_text
@@ -70,9 +70,12 @@ def show(interface: str | None, field: str | None, as_json: bool, full_keys: boo
     if every:
         views = [view(name) for name in devices.names()]
         nodes = [answer for answer in map(devices.node, devices.node_names()) if answer is not None]
+        killed = devices.killed()
         answer: dict[str, Any] = {"tunnels": [*views, *(tunnel for node in nodes for tunnel in node["tunnels"])]}
+        answer["killed"] = [{"name": record.name, "config": record.config} for record in killed]
         blocks += [list(_pretty(each, full_keys=full_keys, colour=colour)) for each in views]
         blocks += [list(show_plain.node_lines(node["node"], node["tunnels"], colour=colour)) for node in nodes]
+        blocks += [list(_killed_lines(record, colour=colour)) for record in killed]
     elif (owner := devices.node_of(str(interface))) is not None:
         answer = {"tunnel": devices.plain(owner, str(interface))}
         blocks.append(list(show_plain.tunnel_lines(answer["tunnel"], colour=colour)))
@@ -88,6 +91,13 @@ def show(interface: str | None, field: str | None, as_json: bool, full_keys: boo
         sys.stderr.write("No tunnel is up here.\n")
     else:
         click.echo("\n\n".join("\n".join(lines) for lines in blocks), color=True)
+
+
+def _killed_lines(record: Record, *, colour: bool) -> Iterator[str]:
+    """Of what `up` made and whose process has ended: how to mend it."""
+    head = f"{ui.paint(record.name, 'bold', on=colour)}: {ui.paint('killed', 'red', on=colour)}"
+    yield f"{head} · {ui.printable(record.config)}"
+    yield f"  {devices.mend_text(record)}"
 
 
 # ---------------------------------------------------------------- as `wg show`

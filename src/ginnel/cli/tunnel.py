@@ -109,10 +109,24 @@ def down(tunnel: str) -> None:
     store = Store()
     with bringup.real_host(store) as host:
         record = store.load(name)
+        if record is None and name == tunnel:
+            _not_of_a_node(name)
         if path.suffix == ".toml" or (record is not None and record.config.endswith(".toml")):
             take_node_down(name, host, store)
         else:
             take_down(name, tunnel, host, store)
+
+
+def _not_of_a_node(tunnel: str) -> None:
+    """A tunnel of a node file does not go down by itself: whoever tries is told by what name it does."""
+    from ginnel.cli.devices import node_of
+
+    node = node_of(tunnel)
+    if node is not None:
+        raise GinnelError(
+            f"{tunnel} is a tunnel of the node {node}, which goes down as a whole\n"
+            f"  hint: `ginnel down {node}`; to stop this one alone: `ip link set {tunnel} down`"
+        )
 
 
 def take_node_down(name: str, host: bringup.Host, store: Store) -> None:

@@ -246,6 +246,8 @@ class Store:
             return Record.from_json(raw.decode())
         except FileNotFoundError:
             return None
+        except PermissionError as error:
+            raise GinnelError(f"open {path}: {error.strerror}\n  hint: this needs root: try `sudo`") from None
         except (ValueError, OSError) as error:
             raise GinnelError(
                 f"{path}: cannot be read: {error}\n"
@@ -280,7 +282,12 @@ class Store:
         """
         self._make_directory()
         path = self.directory / f"{name}.lock" if name else self.directory / ".lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except PermissionError as error:
+            raise GinnelError(f"open {path}: {error.strerror}\n  hint: this needs root: try `sudo`") from None
+        except OSError as error:
+            raise GinnelError(f"open {path}: {error.strerror}") from None
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if name else 0))
