@@ -62,6 +62,37 @@ def test_an_icmp_error_that_hides_the_key_is_not_believed(wire: Wire) -> None:
         assert made.count_events(native.PathError) == 1
 
 
+def test_invented_icmp_errors_do_not_hide_those_that_are_meant(wire: Wire) -> None:
+    """A stranger's errors about others are not counted against the number that is looked up in a second."""
+    with plain(wire) as made:
+        invented = ip4(gre(bytes(8)), source=NEAR, destination="192.0.2.77", protocol=47)
+        junk = icmp4(3, 3, bytes(4), invented, FAR)
+        meant = icmp4(3, 4, struct.pack("!HH", 0, 1400), ip4(gre(bytes(8)), source=NEAR, destination=FAR, protocol=47), FAR)
+        for _ in range(5000):
+            wire.send(junk)
+        wire.send(meant)
+        made.wait_event(native.PathError, lambda event: event.mtu == 1400)
+
+
+def test_an_icmp_error_that_quotes_no_more_than_udp_is_for_a_tunnel_without_key(wire: Wire) -> None:
+    """With keys there may be a thousand between two ends, and each would have to be told."""
+    for key, told in ((1, 0), (None, 1)):
+        with plain(wire, ikey=key, okey=key, in_udp=(PORT, PORT, PORT)) as made:
+            made.application(OUR).sendto(b"x", (PEER, 9))
+            made.receive()
+            whole = udp(gre(bytes(30), key=key), source=NEAR, destination=FAR, sport=PORT, dport=PORT)
+            for mtu, quote in ((1300, whole[:28]), (1200, whole)):
+                wire.send(icmp4(3, 4, struct.pack("!HH", 0, mtu), quote, FAR))
+            made.wait_event(native.PathError, lambda event: event.mtu == 1200)
+            assert made.count_events(native.PathError) == told + 1
+
+
+def test_an_empty_datagram_is_counted(wire: Wire) -> None:
+    with plain(wire, in_udp=(PORT, PORT, PORT)) as made:
+        made.deliver(b"")
+        made.wait_drop("header_truncated")
+
+
 def test_packets_with_and_without_df_keep_their_order_in_udp(wire: Wire) -> None:
     """The far end of a tunnel with sequence numbers drops whatever comes late."""
     with plain(wire, in_udp=(PORT, PORT, PORT), pmtudisc=False, oseq=True, offload=False) as made:

@@ -265,6 +265,20 @@ impl Receiver {
         self.sorter.groups.clear();
     }
 
+    /// Whether there is a tunnel between these ends, in one look. Of UDP our end is not told.
+    fn may_be_about_us(&self, quoted: &Quoted) -> bool {
+        let seen = Seen {
+            local: quoted.local,
+            remote: quoted.remote,
+            key: quoted.key.flatten(),
+            ethernet: false,
+            protocol: quoted.protocol,
+            udp: false,
+            device: 0,
+        };
+        quoted.protocol == UDP || read(&self.shared.tables).demux.find(&seen) != Found::None
+    }
+
     /// ICMP errors about what was sent by this socket.
     fn take_errors(&mut self, socket: &Socket) {
         let mut quote = [0; MAX_QUOTE];
@@ -273,7 +287,7 @@ impl Receiver {
                 return;
             };
             let now_ns = boottime_ns();
-            if !matches!(error.origin, Origin::Icmp | Origin::Icmpv6) || !self.errors.take(now_ns) {
+            if !matches!(error.origin, Origin::Icmp | Origin::Icmpv6) {
                 continue;
             }
             let quote = &quote[..error.len];
@@ -289,7 +303,9 @@ impl Receiver {
                     ports: Some((0, to.port())),
                 }),
             };
-            if let Some(quoted) = quoted {
+            let Some(quoted) = quoted else { continue };
+            // Invented ones must not use up what those of our tunnels are looked up by.
+            if self.may_be_about_us(&quoted) && self.errors.take(now_ns) {
                 self.path_error(&error, &quoted, now_ns);
             }
         }
@@ -359,8 +375,8 @@ fn is_about(tunnel: &Plain, quoted: &Quoted) -> bool {
     }
     let ours = header::flags(options.ocsum, options.okey.is_some(), options.oseq);
     let Some(flags) = quoted.flags else {
-        // Of UDP some routers quote no more than its own header.
-        return quoted.protocol == UDP;
+        // Of UDP some routers quote no more than its own header; which of several with keys it was cannot be told.
+        return quoted.protocol == UDP && options.okey.is_none();
     };
     // Who does not know the key must not be believed for hiding it: without a checksum before it, it is in what all routers quote.
     flags == ours && quoted.key.map_or(options.ocsum, |key| key == options.okey)
@@ -389,10 +405,14 @@ impl Sorter {
         let segment = message.segment.max(1);
         let end = message.start + message.len;
         let mut start = message.start;
-        while start < end {
+        // One that is empty is one as well.
+        loop {
             let len = segment.min(end - start);
             self.packet(shared, tables, slab, start..start + len, &outside, now_ns);
             start += len;
+            if start == end {
+                break;
+            }
         }
     }
 
