@@ -92,6 +92,15 @@ def placeholder(position: int, family: int) -> bytes:
     return b"\x01\x00" + bytes(6) + (position + 1).to_bytes(8, "big")
 
 
+def is_one_host(address: bytes) -> bool:
+    """
+    Whether packets can go to that address and come from it, as a file's `remote` must be. What a name resolves to is not asked
+    of the user: filters answer 0.0.0.0, which to the engine is *any*, and would open the tunnel to everybody.
+    """
+    one = ipaddress.ip_address(address)
+    return not (one.is_unspecified or one.is_multicast or one.is_loopback or address == b"\xff" * 4)
+
+
 class PlainOwner:
     """See the module."""
 
@@ -491,9 +500,12 @@ class PlainOwner:
         self._ask_again_ns = self._host.mono_ns() + self._ask_pause_s * NS_PER_S
         self._ask_pause_s = min(self._ask_pause_s * 2, LAST_AGAIN_S)
         size = 4 if self.config.family == 4 else 16
-        addresses = [one.packed for one in found if len(one.packed) == size][:ADDRESSES_LIMIT]
+        of_family = [one.packed for one in found if len(one.packed) == size]
+        addresses = [one for one in of_family if is_one_host(one)][:ADDRESSES_LIMIT]
         if not addresses:
             reason = why or f"it has no IPv{self.config.family} address"
+            if of_family:
+                reason = f"its address is {text_of(of_family[0])}, which is no other host's"
             if self._unresolved != reason:
                 self._unresolved = reason
                 self._host.journal("remote_unresolved", interface=self.name, host=self.config.remote, error=reason)

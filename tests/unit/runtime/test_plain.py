@@ -216,6 +216,21 @@ def test_a_name_without_an_address_of_the_family_is_said() -> None:
     assert "it has no IPv4 address" in world.said("remote_unresolved")[0]
 
 
+@pytest.mark.parametrize("answer", ["0.0.0.0", "127.0.0.1", "224.0.0.5", "255.255.255.255"])
+def test_a_name_that_means_no_other_host_is_not_followed(answer: str) -> None:
+    """To the engine 0.0.0.0 is any: a filter in the resolver would have opened the tunnel to everybody."""
+    world = World(PlainConfig("gre1", "gre", 4, remote="b.example.org"), up=False)
+    world.link()
+    world.owner.tick()
+    world.names.give(answer)
+    assert world.tunnel.told("set_ends") == []
+    assert not world.tunnel.is_up
+    assert answer in world.said("remote_unresolved")[0]
+    world.run_for(20)
+    world.names.give(answer, "198.51.100.20")
+    assert world.tunnel.told("set_ends") == [(None, PEER)]
+
+
 def test_a_silent_named_remote_is_asked_for_again_with_back_off_and_followed() -> None:
     world = World(PlainConfig("gre1", "gre", 4, remote="b.example.org"), up=False)
     world.link()
