@@ -112,6 +112,29 @@ def test_strip_passes_bytes_that_are_no_text(tmp_path: Path) -> None:
     assert done.stdout == b"# na\xefve\n[Interface]\nListenPort = 1\n\n"
 
 
+def test_links_in_a_circle_are_no_file(tmp_path: Path) -> None:
+    (tmp_path / "edge.toml").symlink_to("edge.toml")
+    done = ginnel("up", "--dry-run", str(tmp_path / "edge.toml"))
+    assert done.returncode == 1
+    assert done.stderr.endswith("edge.toml: expected a file, found symbolic links that lead to themselves\n")
+
+
+@pytest.mark.parametrize(
+    ("shell", "code", "said"),
+    [
+        ("{} mtu gre > /dev/full", 1, "ginnel: output: No space left on device\n"),
+        ("{} genkey > /dev/full", 1, "ginnel: output: No space left on device\n"),
+        ("{} mtu gre >&-", 0, ""),
+        ("{} mtu gre <&- >&-", 0, ""),
+        ("{} mtu nonsense 2>&-", 2, ""),
+    ],
+)
+def test_output_that_cannot_be_written_is_no_traceback(shell: str, code: int, said: str) -> None:
+    command = shell.format(" ".join(GINNEL))
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=ENV, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", said)
+
+
 def test_a_reader_that_has_enough_is_no_traceback(tmp_path: Path) -> None:
     path = tmp_path / "wg0.conf"
     path.write_text("[Interface]\n" + "# line\n" * 100_000)

@@ -92,6 +92,8 @@ def load(argument: str) -> Loaded:
         raise GinnelError(f"{path}: expected a file, found a directory{_inside(path)}") from None
     except OSError as error:
         raise GinnelError(f"{path}: {error.strerror}") from None
+    except RuntimeError:  # what pathlib makes of ELOOP
+        raise GinnelError(f"{path}: expected a file, found symbolic links that lead to themselves") from None
     if len(raw) > SIZE_MAX_BYTES:
         raise GinnelError(f"{path}: expected a file of at most {SIZE_MAX_BYTES >> 20} MiB")
     return Loaded(name, path, raw.decode("utf-8", "surrogateescape"))

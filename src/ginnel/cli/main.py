@@ -98,20 +98,38 @@ def run(arguments: list[str]) -> int:
         # The reader had enough; nothing more can be said to it, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ui.FAILED
+    except OSError as error:
+        # Whatever a file or the host refuses and nobody had a better word for: a full disk behind stdout, say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        ui.complain(f"{error.filename or 'output'}: {error.strerror or error}")
+        return ui.FAILED
     return result if isinstance(result, int) else ui.DONE
 
 
 def main() -> NoReturn:
     """The `ginnel` command."""
+    _open_standard_streams()
     # A file may be in any encoding: what cannot be shown is shown as an escape, never as a traceback.
     sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            ui.complain(f"output: {error.strerror}")
         code = ui.FAILED
     sys.exit(code)
+
+
+def _open_standard_streams() -> None:
+    """Those that the caller closed lead nowhere: else the next file to be opened would be written to as stdout."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdin = sys.stdin or os.fdopen(0, "r", closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 if __name__ == "__main__":

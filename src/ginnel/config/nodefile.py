@@ -24,6 +24,7 @@ import tomllib
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, cast
 
+from ginnel.config import toml
 from ginnel.config.node import GRE_IN_UDP_PORT, Backend, Encapsulation, Keepalive, NodeConfig, PlainConfig, PlainKind
 from ginnel.config.node_sense import Tunnel, family_of, of_all, of_one
 from ginnel.config.node_values import ALIASES, MEANT, READERS, BadItemsError, BadValueError, closest, shown
@@ -103,7 +104,7 @@ def parse(text: str, path: str, name: str | None = None) -> NodeConfig:
         message = f"not TOML: expected UTF-8, found the byte 0x{ord(foreign[0]) - 0xDC00:02x}"
         raise ConfigError(path, [Mistake(message, Span(line, foreign.start() - start, 1), "save it as UTF-8")])
     try:
-        document = tomllib.loads(text)
+        document = toml.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(path, [_toml_mistake(str(error), text)]) from None
     reader = _Reader()
@@ -117,6 +118,8 @@ def _toml_mistake(message: str, text: str) -> Mistake:
     what, _, place = message.partition(" (at ")
     lines = text.split("\n")
     match = re.match(r"line (\d+), column (\d+)", place)
+    if not place:
+        return Mistake(f"not TOML that can be read: {what}")
     span = Span(int(match[1]), int(match[2]), 1) if match else Span(len(lines), max(1, len(lines[-1])), 1)
     line = lines[min(span.line, len(lines)) - 1].rstrip("\r")
     hint = 'texts stand in quotes: key = "value"' if "Invalid value" in what else ""

@@ -303,7 +303,8 @@ class Store:
                 self.directory.mkdir(parents=True, exist_ok=True)
                 self.directory.chmod(0o755)  # whatever the umask is: the sockets in it have modes of their own
         except OSError as error:
-            raise GinnelError(f"make {self.directory}: {error.strerror}\n  hint: this needs root: try `sudo`") from None
+            hint = "\n  hint: this needs root: try `sudo`" if isinstance(error, PermissionError) else ""
+            raise GinnelError(f"make {self.directory}: {error.strerror}{hint}") from None
 
 
 def network_namespace() -> str:

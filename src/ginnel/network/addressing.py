@@ -20,6 +20,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from ginnel.config import toml
 from ginnel.config.positions import Path, Positions
 from ginnel.errors import ConfigError, Mistake
 from ginnel.network import gre
@@ -315,7 +316,7 @@ def parse_lock(text: str, source: str) -> Lock:
         ConfigError: every mistake in it, with line and column.
     """
     try:
-        document = tomllib.loads(text)
+        document = toml.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(source, [Mistake(f"not TOML: {error}", hint="restore it from git")]) from None
     positions = Positions(text)

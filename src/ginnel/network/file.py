@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from ginnel.config import toml
 from ginnel.config.node import Keepalive
 from ginnel.config.positions import Path, Positions
 from ginnel.errors import ConfigError, Mistake, Span
@@ -364,9 +365,12 @@ def parse_network(text: str, source: str) -> model.Network:
     if len(text.encode()) > MAX_FILE_BYTES:
         raise ConfigError(source, [Mistake(f"expected at most {MAX_FILE_BYTES} bytes")])
     try:
-        document = tomllib.loads(text)
+        document = toml.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(source, [_toml_mistake(str(error), text)]) from None
+    if "tunnel" in document and "network" not in document:
+        hint = "`ginnel up FILE` brings its tunnels up; a network file has [network] and [node.NAME]"
+        raise ConfigError(source, [Mistake("expected a network file, found a node file", hint=hint)])
     positions = Positions(text)
     try:
         parsed = NetworkFile.model_validate(document)
@@ -401,6 +405,8 @@ def _not_of_the_kind(parsed: NetworkFile, positions: Positions) -> Iterator[Mist
 def _toml_mistake(message: str, text: str) -> Mistake:
     what, _, place = message.partition(" (at ")
     lines = text.split("\n")
+    if not place:
+        return Mistake(f"not TOML that can be read: {what}")
     match = re.match(r"line (\d+), column (\d+)", place)
     span = Span(int(match[1]), int(match[2]), 1) if match else Span(len(lines), max(1, len(lines[-1])), 1)
     line = lines[min(span.line, len(lines)) - 1].rstrip("\r")

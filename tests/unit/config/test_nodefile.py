@@ -244,6 +244,19 @@ def test_a_byte_order_mark_is_no_mistake_and_bytes_that_are_not_utf_8_are() -> N
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a = " + "[" * 5000, "not TOML that can be read: nested too deeply"),
+        (f"a = {'[' * 40}{']' * 40}", "not TOML that can be read: nested deeper than 32"),
+        (".".join("abcdefgh" * 5) + " = 1", "not TOML that can be read: nested deeper than 32"),
+        ("a = " + "9" * 5000, "not TOML that can be read: a number has too many digits"),
+    ],
+)
+def test_what_tomllib_cannot_hold_is_a_mistake_of_the_file(text: str, expected: str) -> None:
+    assert complaint(text).endswith(expected)
+
+
+@pytest.mark.parametrize(
     ("text", "hint"),
     [
         ("[Interface]\nPrivateKey = abc\n", "this looks like a wg-quick file: its name ends in .conf"),

@@ -142,6 +142,15 @@ def test_text_that_is_not_toml() -> None:
     assert "secret" not in str(caught.value).partition("\n")[2]
 
 
+def test_a_node_file_is_known_for_what_it_is() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_network('[tunnel.gre1]\nkind = "gre"\n', "edge.toml")
+    assert str(caught.value) == (
+        "edge.toml: expected a network file, found a node file\n"
+        "  hint: `ginnel up FILE` brings its tunnels up; a network file has [network] and [node.NAME]"
+    )
+
+
 def test_an_empty_file_says_what_it_needs() -> None:
     assert mistakes("") == ["the file has no 'network'", "the file has no 'node'"]
 
