@@ -232,6 +232,7 @@ pub fn quoted(data: &[u8]) {
             (found.local, found.remote, found.protocol)
         );
         assert!(less.key.is_none() || less.key == found.key);
+        assert!(less.flags.is_none() || less.flags == found.flags);
         assert!(less.ports.is_none() || less.ports == found.ports);
     }
     let _ = quoted::key(data);
