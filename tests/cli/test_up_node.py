@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -421,6 +422,31 @@ def test_what_is_up_is_not_brought_up_again(world: World) -> None:
     done = world.ginnel("up", "twin")
     assert done.returncode == 1
     assert f"gre1 already exists: {FILE} has it up\n  hint: `ginnel down edge` first" in done.stderr
+    assert world.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "taken"),
+    [
+        (lambda text: text, True),
+        (lambda text: text.replace('remote = "198.51.100.20"', "key = 1"), False),
+        (lambda text: text.replace("ttl = 255", "key = 1"), False),
+        (lambda text: text.replace("ttl = 255", 'encapsulation = "udp"'), False),
+        (lambda text: text.replace('"gre"', '"gretap"'), False),
+        (lambda text: text.replace("198.51.100.20", "198.51.100.21"), False),
+    ],
+)
+def test_two_nodes_do_not_take_the_same_packets(change: Callable[[str], str], taken: bool, world: World) -> None:
+    up(world, SEED)
+    before = world.snapshot()
+    other = change(SEED.replace("gre1", "gre2")).replace("10.10.10.1", "10.10.11.1").replace("10.20.0.0", "10.21.0.0")
+    world.write("/etc/ginnel/other.toml", other, 0o644)
+    done = world.ginnel("up", "other")
+    assert done.returncode == int(taken), done.stderr
+    if taken:
+        assert "gre2: gre1 of edge has the same ends: both would get every packet\n  hint: give them" in done.stderr
+    else:
+        assert world.ginnel("down", "other").returncode == 0
     assert world.snapshot() == before
 
 

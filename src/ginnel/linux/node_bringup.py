@@ -31,7 +31,7 @@ from ginnel.config import words
 from ginnel.config.node import NodeConfig, PlainConfig, to_json
 from ginnel.config.node_values import IPV6_MTU_MIN
 from ginnel.errors import ConfigError, EngineError, GinnelError, KernelError, Mistake
-from ginnel.linux import bringup, clamp, fou, kernel_gre, node_mtu
+from ginnel.linux import bringup, clamp, fou, kernel_gre, node_mtu, other_nodes
 from ginnel.linux.backend import Child, control
 from ginnel.linux.bringup import Console, Host
 from ginnel.linux.kernel_gre import link_words
@@ -251,6 +251,9 @@ class _Up:
         self._look_beside()
         if self.dry:
             return
+        for ours, theirs, node in other_nodes.twins(self.config, self.store):
+            hint = f"give them different keys, or `ginnel down {node}` first"
+            raise GinnelError(f"{ours}: {theirs} of {node} has the same ends: both would get every packet\n  hint: {hint}")
         for port in dict.fromkeys(tunnel.encapsulation.listen for tunnel in self.config.plain if tunnel.encapsulation):
             if not self.host.port_is_free(port):
                 raise GinnelError(bringup.port_taken(port, "UDP port"))
