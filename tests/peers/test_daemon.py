@@ -12,8 +12,8 @@ import json
 import os
 import signal
 import socket
-import sys
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
