@@ -446,6 +446,8 @@ def test_two_nodes_do_not_take_the_same_packets(change: Callable[[str], str], ta
     if taken:
         assert "gre2: gre1 of edge has the same ends: both would get every packet\n  hint: give them" in done.stderr
     else:
+        differ_by_key = "key = 1" in other
+        assert ("gre2 and gre1 of edge differ by their keys alone: put them into one node file" in done.stderr) == differ_by_key
         assert world.ginnel("down", "other").returncode == 0
     assert world.snapshot() == before
 

@@ -251,9 +251,16 @@ class _Up:
         self._look_beside()
         if self.dry:
             return
-        for ours, theirs, node in other_nodes.twins(self.config, self.store):
-            hint = f"give them different keys, or `ginnel down {node}` first"
-            raise GinnelError(f"{ours}: {theirs} of {node} has the same ends: both would get every packet\n  hint: {hint}")
+        apart = list(other_nodes.twins(self.config, self.store))
+        for twin in apart:
+            if twin.same_key:
+                hint = f"give them different keys, or `ginnel down {twin.node}` first"
+                what = f"{twin.ours}: {twin.theirs} of {twin.node} has the same ends: both would get every packet"
+                raise GinnelError(f"{what}\n  hint: {hint}")
+        if apart:
+            names = f"{apart[0].ours} and {apart[0].theirs} of {apart[0].node}"
+            why = "apart, each says of the other's packets that their key differs"
+            self.console.note(f"{names} differ by their keys alone: put them into one node file; {why}")
         for port in dict.fromkeys(tunnel.encapsulation.listen for tunnel in self.config.plain if tunnel.encapsulation):
             if not self.host.port_is_free(port):
                 raise GinnelError(bringup.port_taken(port, "UDP port"))

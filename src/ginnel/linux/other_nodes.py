@@ -4,12 +4,16 @@ The other nodes of this host, and whether a tunnel of theirs is one of ours.
 Within a node file two tunnels that cannot be told apart are refused; two files are two processes, each with raw sockets of its
 own, and a raw socket gets every packet of its protocol. Both would take the packets of such a tunnel, and deliver them twice. In
 UDP this cannot be: the port belongs to one of them.
+
+Tunnels with the same ends and different keys work in two files, but each process also sees the packets of the other's, and says
+of them that their key differs while its own tunnel is idle: they belong into one file.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from ginnel.config.node import NodeConfig, PlainConfig
@@ -18,9 +22,19 @@ from ginnel.linux.backend import control
 from ginnel.linux.record import Store, network_namespace
 
 
-def twins(config: NodeConfig, store: Store) -> Iterator[tuple[str, str, str]]:
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A tunnel of ours, one of another node between the same ends, and whether their keys are the same, too."""
+
+    ours: str
+    theirs: str
+    node: str
+    same_key: bool
+
+
+def twins(config: NodeConfig, store: Store) -> Iterator[Twin]:
     """
-    Tunnels of other nodes that run here and take the same packets: ours, theirs, their node.
+    Tunnels of other nodes that run here, of a kind with ours and between the same ends.
 
     A tunnel that is bound to a device is not looked at: another process does not tell its device.
     """
@@ -35,12 +49,15 @@ def twins(config: NodeConfig, store: Store) -> Iterator[tuple[str, str, str]]:
                 continue
             answer = control(name, {"op": "show"}, store.directory) if record.daemon.alive else None
             theirs = answer.get("tunnels", []) if answer is not None else []
-            yield from ((tunnel.name, other["name"], name) for other in theirs for tunnel in mine if _is_twin(tunnel, other))
+            for tunnel in mine:
+                for other in theirs:
+                    if _is_twin(tunnel, other):
+                        yield Twin(tunnel.name, other["name"], name, tunnel.ikey == other["ikey"])
 
 
 def _is_twin(tunnel: PlainConfig, other: dict[str, Any]) -> bool:
-    """Whether *other*, of ginnel.show/1, takes packets of *tunnel*'s."""
-    if other["encapsulation"] or (other["kind"], other["family"], other["ikey"]) != (tunnel.kind, tunnel.family, tunnel.ikey):
+    """Whether *other*, of ginnel.show/1, takes packets of *tunnel*'s, but for the key."""
+    if other["encapsulation"] or (other["kind"], other["family"]) != (tunnel.kind, tunnel.family):
         return False
     same_local = "any" in (tunnel.local, other["local"] or "any") or tunnel.local == other["local"]
     remote = other["remote_host"] or other["remote"] or "any"
