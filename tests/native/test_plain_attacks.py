@@ -93,6 +93,20 @@ def test_an_empty_datagram_is_counted(wire: Wire) -> None:
         made.wait_drop("header_truncated")
 
 
+def test_another_remote_counts_its_packets_anew(wire: Wire) -> None:
+    """A remote whose name means another host now must not be shut out by the numbers of the one before."""
+    with plain(wire, iseq=True) as made:
+        application = made.application(OUR, 7001)
+        made.deliver(gre(udp(b"old", source=PEER, destination=OUR), seq=100_000))
+        assert application.recv(10) == b"old"
+        made.tunnel.set_ends(packed(NEAR), packed("192.0.2.9"))
+        made.deliver(gre(udp(b"new", source=PEER, destination=OUR), seq=0), source="192.0.2.9")
+        assert application.recv(10) == b"new"
+        made.tunnel.set_ends(None, packed("192.0.2.9"))
+        made.deliver(gre(udp(b"twice", source=PEER, destination=OUR), seq=0), source="192.0.2.9")
+        made.wait_drop("out_of_order")
+
+
 def test_packets_with_and_without_df_keep_their_order_in_udp(wire: Wire) -> None:
     """The far end of a tunnel with sequence numbers drops whatever comes late."""
     with plain(wire, in_udp=(PORT, PORT, PORT), pmtudisc=False, oseq=True, offload=False) as made:

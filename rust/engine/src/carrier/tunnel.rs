@@ -651,6 +651,10 @@ impl PlainTunnel {
             None => None,
         };
         *lock(&self.plain.learned) = None;
+        if options.remote != plan.options.remote {
+            // Another sender counts from somewhere else; of the one before nothing finds this tunnel any more.
+            *lock(&self.plain.state) = State::default();
+        }
         self.replace_plan(&plan, options, v6, underlay.as_ref());
         drop(plan);
         if let Some(mut unused) = unused {
