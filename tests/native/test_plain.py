@@ -847,6 +847,32 @@ def test_nothing_is_sent_back_that_is_not_exactly_ours(wire: Wire) -> None:
         assert wire.silent()
 
 
+def test_probes_of_an_edge_come_back(wire: Wire) -> None:
+    """
+    Edges ask in two ways whether a tunnel carries: by an echo request to our inner address, which is answered through the tunnel;
+    and by an echo *reply* to themselves, which we only have to route back as it is.
+    """
+
+    def echo(kind: int, source: str, destination: str) -> bytes:
+        body = struct.pack("!BBHHH", kind, 0, 0, 7, 1) + b"is it up"
+        return ip4(body[:2] + struct.pack("!H", checksum(body)) + body[4:], source=source, destination=destination, protocol=1)
+
+    with plain(wire) as made:
+        made.deliver(wrapped(made, echo(8, PEER, OUR)))
+        _, answer = made.receive_gre()
+        assert (answer.payload[20], answer.payload[12:16], answer.payload[16:20]) == (0, packed(OUR), packed(PEER))
+        assert answer.payload[-8:] == b"is it up"
+        # Forwarded: one hop less, nothing else changed.
+        wire.near.write_proc(f"/proc/sys/net/ipv4/conf/{made.tunnel.name}/forwarding", "1")
+        wire.near.write_proc(f"/proc/sys/net/ipv4/conf/{made.tunnel.name}/rp_filter", "0")
+        reply = echo(0, "198.18.0.9", PEER)
+        made.deliver(wrapped(made, reply))
+        _, back = made.receive_gre()
+        assert back.payload[8] == reply[8] - 1
+        assert back.payload[:8] + back.payload[12:] == reply[:8] + reply[12:]
+        assert made.all_drops() == {}
+
+
 def test_a_packet_inside_that_only_looks_like_a_keepalive_is_data(wire: Wire) -> None:
     """From anywhere else, to anywhere else, or with something inside."""
     with plain(wire) as made:
