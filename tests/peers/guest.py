@@ -27,6 +27,8 @@ from namespaces import CommandFailed, Link, Namespace, Net, run, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "kernel-guest"
+#: What runs the tests; it may lie anywhere.
+OURS = [ROOT, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()]
 BOOT_S = 60.0
 #: Part of Debian 12's qemu-system-common.
 VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
@@ -49,10 +51,9 @@ def share(space: Namespace, directory: Path, log: Any) -> tuple[subprocess.Popen
     """A process that serves this machine's files, read-only, and what makes QEMU use it."""
     top, path = directory / "root", directory / "files"
     top.mkdir()
-    wanted = [ROOT, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()]
     process = space.popen(
         *("unshare", "--mount", "--propagation", "private", "sh", "-c", SHARE, "share"),
-        *(VIRTIOFSD, str(top), str(path), *map(str, wanted)),
+        *(VIRTIOFSD, str(top), str(path), *map(str, OURS)),
         stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
     )  # fmt: skip
     wait_until(lambda: path.exists() or process.poll() is not None, 10, "virtiofsd's socket")
@@ -134,8 +135,10 @@ class Guest:
         self.shell(shlex.join(["load", *modules]))
 
     def host(self, *argv: str, check: bool = True, timeout_s: float = 60.0) -> str:
-        """Run one of this machine's own programs in the guest; /run and /tmp are the guest's own."""
-        return self.shell(shlex.join(["host", *argv]), check=check, timeout_s=timeout_s)
+        """Run one of this machine's own programs in the guest; /run and /tmp are the guest's own, but for the checkout itself."""
+        return self.shell(
+            f"HOST_KEPT={shlex.quote(' '.join(map(str, OURS)))}; {shlex.join(['host', *argv])}", check=check, timeout_s=timeout_s
+        )
 
     def join(self, space: Namespace, addresses: list[str]) -> Link:
         """A veth pair from *space*, which gets *addresses*, to the guest's bridge."""
