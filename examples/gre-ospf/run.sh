@@ -12,7 +12,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 cp "$here/network.toml" "$here/network.lock.toml" "$work"
 end() {
-    ginnel lab "$work" --down > /dev/null 2>&1 || true
+    # The exit code is the run's. What cannot be ended (it never came up, say) is told on stderr.
+    ginnel lab "$work" --down > /dev/null || true
     rm -rf "$work"
 }
 trap end EXIT
