@@ -10,6 +10,7 @@
 //! Locks, in the order in which they are taken: tables, a peer's state, indices, schedule. Each is held for a batch at most, never
 //! across encryption or a system call that may wait.
 
+mod bucket;
 pub mod carrier;
 mod drops;
 mod event;

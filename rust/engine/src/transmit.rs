@@ -18,6 +18,7 @@ use ginnel_packet::virtio::VirtioNetHdr;
 use ginnel_packet::{ecn, ip};
 use ginnel_wireguard::constants::REKEY_TIMEOUT_JITTER_MAX_NS;
 
+use crate::bucket::Bucket;
 use crate::drops::Drop;
 use crate::event::Need;
 use crate::outbox::Outbox;
@@ -37,9 +38,9 @@ const MESSAGE_DATA: u32 = 4;
 const READ_BUFFER: usize = VirtioNetHdr::SIZE + 65_536;
 /// Packets in one turn: enough to fill segmented sends, few enough that the first does not wait for the last.
 const TURN_PACKETS: usize = 128;
-/// ICMP answers: as many at once, and one more each so often (Linux: 1,000/s).
-const ICMP_BURST: u32 = 50;
-const ICMP_INTERVAL_NS: u64 = 1_000_000;
+/// ICMP answers in a second, and at once (as Linux).
+const ICMP_PER_S: u64 = 1000;
+const ICMP_BURST: u64 = 50;
 
 const TAG_DEVICE: u64 = 1;
 const TAG_WAKE: u64 = 2;
@@ -63,8 +64,7 @@ struct Transmitter {
     jobs: Vec<Job>,
     due: Vec<(u64, u32)>,
     jitter: Jitter,
-    icmp_tokens: u32,
-    icmp_refilled_ns: u64,
+    icmp: Bucket,
 }
 
 /// Up to a third of a second, so that two sides do not step on each other; need not be unpredictable.
@@ -94,8 +94,7 @@ pub(crate) fn run(shared: &Arc<Shared>) -> io::Result<()> {
         jobs: Vec::new(),
         due: Vec::new(),
         jitter: Jitter(u64::from_ne_bytes(seed) | 1),
-        icmp_tokens: ICMP_BURST,
-        icmp_refilled_ns: 0,
+        icmp: Bucket::new(ICMP_PER_S, ICMP_BURST),
     };
     let poll = Poll::new()?;
     poll.add(transmitter.device.as_raw_fd(), TAG_DEVICE)?;
@@ -412,15 +411,7 @@ impl Transmitter {
 
     /// Tells the sender on this host that nobody is there, as the kernel does; limited, as the kernel does.
     fn answer_unreachable(&mut self, packet: &[u8], now_ns: u64) {
-        let refill = now_ns.saturating_sub(self.icmp_refilled_ns) / ICMP_INTERVAL_NS;
-        if refill > 0 {
-            self.icmp_tokens = ICMP_BURST.min(
-                self.icmp_tokens
-                    .saturating_add(u32::try_from(refill).unwrap_or(u32::MAX)),
-            );
-            self.icmp_refilled_ns = now_ns;
-        }
-        if self.icmp_tokens == 0 {
+        if !self.icmp.ready(now_ns) {
             return;
         }
         let mut answer = [0; 1280];
@@ -428,7 +419,7 @@ impl Transmitter {
         else {
             return;
         };
-        self.icmp_tokens -= 1;
+        self.icmp.take(now_ns);
         let header = VirtioNetHdr::default().to_bytes();
         let header = if self.device.vnet_hdr {
             &header[..]

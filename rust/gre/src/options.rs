@@ -64,6 +64,31 @@ pub struct Options {
 }
 
 impl Options {
+    /// A tunnel with everything at iproute2's default (but no encapsulation limit); None is *any*.
+    pub fn new(kind: Kind, local: Option<IpAddr>, remote: Option<IpAddr>) -> Self {
+        Self {
+            kind,
+            local,
+            remote,
+            ikey: None,
+            okey: None,
+            icsum: false,
+            ocsum: false,
+            iseq: false,
+            oseq: false,
+            ttl: 0,
+            tos: 0,
+            tos_inherit: false,
+            pmtudisc: true,
+            ignore_df: false,
+            encaplimit: None,
+            flowlabel: None,
+            udp: None,
+            device: 0,
+            tolerant: false,
+        }
+    }
+
     /// Whether the delivery header is IPv6: by whichever end is known, else by the kind (IPv4 if it has either).
     #[inline]
     pub fn over_v6(&self) -> bool {
@@ -101,27 +126,7 @@ pub(crate) mod tests {
 
     /// A tunnel with everything at its default; an empty address is none.
     pub(crate) fn options(kind: Kind, local: &str, remote: &str) -> Options {
-        Options {
-            kind,
-            local: local.parse().ok(),
-            remote: remote.parse().ok(),
-            ikey: None,
-            okey: None,
-            icsum: false,
-            ocsum: false,
-            iseq: false,
-            oseq: false,
-            ttl: 0,
-            tos: 0,
-            tos_inherit: false,
-            pmtudisc: true,
-            ignore_df: false,
-            encaplimit: None,
-            flowlabel: None,
-            udp: None,
-            device: 0,
-            tolerant: false,
-        }
+        Options::new(kind, local.parse().ok(), remote.parse().ok())
     }
 
     /// The same tunnel in UDP.

@@ -2,7 +2,8 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `tunnel` | one tunnel: its device, its options, its counters; what the control plane calls |
+//! | `tunnel` | one tunnel as the control plane drives it |
+//! | `plain` | the same as the two threads know it: where its packets go, its counters, what is told of it |
 //! | `sockets` | sockets shared by underlay, opened by the first tunnel that needs them, closed by the last |
 //! | `transmit` | devices -> size, encapsulation -> outbox: one epoll over all devices |
 //! | `outbox` | finished packets -> sockets, and what the kernel says against them |
@@ -24,6 +25,7 @@
 
 mod drops;
 mod outbox;
+mod plain;
 mod receive;
 mod slab;
 mod sockets;
@@ -59,7 +61,7 @@ const MAX_CONTROLS: usize = 1024;
 /// The tunnels, and how a packet finds its own.
 pub(crate) struct Tables {
     pub demux: Demux<u32>,
-    pub tunnels: IdMap<Arc<tunnel::Plain>>,
+    pub tunnels: IdMap<Arc<plain::Plain>>,
 }
 
 /// A packet of the control plane on its way to the transmitting thread, which alone sends.
@@ -93,7 +95,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub fn tunnel(&self, id: u32) -> Option<Arc<tunnel::Plain>> {
+    pub fn tunnel(&self, id: u32) -> Option<Arc<plain::Plain>> {
         read(&self.tables).tunnels.get(&id).cloned()
     }
 

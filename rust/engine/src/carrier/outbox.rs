@@ -14,8 +14,8 @@ use ginnel_gre::outer::Fields;
 use ginnel_gre::oversize::fragment_ipv4;
 
 use super::drops::PlainDrop;
+use super::plain::{Plain, Plan};
 use super::slab::Placed;
-use super::tunnel::{Plain, Plan};
 use super::Shared;
 use crate::event::PathErrorKind;
 use crate::sys::clock::boottime_ns;

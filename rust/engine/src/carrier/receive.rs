@@ -28,10 +28,11 @@ use ginnel_packet::ip;
 use ginnel_packet::virtio::{VirtioNetHdr, GSO_NONE};
 
 use super::drops::PlainDrop;
+use super::plain::{Plain, Plan};
 use super::sockets::Socket;
-use super::tunnel::{Bucket, Plain, Plan};
 use super::unfinished::{complete, look, Unfinished};
 use super::{Shared, Tables, TAG_WAKE};
+use crate::bucket::Bucket;
 use crate::event::PathErrorKind;
 use crate::receive::write_packet;
 use crate::shared::is_device_gone;
@@ -127,7 +128,7 @@ pub(super) fn run(shared: &Arc<Shared>) -> io::Result<()> {
         sorter: Sorter::default(),
         coalescers: std::array::from_fn(coalescer),
         coalesce_again_ns: 0,
-        errors: Bucket::new(ERRORS_PER_S),
+        errors: Bucket::new(ERRORS_PER_S, ERRORS_PER_S),
     };
     sleep_exactly()?;
     let mut ready = Poll::no_ready::<READY>();

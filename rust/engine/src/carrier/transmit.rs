@@ -24,9 +24,10 @@ use ginnel_packet::virtio::{VirtioNetHdr, GSO_NONE, NEEDS_CSUM};
 
 use super::drops::PlainDrop;
 use super::outbox::{fragment, Outbox, Packet};
+use super::plain::{Plain, Plan};
 use super::slab::{Placed, Slab};
-use super::tunnel::{Bucket, Plain, Plan};
 use super::{Control, ControlPacket, Shared, TAG_WAKE};
+use crate::bucket::Bucket;
 use crate::lock;
 use crate::shared::is_device_gone;
 use crate::sys::clock::boottime_ns;
@@ -81,7 +82,7 @@ pub(super) fn run(shared: &Arc<Shared>) -> io::Result<()> {
         read_buffer: vec![0; READ_BUFFER],
         slab: Slab::new(),
         outbox: Outbox::new(shared.clone()),
-        icmp: Bucket::new(ICMP_PER_S),
+        icmp: Bucket::new(ICMP_PER_S, ICMP_PER_S),
         id: u32::from_ne_bytes(seed),
     };
     let mut ready = Poll::no_ready::<READY>();
@@ -658,25 +659,8 @@ mod tests {
 
     fn plan(kind: Kind, udp: Option<Udp>) -> Plan {
         let options = Options {
-            kind,
-            local: Some(LOCAL),
-            remote: Some(REMOTE),
-            ikey: None,
-            okey: None,
-            icsum: false,
-            ocsum: false,
-            iseq: false,
-            oseq: false,
-            ttl: 0,
-            tos: 0,
-            tos_inherit: false,
-            pmtudisc: true,
-            ignore_df: false,
-            encaplimit: None,
-            flowlabel: None,
             udp,
-            device: 0,
-            tolerant: false,
+            ..Options::new(kind, Some(LOCAL), Some(REMOTE))
         };
         Plan {
             v6: false,
