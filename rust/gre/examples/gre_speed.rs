@@ -37,25 +37,8 @@ fn tunnel(v6: bool) -> Options {
         (host(1).into(), host(2).into())
     };
     Options {
-        kind: Kind::Gre,
-        local: Some(local),
-        remote: Some(remote),
-        ikey: None,
-        okey: None,
-        icsum: false,
-        ocsum: false,
-        iseq: false,
-        oseq: false,
         ttl: 64,
-        tos: 0,
-        tos_inherit: false,
-        pmtudisc: true,
-        ignore_df: false,
-        encaplimit: None,
-        flowlabel: None,
-        udp: None,
-        device: 0,
-        tolerant: false,
+        ..Options::new(Kind::Gre, Some(local), Some(remote))
     }
 }
 
