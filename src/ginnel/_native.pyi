@@ -77,6 +77,92 @@ def xaead_open(key: bytes, nonce: bytes, ciphertext: bytes, ad: bytes) -> bytes:
 def entropy(size_bytes: int) -> bytes:
     """From the operating system; for nonces and jitter, never for keys (those are `Secret.random`)."""
 
+# ---------------------------------------------------------------- IKEv2's primitives
+
+@final
+class KeyMaterial:
+    """
+    Secret bytes of any length up to 64 KiB that live in the engine and are zeroed when dropped. repr, str, pickle and copy never
+    show them. A use that *takes* it empties the handle; a second use is a ValueError.
+    """
+
+    @staticmethod
+    def from_bytes(raw: bytes) -> KeyMaterial: ...
+    @staticmethod
+    def random(size_bytes: int) -> KeyMaterial: ...
+    def __len__(self) -> int: ...
+    def __eq__(self, other: object) -> bool:
+        """Constant time (lengths are public)."""
+    def split(self, *sizes_bytes: int) -> tuple[KeyMaterial, ...]:
+        """Consecutive parts; ValueError unless the sizes add up to the length. Takes it."""
+    def duplicate(self) -> KeyMaterial: ...
+    def reveal(self) -> bytes:
+        """For the debug mode that writes keys for tshark, and for nothing else."""
+
+Hash = Literal["sha1", "sha256", "sha384", "sha512"]
+
+def prf(hash: Hash, key: bytes | KeyMaterial, *parts: bytes | KeyMaterial) -> KeyMaterial:
+    """HMAC of the concatenation, as a secret (SKEYSEED, the padded PSK)."""
+
+def prf_public(hash: Hash, key: bytes | KeyMaterial, *parts: bytes | KeyMaterial) -> bytes:
+    """HMAC of the concatenation, for what is sent or signed: AUTH, the ID's MAC."""
+
+def prf_plus(hash: Hash, key: KeyMaterial, seed: bytes | KeyMaterial, size_bytes: int) -> KeyMaterial:
+    """prf+ of RFC 7296 2.13; ValueError beyond 255 blocks. A KeyMaterial in *seed* is g^ir || Ni || Nr of a PFS child."""
+
+def concat(*parts: bytes | KeyMaterial) -> KeyMaterial: ...
+def bytes_equal(left: bytes, right: bytes) -> bool:
+    """Constant time: AUTH values."""
+
+def digest(hash: Hash, *parts: bytes) -> bytes:
+    """A hash of what is public: NAT detection, key ids, cookies' inputs."""
+
+class InvalidPublicValue(ValueError):
+    """The peer's Diffie-Hellman value has the wrong length, is out of range, not on the curve, or gives zero (RFC 6989, 8031)."""
+
+@final
+class KeyExchange:
+    """
+    One side of a Diffie-Hellman exchange, used once.
+
+    group: IANA's number: 2, 5, 14, 15, 16, 17, 18 (MODP), 19, 20, 21 (ECP), 31 (X25519). ValueError for others. The GIL is
+    released while
+    it computes.
+    """
+
+    def __init__(self, group: int) -> None: ...
+    @property
+    def group(self) -> int: ...
+    @property
+    def public(self) -> bytes:
+        """As KE payloads carry it (RFC 7296 3.4, RFC 5903: x || y, RFC 8031)."""
+    def agree(self, peer: bytes) -> KeyMaterial:
+        """
+        g^ir as SKEYSEED takes it (ECP: x alone; MODP: padded to the group's length). InvalidPublicValue. A second use is a
+        ValueError.
+        """
+
+@final
+class IkeCipher:
+    """
+    Encryption of IKE messages, one direction of one IKE SA.
+
+    suite: ESP's names: "aes128gcm16", "aes256gcm16", "chacha20poly1305", "aes128-sha256", "aes256-sha512", ... ("aes192…" as
+    well; "…-sha1"). *key* with the salt
+    where there is one (RFC 5282); *integrity* empty for AEAD. Both are taken.
+    """
+
+    def __init__(self, suite: str, key: KeyMaterial, integrity: KeyMaterial) -> None: ...
+    def sealed_size(self, plaintext_size: int) -> int:
+        """Bytes of `seal`'s result: IV, padded ciphertext, checksum."""
+    def seal(self, associated: bytes, plaintext: bytes) -> bytes:
+        """
+        IV || ciphertext || checksum. Adds padding and its length; *associated* is the message from the IKE header to the end of
+        the generic header of SK (or of the fragment's numbers of SKF), with its final lengths.
+        """
+    def open(self, associated: bytes, sealed: bytes) -> bytes:
+        """The plaintext without padding; AuthenticationFailed."""
+
 # ---------------------------------------------------------------- events
 
 @final
@@ -187,8 +273,92 @@ class Mismatch:
     seen: Final[int | None]
     remote: Final[bytes]
 
+@final
+class IkeReceived:
+    """
+    A datagram on an IKE port that is at least an IKE header long and says so itself (length field, major version 2 or another:
+    that is
+    for the machine to answer). At most 4,096 wait, and each source may have only its share of the queue; what is beyond is
+    counted
+    in `IkePorts.counters`.
+
+    natt: it came on the NAT traversal port, behind a non-ESP marker (which is cut off).
+    """
+
+    __match_args__: Final = ("message", "remote", "remote_port", "local", "natt")
+    message: Final[bytes]
+    remote: Final[bytes]
+    remote_port: Final[int]
+    local: Final[bytes]
+    natt: Final[bool]
+
+@final
+class SaUsed:
+    """The first packet that proved genuine came in under inbound SA *spi*: the other side sends with it."""
+
+    __match_args__: Final = ("tunnel", "spi")
+    tunnel: Final[int]
+    spi: Final[int]
+
+@final
+class SaExpiring:
+    """
+    An SA is near its limit of bytes, packets or sequence numbers (hard False: rekey; told once), or has reached it (hard True: it
+    carries no more).
+    """
+
+    __match_args__: Final = ("tunnel", "spi", "inbound", "hard")
+    tunnel: Final[int]
+    spi: Final[int]
+    inbound: Final[bool]
+    hard: Final[bool]
+
+@final
+class SaMissing:
+    """Something wants to leave by a protected tunnel that has no outbound SA; it was dropped. Told once until `set_outbound`."""
+
+    __match_args__: Final = ("tunnel",)
+    tunnel: Final[int]
+
+@final
+class SaMoved:
+    """
+    Genuine packets of inbound SA *spi* come from another address or port (a NAT forgot its mapping). Nothing was changed: where
+    packets go is the control plane's decision (`set_outbound_path`). Told once for each place.
+    """
+
+    __match_args__: Final = ("tunnel", "spi", "remote", "remote_port")
+    tunnel: Final[int]
+    spi: Final[int]
+    remote: Final[bytes]
+    remote_port: Final[int]
+
+@final
+class UnknownSpi:
+    """An ESP packet for an SPI that is none of ours, from anybody at all: at most 10 a second, one for each source in 10 s."""
+
+    __match_args__: Final = ("spi", "remote", "remote_port", "local", "natt")
+    spi: Final[int]
+    remote: Final[bytes]
+    remote_port: Final[int]
+    local: Final[bytes]
+    natt: Final[bool]
+
 Event = (
-    HandshakeReceived | SessionNeeded | SessionConfirmed | EndpointChanged | DeviceGone | ControlReceived | PathError | Mismatch
+    HandshakeReceived
+    | SessionNeeded
+    | SessionConfirmed
+    | EndpointChanged
+    | DeviceGone
+    | ControlReceived
+    | PathError
+    | Mismatch
+    | IkeReceived
+    | SaUsed
+    | SaExpiring
+    | SaMissing
+    | SaMoved
+    | UnknownSpi
 )
 
 # ---------------------------------------------------------------- engine
@@ -238,7 +408,7 @@ class Engine:
         self,
         name: str,
         *,
-        kind: Literal["gre", "gretap", "ipip", "sit", "ip6tnl"],
+        kind: Literal["gre", "gretap", "ipip", "sit", "ip6tnl", "ipsec"],
         local: bytes | None,
         remote: bytes | None,
         ikey: int | None = None,
@@ -262,9 +432,15 @@ class Engine:
         tun_fd: int | None = None,
         tun_offload: bool = True,
         udp_offload: bool = True,
+        protected: bool = False,
     ) -> PlainTunnel:
         """
-        Make the device *name* (TUN; TAP for gretap) and an unprotected tunnel on it; down until `up`.
+        Make the device *name* (TUN; TAP for gretap) and a tunnel on it; down until `up`.
+
+        *protected* (always for "ipsec", whose packets have no encapsulation but ESP's tunnel mode): nothing leaves but under an
+        outbound SA and nothing comes in but under an inbound one, from the first packet to the last. What arrives unprotected is
+        dropped and counted ("unprotected"). Such a tunnel opens no socket of its own: its SAs name the path, `IkePorts` has
+        the sockets.
 
         All plain tunnels of a process share two threads, and those with the same underlay (family, protocol or port, fwmark,
         device) their
@@ -273,6 +449,21 @@ class Engine:
         underlay device or 0. *local* None: the route's choice; *remote* None: any.
 
         Raises OSError as `wireguard` does; FileExistsError (filename: the other tunnel's name) when two could not be told apart.
+        """
+    def ike(
+        self,
+        *,
+        port: int = 500,
+        natt_port: int = 4500,
+        fwmark: int = 0,
+        device: int = 0,
+        families: tuple[int, ...] = (4, 6),
+        udp_offload: bool = True,
+    ) -> IkePorts:
+        """
+        Open what IKE and ESP use, once a process: both UDP ports and protocol 50 of each family, for as long as it lives.
+        OSError: EADDRINUSE (filename: "UDP port 500
+        over IPv4") when another IKE daemon runs here, EPERM without the right to raw sockets.
         """
     def carrier(self) -> CarrierCounters:
         """What concerns no single tunnel: packets for none of them, packets lost at the sockets, sockets open."""
@@ -447,12 +638,119 @@ class PlainTunnel:
         Dropped packets by reason, zeros included: not_ip, wrong_family, malformed, looped, nested, held, down, no_remote,
         too_big, send_failed, header_truncated, version, routing, key_mismatch, checksum_missing, checksum_unexpected,
         checksum_wrong, sequence_missing, out_of_order, unknown_protocol, inner_malformed, ecn, joined, control_limited,
-        device_write.
+        device_write; and of protection: no_sa, no_selector, sa_exhausted, unprotected, replayed, too_old, bad_icv, esp_malformed,
+        wrong_mode, selectors, expired_sa, dummy (next header 59, which is no fault).
 
         What each means stands at its place in `rust/engine/src/carrier/drops.rs`.
         """
     def offloads(self) -> dict[str, str]:
         """For tun_tcp, tun_udp, udp_gso, udp_gro, raw: "on", or why not; "raw" names how raw packets are sent and received."""
+    # -- protection; ValueError unless the tunnel is protected
+    def reserve_spi(self) -> int:
+        """A random SPI, 256 or greater, that is no inbound SA's and nobody else's reservation; 10 min unless it becomes one."""
+    def release_spi(self, spi: int) -> None: ...
+    def add_inbound(
+        self,
+        spi: int,
+        *,
+        suite: str,
+        key: KeyMaterial,
+        integrity: KeyMaterial,
+        transport: bool,
+        esn: bool = False,
+        replay_window: int = 1024,
+        selectors: list[tuple[int, int, int, bytes, bytes, int, int, bytes, bytes]] = [],
+        soft_bytes: int = 0,
+        hard_bytes: int = 0,
+        soft_packets: int = 0,
+        hard_packets: int = 0,
+        hard_ns: int = 0,
+    ) -> None:
+        """
+        From now on packets with *spi* come in by this tunnel. At most four at a time: OSError ENOBUFS.
+
+        suite, key, integrity: as for `IkeCipher`; the keys are taken. selectors: (protocol or 0, first and last source port,
+        first and
+        last source address, first and last destination port, first and last destination address) of what may come in, as it is
+        seen on
+        arrival; empty: anything (the tunnel's own checks hold all the same). Limits: 0 is none; hard_ns: CLOCK_BOOTTIME.
+        replay_window: 0 (none, only without ESN) … 65536.
+        """
+    def remove_inbound(self, spi: int) -> None:
+        """Idempotent."""
+    def set_outbound(
+        self,
+        spi: int,
+        *,
+        suite: str,
+        key: KeyMaterial,
+        integrity: KeyMaterial,
+        transport: bool,
+        esn: bool = False,
+        local: bytes,
+        remote: bytes,
+        local_port: int = 0,
+        remote_port: int = 0,
+        selectors: list[tuple[int, int, int, bytes, bytes, int, int, bytes, bytes]] = [],
+        dscp: bool = True,
+        df: Literal["copy", "set", "clear"] = "copy",
+        soft_bytes: int = 0,
+        hard_bytes: int = 0,
+        soft_packets: int = 0,
+        hard_packets: int = 0,
+        hard_ns: int = 0,
+    ) -> None:
+        """
+        From the next packet on everything leaves under this SA; the one before is dropped, its keys zeroed.
+
+        remote_port 0: raw protocol 50; else in UDP from *local_port* (the NAT traversal port). selectors: as for inbound, of
+        what may
+        leave; what matches none is dropped ("no_selector"). dscp: copied out (tunnel mode). df: tunnel mode, IPv4.
+        For GRE in tunnel mode the delivery header inside is the tunnel's own (local, remote of `Engine.plain`); ESP's is of
+        this SA's path.
+        """
+    def set_outbound_path(self, local: bytes, remote: bytes, local_port: int, remote_port: int) -> None:
+        """The same SA by another path; KeyError without an SA."""
+    def clear_outbound(self) -> None:
+        """Nothing leaves until `set_outbound`. Idempotent."""
+    def associations(self) -> list[SaCounters]:
+        """The outbound SA first, if there is one, then the inbound ones, oldest first."""
+
+@final
+class SaCounters:
+    """One ESP SA as the engine sees it. Bytes are those of the protected payload."""
+
+    spi: Final[int]
+    inbound: Final[bool]
+    packets: Final[int]
+    bytes: Final[int]
+    #: The last number sent, or the greatest received (with ESN 64 bits).
+    sequence: Final[int]
+    #: CLOCK_BOOTTIME ns; 0 = never.
+    last_ns: Final[int]
+    #: Inbound: dropped packets of this SA alone: replayed, too_old, bad_icv, malformed, selectors.
+    drops: Final[dict[str, int]]
+
+@final
+class IkePorts:
+    """IKE's and ESP's sockets of one process, beside the carrier that serves them."""
+
+    @property
+    def port(self) -> int: ...
+    @property
+    def natt_port(self) -> int: ...
+    def send(self, message: bytes, *, local: bytes | None, remote: bytes, remote_port: int, natt: bool) -> None:
+        """
+        One datagram; with *natt* from the NAT traversal port, behind a non-ESP marker. OSError as the network says: the machine
+        repeats it in any case.
+        """
+    def send_keepalive(self, *, local: bytes | None, remote: bytes, remote_port: int) -> None:
+        """The one byte 0xFF of RFC 3948, which keeps a NAT's mapping alive."""
+    def counters(self) -> dict[str, int]:
+        """
+        received, sent, truncated (shorter than an IKE header), beyond_share, queue_full, keepalives, unknown_spi, at_socket.
+        """
+    def close(self) -> None: ...
 
 # ---------------------------------------------------------------- lab
 

@@ -15,7 +15,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-PlainKind = Literal["gre", "gretap", "ipip", "sit", "ip6tnl"]
+PlainKind = Literal["gre", "gretap", "ipip", "sit", "ip6tnl", "ipsec"]
 Backend = Literal["auto", "engine", "kernel"]
 
 #: RFC 8086.
@@ -45,9 +45,66 @@ class Keepalive:
 
 
 @dataclass(frozen=True, slots=True)
+class IpsecConfig:
+    """
+    How a tunnel is protected: one IKE peer and one child SA, in strongSwan's words where it has them.
+
+    Secrets are named by the file they lie in; paths are absolute. The peer's address is the tunnel's `remote`, ours its `local`.
+
+    mode: "transport" (GRE and IP in IP: the tunnel's delivery header serves both) or "tunnel" ("ipsec": always).
+    start: "start" (at once), "trap" (with the first packet), "wait" (for the peer).
+    ike_proposals, esp_proposals: "aes256gcm16-prfsha256-x25519"; several are offered in this order.
+    local_id, remote_id: identities as text ("moon.example.org", "@keyword", "192.0.2.1", "CN=moon"); empty: our address or the
+    certificate's subject; the peer's address, and for the peer "%any" takes whoever proves itself.
+    local_ts, remote_ts: traffic selectors ("10.1.0.0/16", "dynamic[gre]", "0.0.0.0/0"); empty: the mode's default.
+    encapsulation: "auto" (UDP when there is a NAT), "udp" (always), "raw" (never: a NAT is an error).
+    dpd_action: "restart", "trap" or "clear". Times in s; 0 turns off. rekey_bytes, rekey_packets: of the child; 0: no limit.
+    """
+
+    peer: str = ""
+    mode: Literal["transport", "tunnel"] = "transport"
+    start: Literal["start", "trap", "wait"] = "start"
+    auth: Literal["psk", "certificate", "public-key"] = "psk"
+    #: What the peer proves itself with; empty: the same as we do.
+    remote_auth: Literal["", "psk", "certificate", "public-key"] = ""
+    psk_file: str = ""
+    certificate_files: tuple[str, ...] = ()
+    private_key_file: str = ""
+    ca_files: tuple[str, ...] = ()
+    crl_files: tuple[str, ...] = ()
+    #: "strict": without a current CRL of each authority nobody is believed; "if-given": a CRL at hand is heeded.
+    revocation: Literal["strict", "if-given"] = "if-given"
+    peer_key_file: str = ""
+    local_id: str = ""
+    remote_id: str = ""
+    ike_proposals: tuple[str, ...] = ()
+    esp_proposals: tuple[str, ...] = ()
+    local_ts: tuple[str, ...] = ()
+    remote_ts: tuple[str, ...] = ()
+    encapsulation: Literal["auto", "udp", "raw"] = "auto"
+    ike_port: int = 500
+    natt_port: int = 4500
+    ike_rekey_s: int = 14_400
+    rekey_s: int = 3_600
+    rekey_bytes: int = 0
+    rekey_packets: int = 0
+    dpd_s: int = 30
+    dpd_action: Literal["restart", "trap", "clear"] = "restart"
+    #: First interval of retransmission, and for how long a request is repeated before the peer is taken for dead.
+    retransmit_s: float = 2.0
+    give_up_s: float = 60.0
+    replay_window: int = 1024
+    fragmentation: bool = True
+    #: "auto": offered, and used when the peer offers it; "never".
+    childless: Literal["auto", "never"] = "auto"
+    copy_dscp: bool = True
+    df: Literal["copy", "set", "clear"] = "copy"
+
+
+@dataclass(frozen=True, slots=True)
 class PlainConfig:
     """
-    One GRE or IP-in-IP tunnel, under iproute2's names.
+    One GRE, IP-in-IP or IPsec tunnel, under iproute2's names. ipsec: how it is protected, None: not at all.
 
     local, remote: numeric addresses (remote may be a host name, or "any"); family: of the delivery header, 4 or 6.
     ttl 0 and tos None inherit. mtu None: from the route to *remote*, less the layers. mss_clamp: TCP SYNs through the tunnel
@@ -81,6 +138,7 @@ class PlainConfig:
     mtu: int | None = None
     mss_clamp: bool = True
     keepalive: Keepalive | None = None
+    ipsec: IpsecConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +180,7 @@ def from_json(text: str) -> NodeConfig:
                 **one,
                 "encapsulation": Encapsulation(**one["encapsulation"]) if one["encapsulation"] else None,
                 "keepalive": Keepalive(**one["keepalive"]) if one["keepalive"] else None,
+                "ipsec": _ipsec(one["ipsec"]) if one["ipsec"] else None,
                 "address": tuple(one["address"]),
                 "routes": tuple(one["routes"]),
                 "rules": tuple(one["rules"]),
@@ -134,3 +193,7 @@ def from_json(text: str) -> NodeConfig:
         for one in whole["wireguard"]
     )
     return NodeConfig(**{**whole, "plain": plain, "wireguard": wireguard})
+
+
+def _ipsec(one: dict[str, Any]) -> IpsecConfig:
+    return IpsecConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in one.items()})
