@@ -196,4 +196,5 @@ def from_json(text: str) -> NodeConfig:
 
 
 def _ipsec(one: dict[str, Any]) -> IpsecConfig:
-    return IpsecConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in one.items()})
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in one.items()}
+    return IpsecConfig(**fields)

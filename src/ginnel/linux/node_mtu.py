@@ -1,6 +1,7 @@
 """
 The MTU of each tunnel of a node file: what it says, or the route to its remote less the layers in front of each packet.
 
+A protected tunnel's layers are those of the heaviest suite that it offers (`config.layers`): what is agreed on may allow more.
 The route is the kernel's answer, for the mark and device that the tunnel's packets have, at the moment of `up`. A remote that is
 reached through another tunnel of the same file has no such route yet: there that tunnel's MTU counts. Without a remote to ask
 for: the device below, or Ethernet's 1500.
@@ -14,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ginnel import mtu
+from ginnel.config import layers
 from ginnel.config.node import PlainConfig
 from ginnel.config.node_values import IPV4_MTU_MIN, IPV6_MTU_MIN
 from ginnel.config.words import Route
@@ -24,19 +26,6 @@ from ginnel.units import Prefix
 
 #: Of a tunnel over another: the engine drops what is nested deeper, too.
 NESTED_MAX = 5
-
-
-def overhead(tunnel: PlainConfig) -> int:
-    """Bytes in front of each packet of *tunnel*."""
-    return mtu.overhead(
-        tunnel.kind,
-        tunnel.family,
-        key=tunnel.okey is not None,
-        csum=tunnel.ocsum,
-        seq=tunnel.oseq,
-        udp=tunnel.encapsulation is not None,
-        encaplimit=tunnel.encaplimit is not None,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +58,7 @@ def largest(tunnels: Sequence[PlainConfig], requests: Requests, remotes: Mapping
 
     def of(tunnel: PlainConfig, depth: int) -> int:
         if tunnel.name not in found:
-            room = path(tunnel, depth) - overhead(tunnel)
+            room = mtu.room(layers.stacks(tunnel), path(tunnel, depth))
             found[tunnel.name] = tunnel.mtu if tunnel.mtu is not None else _checked(tunnel, room)
             if found[tunnel.name] > room and tunnel.name in remotes:
                 too_large[tunnel.name] = room
@@ -105,7 +94,7 @@ def _checked(tunnel: PlainConfig, size: int) -> int:
             "  hint: mtu = 1280 sends large packets in fragments where the path allows it (pmtudisc = false)"
         )
     # Loopback's 65536 and the like: a packet's length has 16 bits.
-    return min(size, 65535 - overhead(tunnel))
+    return min(size, mtu.room(layers.stacks(tunnel), 65535))
 
 
 class _Below:

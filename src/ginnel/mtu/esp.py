@@ -98,6 +98,29 @@ def suite(text: str) -> Suite:
     return Suite(text, *shape)
 
 
+def suites(text: str) -> tuple[Suite, ...]:
+    """
+    Every suite that a proposal with several algorithms of a kind may end in: `aes256-aes128-sha256-sha512` are four.
+
+    Raises:
+        StackError: as for `suite`.
+    """
+    words = text.lower().rstrip("!").split("-")
+    ciphers = [word for word in words if word in _CIPHERS or _aead(word) is not None]
+    integrity = [word for word in words if word in _INTEGRITY]
+    free = [word for word in words if word not in ciphers and word not in integrity]
+    alone = [word for word in ciphers if _aead(word) is not None]
+    beside = [f"{cipher}-{word}" for cipher in ciphers if cipher not in alone for word in integrity]
+    if len(alone) + len(beside) < 2:
+        return (suite(text),)
+    if len(alone) + len(beside) > MAX_SUITES:
+        raise StackError(f"esp: {len(alone) + len(beside)} suites in one proposal; {MAX_SUITES} are enough for any")
+    return tuple(suite("-".join([one, *free])) for one in (*alone, *beside))
+
+
+#: One proposal's algorithms multiply; nobody offers more.
+MAX_SUITES = 256
+
 _EXAMPLES = (
     "write a suite as strongSwan does: aes256gcm16, chacha20poly1305, aes128-sha256, aes256ctr-sha256, 3des-sha1, null-sha256"
 )

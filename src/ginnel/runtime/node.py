@@ -244,7 +244,7 @@ class Node:
 
     def _drain(self) -> None:
         for event in self.engine.drain(EVENTS_PER_TURN):
-            owner = self._by_id.get(event.tunnel)
+            owner = self._by_id.get(getattr(event, "tunnel", 0))
             if owner is None:
                 continue  # closed a moment ago
             try:

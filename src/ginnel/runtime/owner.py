@@ -56,7 +56,7 @@ from ginnel.wireguard.interface import Interface
 from ginnel.wireguard.peer import Remembered
 
 if TYPE_CHECKING:
-    from ginnel.engine.plain import PlainEvent
+    from ginnel.engine.plain import IkeEvent, PlainEvent, ProtectionEvent
 
 #: About 10 ms of handshakes.
 EVENTS_PER_TURN = 64
@@ -185,7 +185,7 @@ class Owner:
         if timer is not None and self._timer_ns <= now.mono_ns and timer.when() > self.loop.time():
             self._arm(self._timer_ns)  # the loop's clock stood still in a suspend
 
-    def _handle(self, event: Event | PlainEvent, now: Now) -> None:
+    def _handle(self, event: Event | PlainEvent | ProtectionEvent | IkeEvent, now: Now) -> None:
         interface = self.interface
         match event:
             case HandshakeReceived(_, message, source):

@@ -22,7 +22,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from ginnel import mtu as layers
+from ginnel.config import layers
 from ginnel.config.node import PlainConfig
 from ginnel.engine import VERSION
 from ginnel.engine.plain import ControlReceived, Mismatch, PathError, PlainEvent, PlainTunnelLike
@@ -123,7 +123,7 @@ class PlainOwner:
             key=config.ikey,
             checksum=config.icsum,
         )
-        self.overhead = overhead(config)
+        self.overhead = layers.overhead(config)
         self.path = PathMachine(
             family=config.family, overhead=self.overhead, ttl=config.ttl, remote=self._remote if self._known else None
         )
@@ -704,19 +704,6 @@ def ends(config: PlainConfig, position: int) -> tuple[bytes | None, bytes | None
     if config.remote == "any":
         return local, None
     return local, packed(config.remote) or placeholder(position, config.family)
-
-
-def overhead(config: PlainConfig) -> int:
-    """Bytes that the tunnel adds to an inner packet."""
-    return layers.overhead(
-        config.kind,
-        config.family,
-        key=config.okey is not None,
-        csum=config.ocsum,
-        seq=config.oseq,
-        udp=config.encapsulation is not None,
-        encaplimit=config.encaplimit is not None,
-    )
 
 
 def _age_s(mono_ns: int, now_ns: int) -> float | None:
