@@ -237,6 +237,32 @@ pub fn write(
     }
 }
 
+/// Writes a bare IPv4 or IPv6 header into the front of `packet`, for what has no GRE header: *next* is the protocol behind it.
+///
+/// False: no room, too long for an IP packet, or addresses of two families.
+#[must_use]
+pub fn write_delivery(
+    local: IpAddr,
+    remote: IpAddr,
+    fields: Fields,
+    id: u16,
+    next: u8,
+    packet: &mut [u8],
+) -> bool {
+    if packet.len() > MAX_TOTAL {
+        return false;
+    }
+    match (local, remote) {
+        (IpAddr::V4(local), IpAddr::V4(remote)) => {
+            write_v4(local, remote, fields, id, next, packet)
+        }
+        (IpAddr::V6(local), IpAddr::V6(remote)) if packet.len() >= ip::V6_HEADER => {
+            write_v6(local, remote, fields, None, next, packet)
+        }
+        _ => false,
+    }
+}
+
 fn write_v4(
     local: Ipv4Addr,
     remote: Ipv4Addr,
@@ -363,6 +389,35 @@ mod tests {
         let (local, remote) = (options.local.unwrap(), options.remote.unwrap());
         let fields = fields(options, inner);
         write(options, local, remote, fields, id, protocol, 9, &mut packet).then_some(packet)
+    }
+
+    #[test]
+    fn a_bare_delivery_header_names_what_is_behind_it() {
+        let fields = Fields {
+            ttl: 64,
+            tos: 0xb9,
+            df: false,
+            flow_label: 7,
+        };
+        for (local, remote, header, at) in [(A, B, 20, 9), (A6, B6, 40, 6)] {
+            let (local, remote): (IpAddr, IpAddr) =
+                (local.parse().unwrap(), remote.parse().unwrap());
+            let mut packet = vec![0xee; header + 12];
+            assert!(write_delivery(local, remote, fields, 0, 50, &mut packet));
+            assert_eq!(packet[at], 50);
+            assert_eq!(packet[header..], [0xee; 12]);
+            assert_eq!(ip::total_len(&packet), Ok(header + 12));
+            assert_eq!(ip::source(&packet), Some(local));
+            assert_eq!(ip::destination(&packet), Some(remote));
+            for short in 0..header {
+                let room = &mut packet[..short];
+                assert!(!write_delivery(local, remote, fields, 0, 50, room));
+            }
+        }
+        let (four, six) = (A.parse().unwrap(), B6.parse().unwrap());
+        assert!(!write_delivery(four, six, fields, 0, 50, &mut [0; 80]));
+        let mut long = vec![0; MAX_TOTAL + 1];
+        assert!(!write_delivery(four, four, fields, 0, 50, &mut long));
     }
 
     #[test]
