@@ -2,7 +2,9 @@
 //!
 //! - [`Secret`]: 32 bytes on the heap, zeroed when dropped, never printed, compared in constant time.
 //! - [`blake2s`], [`kdf`], [`x25519`], [`aead`]: what a WireGuard handshake is made of, under the paper's names.
-//! - [`PacketKey`]: ChaCha20-Poly1305 over a batch of packets in one slab: the one hot path of this crate.
+//! - [`PacketKey`]: ChaCha20-Poly1305 over a batch of packets in one slab: WireGuard's hot path.
+//! - [`KeyMaterial`]: the same as [`Secret`] for keys of any length; [`hash`] and HMAC: what IKE is made of.
+//! - [`esp`]: ESP's suites over a batch of packets: the hot path of protected tunnels.
 //!
 //! Rules: key material never leaves a zeroed buffer; a comparison of secret bytes is constant time; nothing here allocates
 //! once per packet; `unsafe` is confined to `sys` (the C library) and `simd` (vector instructions).
@@ -11,7 +13,10 @@ mod sys;
 
 pub mod aead;
 pub mod blake2s;
+pub mod esp;
+pub mod hash;
 pub mod kdf;
+mod material;
 mod packet;
 mod secret;
 #[cfg(target_arch = "x86_64")]
@@ -20,6 +25,7 @@ mod text;
 pub mod x25519;
 
 pub use aead::AuthenticationFailed;
+pub use material::KeyMaterial;
 pub use packet::{
     aead_backend, aead_backends, check_aead_backend, Job, PacketKey, TAG_SIZE, UNENCRYPTED,
 };

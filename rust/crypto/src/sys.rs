@@ -1,8 +1,15 @@
-//! What safe Rust cannot say: two C functions of aws-lc, and clearing vector registers.
+//! What safe Rust cannot say: C functions of aws-lc that aws-lc-rs does not lead to, and clearing vector registers.
 //!
-//! `aws_lc_rs::agreement` takes a static private key only by way of a heap-allocated key object, and computes its public
-//! key each time; these take the 32 bytes as they are.
+//! - X25519 here: `aws_lc_rs::agreement` takes a static private key only by way of a heap-allocated key object, and computes its
+//!   public key each time; these take the 32 bytes as they are.
+//! - [`sha`]: SHA as a plain value, so that HMAC can start from a key's two prepared states without allocating.
+//! - [`aes`]: AES-CBC without padding, and single blocks.
+//! - [`modp`]: modular exponentiation, for IKE's MODP groups.
+//! - [`ecp`]: ECDH on the NIST curves with private keys that are zeroed.
 #![allow(unsafe_code)]
+
+pub mod aes;
+pub mod sha;
 
 use aws_lc_sys::{X25519_public_from_private, X25519};
 
