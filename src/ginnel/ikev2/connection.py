@@ -13,6 +13,10 @@ from typing import Literal, Protocol
 from ginnel.wire.ikev2 import Auth, Cert, Id, Proposal, Selector
 
 
+class CannotProve(Exception):
+    """We have no proof that this peer would take; the message says why, for the log and for `Refused`, never for the peer."""
+
+
 class Proving(Protocol):
     """What we prove ourselves with. `psk.PskAuth`, `certificates.…`, `rawkeys.…` are such."""
 
@@ -29,6 +33,9 @@ class Proving(Protocol):
             octets: the signed octets in pieces (bytes): message | nonce | MACed ID.
             prf: of the IKE SA ("sha256", ...), for PSK.
             hashes: of the peer's SIGNATURE_HASH_ALGORITHMS; empty: it knows no RFC 7427.
+
+        Raises:
+            CannotProve: the peer takes no signature that our key can make.
         """
 
 
