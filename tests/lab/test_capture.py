@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from ginnel.lab.capture import _LISTING, Capture, Watched, _without_gre, assemble, open_link, parse
+from ginnel.lab.capture import _LISTING, Capture, Watched, _passing_over, assemble, open_link, parse
 from ginnel.units import Prefix
 from lab.conftest import Pair
 from namespaces import wait_until
@@ -83,7 +83,7 @@ GRE_FRAMES = [
 def test_gre_is_told_from_the_rest(frame: bytes, gre: bool, passes: bool) -> None:
     packet = parse(frame)
     assert (packet.quoted or packet).gre is gre
-    assert run_filter(assemble(tuple(_without_gre(_LISTING))), frame) is passes
+    assert run_filter(assemble(tuple(_passing_over(_LISTING, gre=True, esp=False))), frame) is passes
     for end in range(len(frame)):
         parse(frame[:end])
 
@@ -98,6 +98,45 @@ def test_only_gre_between_the_ends_of_a_link_may_be_in_clear(frame: bytes, gre: 
         capture._judge(frame + CANARY, seen, outgoing=False)
         capture.close()
         assert (seen.plain, seen.leaks) == ((0, 1) if leaks else (1, 0))
+
+
+ESP = b"\xc1\x02\x03\x04\0\0\0\x01" + bytes(40)
+
+
+def natt(payload: bytes, source: int = 4500) -> bytes:
+    return struct.pack("!HHHH", source, 1024, 8 + len(payload), 0) + payload
+
+
+#: Frames, whether they are ESP, and whether the kernel's filter for a network with IPsec alone passes them to us.
+ESP_FRAMES = [
+    (ipv4(50, ESP), True, False),
+    (ipv6(50, ESP), True, False),
+    (ipv4(17, natt(ESP)), True, False),
+    (ipv6(17, natt(ESP)), True, False),
+    (ipv4(17, natt(b"\x04\0\0\0" + bytes(40))), True, False),  # an SPI that looks like WireGuard
+    (ipv4(17, natt(bytes(4) + bytes(28))), False, False),  # IKE
+    (ipv4(17, natt(b"\xff")), False, False),
+    (ipv4(47, GRE), False, True),
+    (ipv4(17, IN_UDP), False, True),
+    (ipv4(17, WIREGUARD), False, False),
+]
+
+
+@pytest.mark.parametrize(("frame", "esp", "passes"), ESP_FRAMES)
+def test_esp_is_told_from_the_rest(frame: bytes, esp: bool, passes: bool) -> None:
+    assert (parse(frame).esp, parse(frame).wireguard) == (esp, frame == ipv4(17, WIREGUARD))
+    assert run_filter(assemble(tuple(_passing_over(_LISTING, gre=False, esp=True))), frame) is passes
+    for end in range(len(frame)):
+        parse(frame[:end])
+
+
+def test_where_gre_is_to_be_protected_bare_gre_is_a_leak() -> None:
+    capture = Capture([Prefix.parse("10.10.0.0/24")], CANARY, CONTROL, OUTSIDE, (), protected=True)
+    seen = Watched("link")
+    capture._judge(ipv4(47, GRE + CANARY), seen, outgoing=False)
+    capture._judge(ipv4(50, ESP), seen, outgoing=False)
+    capture.close()
+    assert (seen.esp, seen.leaks, seen.plain) == (1, 1, 0)
 
 
 def run_filter(program: bytes, frame: bytes) -> bool:

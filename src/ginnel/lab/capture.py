@@ -32,10 +32,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from ginnel.config.node import GRE_IN_UDP_PORT
+from ginnel.config.node import GRE_IN_UDP_PORT, IpsecConfig
 from ginnel.units import Prefix
 
 ETH_P_ALL = 0x0003
+NATT_PORT = IpsecConfig().natt_port
 _ETH_P_IP, _ETH_P_ARP, _ETH_P_IPV6 = 0x0800, 0x0806, 0x86DD
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6
@@ -63,6 +64,8 @@ class Watched:
     wireguard: int = 0
     #: Packets of the network's own GRE links.
     plain: int = 0
+    #: ESP, bare or in UDP.
+    esp: int = 0
     control: int = 0
     leaks: int = 0
     fragments: int = 0
@@ -80,6 +83,7 @@ class Capture:
         control: bytes,
         outside: bytes,
         plain: Iterable[tuple[str, str]] = (),
+        protected: bool = False,
     ) -> None:
         """
         Args:
@@ -88,7 +92,9 @@ class Capture:
             control: what is sent in clear to show that the capture sees.
             outside: what probes carry that are meant for the internet, through an exit.
             plain: the numeric ends of the network's GRE links, in either order.
+            protected: there are links under IPsec.
         """
+        self._under_load = assemble(tuple(_passing_over(_LISTING, gre=bool(plain), esp=protected)))
         self.links: list[Watched] = []
         self._inner: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
         for prefix in inner:
@@ -123,8 +129,8 @@ class Capture:
         self._armed[node] = frozenset(ipaddress.ip_address(address).packed for address in endpoints)
 
     def ignore_tunnels(self, ignore: bool) -> None:
-        """Let the kernel pass over what looks like WireGuard (and GRE, where there are GRE links), or show everything again."""
-        code = _NOT_TUNNELS if self._plain else _NOT_WIREGUARD
+        """Let the kernel pass over what looks like a tunnel of the network's kinds, or show everything again."""
+        code = self._under_load
         for sock in self._sockets:
             if ignore:
                 program = ctypes.create_string_buffer(code, len(code))
@@ -181,6 +187,7 @@ class Capture:
         packet = parse(frame)
         watched.wireguard += packet.wireguard
         watched.fragments += packet.fragment
+        watched.esp += packet.esp
         if self._is_plain(packet):
             watched.plain += 1
             return
@@ -231,6 +238,7 @@ class Packet:
     wireguard: bool = False
     #: GRE, bare or in UDP; a later fragment of UDP may be.
     gre: bool = False
+    esp: bool = False
     #: What an ICMP error is about.
     quoted: Packet | None = None
     #: ARP, NDP, multicast listener reports and the like: what a link says to itself.
@@ -284,18 +292,23 @@ def _transport(
             quoted = _ipv4(frame[at + 8 :], quoted=True)
         elif version == 6 and 1 <= frame[at] <= 4:
             quoted = _ipv6(frame[at + 8 :], quoted=True)
+    esp = protocol == 50
     gre = protocol == 47 or (protocol == 17 and fragment)
     if protocol in (6, 17) and len(frame) >= at + 8 and not fragment:
         ports = (int.from_bytes(frame[at : at + 2], "big"), int.from_bytes(frame[at + 2 : at + 4], "big"))
         body = frame[at + 8 :]
         gre = protocol == 17 and GRE_IN_UDP_PORT in ports
-        wireguard = protocol == 17 and len(body) >= _WIREGUARD_MINIMUM_BYTES and 1 <= body[0] <= 4 and body[1:4] == bytes(3)
+        # Behind four zero bytes it would be IKE.
+        esp = protocol == 17 and NATT_PORT in ports and len(body) > 8 and body[:4] != bytes(4)
+        wireguard = (
+            protocol == 17 and not esp and len(body) >= _WIREGUARD_MINIMUM_BYTES and 1 <= body[0] <= 4 and body[1:4] == bytes(3)
+        )
     if version == 6:  # NDP, whatever its addresses; and multicast listener reports, which come behind a hop-by-hop header
         link_local = (protocol == 58 and 133 <= frame[at] <= 137) if len(frame) > at else False
         link_local = link_local or (protocol in (0, 58) and target[0] == 0xFF)
     else:
         link_local = protocol == 2  # IGMP
-    return Packet(version, source, target, protocol, ports, fragment, wireguard, gre, quoted, link_local)
+    return Packet(version, source, target, protocol, ports, fragment, wireguard, gre, esp, quoted, link_local)
 
 
 def open_link(interface: str) -> socket.socket:
@@ -363,19 +376,19 @@ def assemble(listing: Sequence[tuple[str, int, int, str, str]]) -> bytes:
     return out
 
 
-def _without_gre(listing: Sequence[tuple[str, int, int, str, str]]) -> Iterator[tuple[str, int, int, str, str]]:
-    """The same, passing over GRE and GRE in UDP as well."""
+def _passing_over(
+    listing: Sequence[tuple[str, int, int, str, str]], *, gre: bool, esp: bool
+) -> Iterator[tuple[str, int, int, str, str]]:
+    """The same, passing over GRE and ESP as well, bare and in UDP."""
+    protocols = [*([socket.IPPROTO_GRE] if gre else []), *([socket.IPPROTO_ESP] if esp else [])]
+    numbers = [*([GRE_IN_UDP_PORT] if gre else []), *([NATT_PORT] if esp else [])]
     for step in listing:
         _, code, operand, _, _ = step
         if (code, operand) == (_IF_EQUAL, socket.IPPROTO_UDP):
-            yield ("", _IF_EQUAL, socket.IPPROTO_GRE, "drop", "")
+            yield from (("", _IF_EQUAL, protocol, "drop", "") for protocol in protocols)
         if (code, operand) in ((_LOAD_WORD_AT_X, 14 + 8), (_LOAD_WORD, 14 + 40 + 8)):
             load = _LOAD_HALF_AT_X if code == _LOAD_WORD_AT_X else _LOAD_HALF
-            for port in (operand - 8, operand - 6):
+            for port in (operand - 8, operand - 6) if numbers else ():
                 yield ("", load, port, "", "")
-                yield ("", _IF_EQUAL, GRE_IN_UDP_PORT, "drop", "")
+                yield from (("", _IF_EQUAL, number, "drop", "") for number in numbers)
         yield step
-
-
-_NOT_WIREGUARD = assemble(_LISTING)
-_NOT_TUNNELS = assemble(tuple(_without_gre(_LISTING)))

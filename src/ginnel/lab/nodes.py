@@ -60,17 +60,28 @@ class LiveInterface:
     peers: Mapping[PublicKey, LivePeer] = field(default_factory=dict)
 
 
-def configure(held: Held, description: NodeDescription, private_key: str) -> list[Path]:
-    """Write the node's files where only the node sees them, 0600; the paths are those inside the namespace."""
+def configure(
+    held: Held, description: NodeDescription, private_key: str, credentials: Mapping[str, bytes] | None = None
+) -> list[Path]:
+    """
+    Write the node's files where only the node sees them, 0600.
+
+    Args:
+        private_key: of its WireGuard interface, base64.
+        credentials: what its node file names, by the names there.
+
+    Returns:
+        what is to be brought up, by the paths inside the namespace.
+    """
     files: dict[str, str] = {}
     if description.wireguard:
         files[f"{description.interface}.conf"] = wgquick.render(description, private_key)
     if description.tunnels:
         files[f"{NODE_NAME}.toml"] = node_toml.render(description)
-    for name, text in files.items():
+    for name, content in {**{name: text.encode() for name, text in files.items()}, **(credentials or {})}.items():
         fd = os.open(held.root / "run" / "lab" / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "w") as file:
-            file.write(text)
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
     return [Path("/run/lab") / name for name in files]
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ginnel import crypto
-from ginnel.lab import nodes, probe, tunnels
+from ginnel.lab import credentials, nodes, probe, tunnels
 from ginnel.lab.capture import Capture, open_link
 from ginnel.lab.namespaces import Held
 from ginnel.lab.report import (
@@ -42,6 +42,7 @@ from ginnel.lab.world import World
 from ginnel.network import Expect, Link, Lock, Network, Node, NodeDescription, compile_network
 from ginnel.network.addressing import within
 from ginnel.network.check import owner_of, predict, source_node
+from ginnel.network.model import PROTECTED
 from ginnel.network.paths import Paths
 from ginnel.units import PublicKey
 
@@ -109,6 +110,7 @@ class Rehearsal:
         self._private = private
         self.keys = {name: PublicKey(crypto.public_key(key)) for name, key in private.items()}
         self.descriptions = compile_network(network, lock, self.keys)
+        self._credentials = credentials.made_for(network, self.paths.links)
         self.places = tuple(self._places())
         # In every payload of ours; 16 random bytes are in no packet by chance.
         self.canary = b"ginnel canary " + secrets.token_bytes(16)
@@ -153,7 +155,8 @@ class Rehearsal:
 
     def _watch(self, stack: ExitStack) -> Capture:
         inner = [*self.network.pool, *(lan for node in self.network.nodes for lan in node.lans)]
-        capture = Capture(inner, self.canary, self.control, self.outside, self._plain_ends())
+        protected = any(link.ipsec is not None for link in self.paths.links)
+        capture = Capture(inner, self.canary, self.control, self.outside, self._plain_ends(), protected)
         leaving = {node.name for node in self.network.nodes if node.exit is not None}
         exits = {node.exit for node in self.network.nodes}
         for wire in self.topology.wires:
@@ -232,7 +235,8 @@ class Rehearsal:
 
         def up(name: str) -> None:
             description, held = self.descriptions[name], self.world[name]
-            paths = nodes.configure(held, description, self._private[name].reveal_base64())
+            private = self._private[name].reveal_base64()
+            paths = nodes.configure(held, description, private, self._credentials.get(name))
             started = nodes.start(held, description, paths, UP_DEADLINE_S)
             evidence = f"{started.command} in {started.seconds:.1f} s" if started.ok else f"{started.command}: {started.said}"
             with lock:
@@ -284,11 +288,11 @@ class Rehearsal:
                 for link in waiting.values():
                     self._nudge(link)
             kinds = {link.kind for link in waiting.values()}
-            live = {name: self._interface(name) for name in self.descriptions} if kinds != {"gre"} else {}
-            said = self._said() if "gre" in kinds else {}
+            live = {name: self._interface(name) for name in self.descriptions} if "wireguard" in kinds else {}
+            said = self._said() if kinds != {"wireguard"} else {}
             for pair, link in list(waiting.items()):
                 left, right = link.between
-                if link.kind == "gre":
+                if link.point_to_point:
                     alive = tunnels.is_alive(link.between, self._devices(link), said)
                 else:
                     alive = all(self._shaken(live[near], far) for near, far in ((left, right), (right, left)))
@@ -298,18 +302,18 @@ class Rehearsal:
                 time.sleep(0.05)
         self.silent = set(waiting)
         done = len(self.paths.links) - len(waiting)
-        words = "are alive" if self._gre_links() else "have shaken hands"
+        words = "have shaken hands" if all(not link.point_to_point for link in self.paths.links) else "are alive"
         self.progress(f"{done} of {len(self.paths.links)} links {words}")
 
     def _interface(self, name: str) -> nodes.LiveInterface | None:
         return nodes.interface(self.world[name], self.network.interface) if self.descriptions[name].wireguard else None
 
     def _said(self) -> dict[str, dict[str, tunnels.LiveTunnel]]:
-        """What every node's process says of its GRE tunnels."""
+        """What every node's process says of the tunnels of its node file."""
         return {name: tunnels.ask(self.world[name]) for name, each in self.descriptions.items() if each.tunnels}
 
     def _devices(self, link: Link) -> tuple[str, str]:
-        """The names of a GRE link's devices, at its first end and at its second."""
+        """The names of a link's own devices, at its first end and at its second."""
         left, right = link.between
         return self.descriptions[left].tunnel(right).config.name, self.descriptions[right].tunnel(left).config.name
 
@@ -323,19 +327,19 @@ class Rehearsal:
 
     def _far_end(self, link: Link, far: str, version: int) -> str:
         """The address at the far end of a link: that of the link itself where it has one."""
-        if link.kind == "gre":
+        if link.point_to_point:
             for item in self.descriptions[far].tunnel(link.other(far)).address:
                 if item.host.version == version:
                     return item.host.address
         return self._inner(far, version)
 
     def _explained(self, links: tuple[LinkReport, ...]) -> tuple[LinkReport, ...]:
-        """GRE links that stayed silent, with what their processes have found out by now, or after a while."""
+        """Links of node files that stayed silent, with what their processes have found out by now, or after a while."""
         silent = {report.between: self.paths.link(*report.between) for report in links if not report.alive.ok}
-        waiting = {between: link for between, link in silent.items() if link.kind == "gre"}
+        waiting = {between: link for between, link in silent.items() if link.point_to_point}
         if not waiting:
             return links
-        self.progress(f"waiting for what the ends of {len(waiting)} silent GRE links say of it")
+        self.progress(f"waiting for what the ends of {len(waiting)} silent links say of it")
         deadline = time.monotonic() + EXPLAIN_DEADLINE_S
         said = self._said()
         while time.monotonic() < deadline and not all(self._has_explained(link, said) for link in waiting.values()):
@@ -383,7 +387,7 @@ class Rehearsal:
                 for near, far in ((left, right), (right, left))
             ]
             best = min((pong.rtt_ms for _, pong in pings if pong.ok), default=0.0)
-            if link.kind == "gre":
+            if link.point_to_point:
                 configured = tunnels.configured(between, self.descriptions, said, hosts, self._numeric)
                 alive = tunnels.alive(between, self._devices(link), said)
             else:
@@ -573,7 +577,7 @@ class Rehearsal:
     def _mtu(self, between: tuple[str, str]) -> MtuReport:
         left, right = between
         link = self.paths.link(left, right)
-        if link.kind == "gre":
+        if link.point_to_point:
             tunnel = self.descriptions[left].tunnel(right)
             mtu, arithmetic = tunnel.mtu, tunnel.mtu_arithmetic
         else:
@@ -597,8 +601,8 @@ class Rehearsal:
         return MtuReport(between, mtu, words, finding, self._faults(between))
 
     def _learned(self, link: Link) -> str:
-        """What the ends of a GRE link have found out of the path's own MTU, now or after a while, as a part of a sentence."""
-        if link.kind != "gre":
+        """What both ends have found out of the path's own MTU, now or after a while, as a part of a sentence."""
+        if not link.point_to_point:
             return ""
         deadline = time.monotonic() + LEARN_DEADLINE_S
         while True:
@@ -652,6 +656,7 @@ class Rehearsal:
         """What the capture says; *links_found* tell on which links there must have been something to see."""
         alive = {name for link in links_found if link.alive.ok and link.kind == "wireguard" for name in link.between}
         plain = {name for link in links_found if link.alive.ok and link.kind == "gre" for name in link.between}
+        protected = {name for link in links_found if link.alive.ok and link.kind in PROTECTED for name in link.between}
         links = tuple(
             CapturedLink(
                 link.name,
@@ -666,6 +671,7 @@ class Rehearsal:
                 link.left,
                 tuple(link.kept),
                 link.plain,
+                link.esp,
             )
             for link in capture.links
         )
@@ -685,6 +691,8 @@ class Rehearsal:
                 wrong.append(f"{link.name}: no WireGuard was seen")
             if link.name.partition(" ")[0] in plain and not link.plain:
                 wrong.append(f"{link.name}: no GRE was seen")
+            if link.name.partition(" ")[0] in protected and not link.esp:
+                wrong.append(f"{link.name}: no ESP was seen")
         if wrong:
             return CaptureReport(links, Finding(False, "; ".join(wrong)))
         frames = sum(link.frames for link in links)

@@ -142,6 +142,8 @@ class CapturedLink:
     leaked: tuple[str, ...]
     #: Packets of the network's GRE links, which are in clear by design.
     plain: int = 0
+    #: Packets of ESP, bare or in UDP.
+    esp: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from ginnel.config import toml
 from ginnel.config.positions import Path, Positions
 from ginnel.errors import ConfigError, Mistake
 from ginnel.network import gre
-from ginnel.network.model import Network, Node
+from ginnel.network.model import POINT_TO_POINT, Network, Node
 from ginnel.network.paths import Paths
 from ginnel.units import Prefix, PublicKey
 
@@ -104,8 +104,8 @@ class _Allocation:
         self.network = network
         self.lock = lock
         paths = Paths(network)
-        self.links = [link for link in paths.links if link.kind == "gre"]
-        self.at = {node.name: paths.links_at(node.name, "gre") for node in network.nodes}
+        self.links = [link for link in paths.links if link.point_to_point]
+        self.at = {node.name: paths.point_to_point_at(node.name) for node in network.nodes}
         self.numbered = [node for node in network.nodes if numbered(node, paths)]
         self.taken = {packed for node in network.nodes for packed in node.address}
 
@@ -210,9 +210,9 @@ class _Allocation:
 
 
 def numbered(node: Node, paths: Paths) -> bool:
-    """Whether a node has an address of its own: it has, unless all its links are GRE, which bring theirs."""
+    """Whether a node has an address of its own: it has, unless all its links are point to point, which bring theirs."""
     kinds = paths.kinds_at(node.name) or {paths.network.kind}
-    return kinds != {"gre"}
+    return not kinds.issubset(POINT_TO_POINT)
 
 
 def _called_by(by_link: list[tuple[bytes, ...]], before: Pinned | None) -> tuple[bytes, ...]:

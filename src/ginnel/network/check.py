@@ -17,11 +17,13 @@ from ginnel.config.positions import Path, Positions
 from ginnel.errors import Mistake
 from ginnel.network import gre, mtu
 from ginnel.network.addressing import addresses_of, capacity, numbered, usable, within
-from ginnel.network.model import Expect, Link, Network, Node
+from ginnel.network.model import POINT_TO_POINT, Expect, Link, Network, Node
 from ginnel.network.paths import Paths, unreachable_pairs
 from ginnel.units import Prefix
 
-SUPPORTED_KINDS = ("wireguard", "gre")
+#: What people call them.
+_CALLED = {"gre": "GRE", "gre+ipsec": "GRE over IPsec", "ipsec": "IPsec"}
+SUPPORTED_KINDS = ("wireguard", *POINT_TO_POINT)
 #: More is never read by a person; the rest is counted.
 MAX_MISTAKES_A_RULE = 50
 
@@ -196,8 +198,10 @@ def _exits(context: _Context) -> Iterator[Mistake]:
                 f"{where}: the link with {node.exit} is GRE, and what leaves through an exit would be in clear on the way to it"
             )
             yield context.at(path, message, 'make that link kind = "wireguard"')
-        elif "gre" in paths.kinds_at(node.name):
-            message = f"{where}: {node.name} has GRE links, and their packets would leave through {node.exit} as well"
+        elif kinds := sorted(paths.kinds_at(node.name).intersection(POINT_TO_POINT)):
+            message = (
+                f"{where}: {node.name} has {_CALLED[kinds[0]]} links, and their packets would leave through {node.exit} as well"
+            )
             yield context.at(path, message, f'make all links of {node.name} kind = "wireguard"')
 
 
@@ -232,7 +236,7 @@ def _pools(context: _Context) -> Iterator[Mistake]:
     network = context.network
     paths = context.paths
     nodes = sum(numbered(node, paths) for node in network.nodes)
-    links = sum(link.kind == "gre" for link in paths.links)
+    links = sum(link.point_to_point for link in paths.links)
     for index, pool in enumerate(network.pool):
         where, path = f"network.pool[{index}]", ("network", "pool", index)
         if capacity(pool) < nodes:
@@ -326,11 +330,11 @@ def _mtus(context: _Context) -> Iterator[Mistake]:
 
 
 def _gre_links(context: _Context) -> Iterator[tuple[Link, Path, str]]:
-    """Every GRE link, the place to show for it, and what to call it."""
+    """Every link that is point to point, the place to show for it, and what to call it."""
     network = context.network
     named = {frozenset(link.between): index for index, link in enumerate(network.links)}
     for link in context.paths.links:
-        if link.kind != "gre":
+        if not link.point_to_point:
             continue
         index = named.get(frozenset(link.between))
         if index is not None:
@@ -340,28 +344,34 @@ def _gre_links(context: _Context) -> Iterator[tuple[Link, Path, str]]:
 
 
 def _gre_ends(context: _Context) -> Iterator[Mistake]:
-    """Both ends can be ends of a GRE tunnel, and of this one."""
+    """Both ends can be ends of such a tunnel, and of this one."""
     network = context.network
     ends: dict[bytes, str] = {}
     for link, path, where in _gre_links(context):
         nodes = [network.node(name) for name in link.between]
         for node in nodes:
             if node.runs == "wg-quick":
-                message = f"{where}: {node.name} runs wg-quick, which knows no GRE"
+                message = f"{where}: {node.name} runs wg-quick, which knows no {_CALLED[link.kind]}"
                 yield context.at(("node", node.name, "runs"), message, 'runs = "ginnel"')
             packed = gre.numeric_endpoint(node)
             if packed is not None and (other := ends.setdefault(packed, node.name)) != node.name:
                 assert node.endpoint is not None  # it has a numeric one
-                message = f"node.{node.name}.endpoint: {node.endpoint.host} is already {other}'s, and GRE has no ports"
+                why = "GRE has no ports" if link.kind == "gre" else "IKE has one port for all"
+                message = f"node.{node.name}.endpoint: {node.endpoint.host} is already {other}'s, and {why}"
                 yield context.at(("node", node.name, "endpoint"), message, "give one of them WireGuard links")
         hidden = [node for node in nodes if node.behind_nat]
-        if len(hidden) == 1 and not gre.gre_of(link).udp:
+        if len(hidden) == 1 and link.kind == "gre" and not gre.in_udp(network, link):
             message = f"{where}: {hidden[0].name} is behind NAT, and GRE has no ports by which a NAT could tell tunnels apart"
-            hint = f'encapsulation = "udp" takes GRE through it: {hidden[0].name} speaks first, and is answered there'
+            hint = f'encapsulation = "auto" takes GRE through it in UDP: {hidden[0].name} speaks first, and is answered there'
             yield context.at(path, message, hint)
+        if hidden and link.ipsec is not None and link.ipsec.encapsulation == "raw":
+            message = f"{where}: {hidden[0].name} is behind NAT, and raw ESP has no ports by which a NAT could tell tunnels apart"
+            yield context.at(
+                path, message, 'leave encapsulation = "raw" out of [ipsec]: then ESP goes in UDP where there is a NAT'
+            )
         if len(gre.families(network, link)) > 1:
             found = " and ".join(f"{node.name} has {node.endpoint.host}" for node in nodes if node.endpoint is not None)
-            yield context.at(path, f"{where}: {found}: both ends of a GRE tunnel are of one family")
+            yield context.at(path, f"{where}: {found}: both ends of a {_CALLED[link.kind]} tunnel are of one family")
 
 
 def _gre_options(context: _Context) -> Iterator[Mistake]:
@@ -370,6 +380,14 @@ def _gre_options(context: _Context) -> Iterator[Mistake]:
     seen: dict[tuple[str, str, int], str] = {}
     for link, path, where in _gre_links(context):
         options = gre.gre_of(link)
+        if link.kind == "ipsec":
+            continue
+        if link.kind == "gre+ipsec" and options.udp:
+            message = f"{where}: GRE in UDP under IPsec is two wrappings for one purpose; ESP itself goes in UDP through a NAT"
+            yield context.at(path, message, 'leave encapsulation = "udp" out of [gre]')
+        if link.kind == "gre+ipsec" and options.keepalive != "auto" and options.keepalive is not None:
+            message = f"{where}: a GRE keepalive comes back outside the protection, so it is not sent under IPsec"
+            yield context.at(path, message, "leave keepalive out: IKE watches the peer (dpd in [ipsec])")
         if options.ttl and not options.pmtudisc:
             message = f"{where}: a fixed ttl sets DF, which pmtudisc = false would take away"
             yield context.at(path, message, 'ttl = "inherit", or leave pmtudisc out')
@@ -378,7 +396,7 @@ def _gre_options(context: _Context) -> Iterator[Mistake]:
         if gre.family(network, link) == 6 and (options.ignore_df or not options.pmtudisc):
             message = f"{where}: over IPv6 nothing is fragmented on the way, so there is no pmtudisc or ignore-df to choose"
             yield context.at(path, message)
-        if options.key is None:
+        if options.key is None or link.kind != "gre":
             continue
         for near, far in (link.between, link.between[::-1]):
             # A peer behind NAT may come from any address; what its packets carry is all that names it.
@@ -435,14 +453,17 @@ def _gre_names(context: _Context) -> Iterator[Mistake]:
     network = context.network
     paths = context.paths
     for node in network.nodes:
-        names = {gre.device_name(link.other(node.name)): link.other(node.name) for link in paths.links_at(node.name, "gre")}
+        names = {
+            gre.device_name(link.other(node.name), link.kind): link.other(node.name)
+            for link in paths.point_to_point_at(node.name)
+        }
         if network.interface in names and numbered(node, paths):
-            message = (
-                f"network.interface: {network.interface} is what {node.name}'s GRE tunnel to {names[network.interface]} is called"
-            )
+            peer = names[network.interface]
+            kind = _CALLED[paths.link(node.name, peer).kind]
+            message = f"network.interface: {network.interface} is what {node.name}'s {kind} tunnel to {peer} is called"
             yield context.at(("network", "interface"), message)
         if node.dns and not numbered(node, paths):
-            message = f"node.{node.name}.dns: goes with a WireGuard interface, and all links of {node.name} are GRE"
+            message = f"node.{node.name}.dns: goes with a WireGuard interface, and {node.name} has none"
             yield context.at(("node", node.name, "dns"), message, "set it in the host's own resolver")
 
 

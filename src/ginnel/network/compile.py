@@ -14,11 +14,11 @@ comes. A node with an exit gives that peer everything (`0.0.0.0/0, ::/0`). The s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ginnel import mtu
 from ginnel.config.node import NodeConfig, PlainConfig
-from ginnel.network import gre
+from ginnel.network import gre, ipsec
 from ginnel.network import mtu as arithmetic_of
 from ginnel.network.addressing import Lock
 from ginnel.network.model import NAT_KEEPALIVE_S, HostPort, Link, Network, Node
@@ -60,7 +60,7 @@ class PeerDescription:
 
 @dataclass(frozen=True, slots=True)
 class TunnelDescription:
-    """One GRE link as one of its ends has it."""
+    """One link that is point to point as one of its ends has it; files of secrets are named relative to the node file."""
 
     peer: str
     config: PlainConfig
@@ -120,9 +120,30 @@ class NodeDescription:
         raise KeyError(peer)
 
     def config(self, path: str) -> NodeConfig:
-        """The node file's content, for a host that has it at *path*; without tunnels where there is no GRE link."""
-        name = path.rpartition("/")[2].removesuffix(".toml")
-        return NodeConfig(name=name, path=path, plain=tuple(tunnel.config for tunnel in self.tunnels))
+        """The node file's content, for a host that has it at *path*; without tunnels where no link is point to point."""
+        directory, _, base = path.rpartition("/")
+        tunnels = tuple(_beside(tunnel.config, directory) for tunnel in self.tunnels)
+        return NodeConfig(name=base.removesuffix(".toml"), path=path, plain=tunnels)
+
+
+def _beside(config: PlainConfig, directory: str) -> PlainConfig:
+    """With the files of its secrets where the node file is."""
+    if config.ipsec is None:
+        return config
+
+    def at(name: str) -> str:
+        return f"{directory}/{name}" if name and directory else name
+
+    return replace(
+        config,
+        ipsec=replace(
+            config.ipsec,
+            psk_file=at(config.ipsec.psk_file),
+            private_key_file=at(config.ipsec.private_key_file),
+            certificate_files=tuple(map(at, config.ipsec.certificate_files)),
+            ca_files=tuple(map(at, config.ipsec.ca_files)),
+        ),
+    )
 
 
 def compile_network(network: Network, lock: Lock, keys: Mapping[str, PublicKey]) -> dict[str, NodeDescription]:
@@ -163,7 +184,7 @@ class _Prefixes:
         found = self._known.get((node.name, hop))
         if found is None:
             addresses = list(self._lock.nodes[node.name].address)
-            if hop is not None and self._paths.link(node.name, hop).kind == "gre":
+            if hop is not None and self._paths.link(node.name, hop).point_to_point:
                 addresses += self._lock.link(node.name, hop).end(node.name)
             hosts = (Prefix(packed, len(packed) * 8) for packed in dict.fromkeys(addresses))
             found = self._known[(node.name, hop)] = (*hosts, *node.lans)
@@ -174,7 +195,7 @@ def _node(
     network: Network, node: Node, paths: Paths, known: _Prefixes, lock: Lock, keys: Mapping[str, PublicKey]
 ) -> NodeDescription:
     neighbours = paths.neighbours(node.name)
-    kinds = {name: paths.link(node.name, name).kind for name in neighbours}
+    own_device = {name: paths.link(node.name, name).point_to_point for name in neighbours}
     behind: dict[str, list[Node]] = {name: [] for name in neighbours}
     for other in network.nodes:
         if other is not node and (hop := paths.next_hop(node.name, other.name)) is not None:
@@ -182,12 +203,12 @@ def _node(
     leaving = [other for other in network.nodes if other.exit == node.name]
     prefixes = {other.name: known.of(other, node) for others in behind.values() for other in others}
     peers = tuple(
-        _peer(node, network.node(name), behind[name], prefixes, lock, keys) for name in neighbours if kinds[name] != "gre"
+        _peer(node, network.node(name), behind[name], prefixes, lock, keys) for name in neighbours if not own_device[name]
     )
     tunnels = tuple(
         _tunnel(network, node, paths.link(node.name, name), behind[name], prefixes, lock)
         for name in neighbours
-        if kinds[name] == "gre"
+        if own_device[name]
     )
     underlay = min([node.underlay_mtu, *(network.node(peer.name).underlay_mtu for peer in peers)])
     arithmetic = arithmetic_of.wireguard(underlay, network.outer)
@@ -234,8 +255,8 @@ def _tunnel(
     routes = tuple(str(prefix) for other in ordered for prefix in prefixes[other.name] if prefix.packed not in connected)
     mtu_bytes = options.mtu or network.mtu or arithmetic.inner
     config = PlainConfig(
-        name=gre.device_name(peer.name),
-        kind="gre",
+        name=gre.device_name(peer.name, link.kind),
+        kind="ipsec" if link.kind == "ipsec" else "gre",
         family=gre.family(network, link),
         local=_local(node),
         remote=peer.endpoint.host if peer.endpoint is not None else "any",
@@ -249,11 +270,12 @@ def _tunnel(
         tos=options.tos,
         pmtudisc=options.pmtudisc,
         ignore_df=options.ignore_df,
-        encapsulation=gre.encapsulation_of(options, peer),
+        encapsulation=gre.encapsulation_of(network, link, peer),
         address=tuple(map(str, near)),
         routes=routes,
         mtu=mtu_bytes,
-        keepalive=gre.keepalive_of(options, peer),
+        keepalive=gre.keepalive_of(network, link, peer),
+        ipsec=ipsec.config_of(network, link, node, peer),
     )
     carried = tuple(other.name for other in behind if other is not peer)
     return TunnelDescription(peer.name, config, near, far, arithmetic, carried)

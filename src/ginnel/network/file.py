@@ -22,8 +22,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from ginnel.config import toml
 from ginnel.config.node import Keepalive
 from ginnel.config.positions import Path, Positions
-from ginnel.errors import ConfigError, Mistake, Span
-from ginnel.network import gre, model
+from ginnel.errors import ConfigError, Mistake, Span, UsageError
+from ginnel.ikev2 import proposals
+from ginnel.network import model
 from ginnel.network.check import check
 from ginnel.units import Prefix
 
@@ -198,6 +199,24 @@ def parse_keepalive(value: object) -> tuple[int, int | None]:
     return table.get("interval", Keepalive().interval_s), table.get("retries")
 
 
+def parse_esp_words(text: str) -> str:
+    """Check an ESP proposal in strongSwan's words, such as `"aes256gcm16-x25519"`."""
+    return _words_of(text, "esp")
+
+
+def parse_ike_words(text: str) -> str:
+    """Check an IKE proposal in strongSwan's words, such as `"aes256gcm16-prfsha384-x25519"`."""
+    return _words_of(text, "ike")
+
+
+def _words_of(text: str, protocol: Literal["ike", "esp"]) -> str:
+    try:
+        proposals.parse_words(text, protocol)
+    except UsageError as error:
+        raise ValueError(str(error).partition("\n")[0]) from None
+    return text
+
+
 def parse_tunnel_mtu(value: object) -> int | None:
     """Parse `"auto"` (None) or a number of bytes from IPv6's least to what UDP can carry."""
     if value is None or value == "auto":
@@ -247,6 +266,11 @@ _GreKey = Annotated[int, BeforeValidator(parse_gre_key)]
 _Inherited = Annotated[int | None, BeforeValidator(parse_inherited)]
 _Keepalive = Annotated[tuple[int, int | None], BeforeValidator(parse_keepalive)]
 _Flag = Annotated[bool, Field(strict=True)]
+_IkeText = Annotated[str, _checked(parse_ike_words)]
+_EspText = Annotated[str, _checked(parse_esp_words)]
+#: Seconds. Rekeying more often than every half minute is a test's business.
+_Lifetime = Annotated[int, Field(strict=True, ge=30, le=86_400 * 7)]
+_Seconds = Annotated[int, Field(strict=True, ge=0, le=86_400)]
 
 
 class _Table(BaseModel):
@@ -291,18 +315,32 @@ class GreTable(_Table):
     tos: _Inherited = 0
     pmtudisc: _Flag = True
     ignore_df: _Flag = Field(default=False, alias="ignore-df")
-    encapsulation: Literal["none", "udp"] = "none"
+    encapsulation: Literal["auto", "none", "udp"] = "auto"
     keepalive: _Keepalive | None = None
     mtu: _TunnelMtu = None
     routes: _Flag = True
 
 
+class IpsecTable(_Table):
+    """`[ipsec]`: how links of kind "gre+ipsec" and "ipsec" are protected unless they say otherwise; as in a node file."""
+
+    mode: Literal["transport", "tunnel"] = "transport"
+    auth: Literal["psk", "certificate"] = "psk"
+    ike: list[_IkeText] = Field(default=[], max_length=16)
+    esp: list[_EspText] = Field(default=[], max_length=16)
+    encapsulation: Literal["auto", "udp", "raw"] = "auto"
+    ike_rekey: _Lifetime = Field(default=14_400, alias="ike-rekey")
+    rekey: _Lifetime = 3_600
+    dpd: _Seconds = 30
+
+
 class LinkTable(GreTable):
-    """`[[link]]`: a link by name; what a GRE link says of itself goes before what `[gre]` says of all."""
+    """`[[link]]`: a link by name; what it says of itself goes before what `[gre]` and `[ipsec]` say of all."""
 
     between: list[str] = Field(min_length=2, max_length=2)
     kind: str | None = None
     subnet: list[_PrefixText] = Field(default=[], max_length=8)
+    ipsec: IpsecTable | None = None
 
 
 class ExpectTable(_Table):
@@ -340,6 +378,7 @@ class NetworkFile(_Table):
     network: NetworkTable
     node: dict[_NameText, NodeTable] = Field(min_length=1, max_length=10_000)
     gre: GreTable = GreTable()
+    ipsec: IpsecTable = IpsecTable()
     link: list[LinkTable] = Field(default=[], max_length=100_000)
     expect: list[ExpectTable] = Field(default=[], max_length=10_000)
     lab: LabTable = LabTable()
@@ -386,20 +425,29 @@ def parse_network(text: str, source: str) -> model.Network:
     return network
 
 
+_COMMON = frozenset({"between", "kind"})
+_OPTIONS_OF = {
+    "gre": frozenset(LinkTable.model_fields) - {"ipsec"},
+    "gre+ipsec": frozenset(LinkTable.model_fields),
+    "ipsec": _COMMON | {"subnet", "mtu", "routes", "ipsec"},
+}
+
+
 def _in_reading_order(mistakes: Iterator[Mistake]) -> list[Mistake]:
     return sorted(mistakes, key=lambda mistake: (mistake.span.line, mistake.span.column) if mistake.span else (0, 0))
 
 
 def _not_of_the_kind(parsed: NetworkFile, positions: Positions) -> Iterator[Mistake]:
-    """Options of GRE on a link that is none."""
+    """Options of GRE or IPsec on a link that is neither."""
     for index, link in enumerate(parsed.link):
-        if (link.kind or parsed.network.kind) == "gre":
-            continue
-        for name in sorted(link.model_fields_set - {"between", "kind"}):
+        kind = link.kind or parsed.network.kind
+        for name in sorted(link.model_fields_set - _OPTIONS_OF.get(kind, _COMMON)):
             key = LinkTable.model_fields[name].alias or name
             span = positions.key(("link", index, key))
-            message = f"link[{index}].{key}: an option of GRE links, and this one is {link.kind or parsed.network.kind}"
-            yield Mistake(message, span, 'add kind = "gre", or take it out', positions.line(span))
+            protection = name == "ipsec"
+            message = f"link[{index}].{key}: an option of {'IPsec' if protection else 'GRE'} links, and this one is {kind}"
+            hint = f'add kind = "{"gre+ipsec" if protection else "gre"}", or take it out'
+            yield Mistake(message, span, hint, positions.line(span))
 
 
 def _toml_mistake(message: str, text: str) -> Mistake:
@@ -538,6 +586,8 @@ def _keys_of(loc: Sequence[int | str]) -> list[str]:
             table = LinkTable
         case ["gre"]:
             table = GreTable
+        case ["ipsec"] | ["link", _, "ipsec"]:
+            table = IpsecTable
         case ["expect", _]:
             table = ExpectTable
         case ["lab"]:
@@ -570,6 +620,7 @@ def _to_model(parsed: NetworkFile) -> model.Network:
         mtu=table.mtu,
         outer=table.outer,
         gre=_gre(parsed.gre),
+        ipsec=_ipsec(parsed.ipsec),
         links=tuple(_link(link, parsed) for link in parsed.link),
         expects=tuple(model.Expect(item.source, parse_target(item.to), item.reaches) for item in parsed.expect),
         lab=model.Lab(
@@ -597,22 +648,38 @@ def _node(name: str, table: NodeTable) -> model.Node:
 
 def _link(link: LinkTable, parsed: NetworkFile) -> model.Link:
     between = (link.between[0], link.between[1])
-    if (kind := link.kind or parsed.network.kind) != "gre":
+    if (kind := link.kind or parsed.network.kind) not in model.POINT_TO_POINT:
         return model.Link(between, kind)
     said = {name: getattr(link, name) for name in link.model_fields_set & set(GreTable.model_fields)}
-    return model.Link(between, kind, _gre(parsed.gre.model_copy(update=said)), tuple(map(parse_prefix, link.subnet)))
+    ipsec = None
+    if kind in model.PROTECTED:
+        own = {name: getattr(link.ipsec, name) for name in link.ipsec.model_fields_set} if link.ipsec is not None else {}
+        ipsec = _ipsec(parsed.ipsec.model_copy(update=own))
+    gre_options = _gre(parsed.gre.model_copy(update=said))
+    return model.Link(between, kind, gre_options, ipsec, tuple(map(parse_prefix, link.subnet)))
+
+
+def _ipsec(table: IpsecTable) -> model.Ipsec:
+    return model.Ipsec(
+        mode=table.mode,
+        auth=table.auth,
+        ike=tuple(table.ike),
+        esp=tuple(table.esp),
+        encapsulation=table.encapsulation,
+        ike_rekey_s=table.ike_rekey,
+        rekey_s=table.rekey,
+        dpd_s=table.dpd,
+    )
 
 
 def _gre(table: GreTable) -> model.Gre:
     ttl = table.ttl
     if "ttl" not in table.model_fields_set and not table.pmtudisc:
         ttl = None  # a fixed one needs path MTU discovery
-    udp = table.encapsulation == "udp"
-    keepalive: Keepalive | Literal["auto"] | None = "auto"
+    udp = None if table.encapsulation == "auto" else table.encapsulation == "udp"
+    keepalive: tuple[int, int | None] | Literal["auto"] | None = "auto"
     if table.keepalive is not None:
-        interval_s, retries = table.keepalive
-        usual = gre.usual_keepalive(udp).retries
-        keepalive = Keepalive(interval_s, usual if retries is None else retries) if interval_s else None
+        keepalive = table.keepalive if table.keepalive[0] else None
     return model.Gre(
         key=table.key,
         csum=table.csum,

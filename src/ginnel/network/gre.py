@@ -7,8 +7,9 @@ A GRE link is point to point: each end has a device of its own, named after the 
     ends      the node's own numeric endpoint; "any" where it has none that is known here (behind NAT, or known by its name)
     family    that of the numeric endpoints; IPv4 where both are names
     key       as the file says; allocated where an end is "any", for then addresses alone tell too little
-    NAT       has nothing to tell two GRE tunnels apart by, so it takes GRE in UDP; the node behind it speaks first and keeps
+    NAT       has nothing to tell two GRE tunnels apart by, so there GRE goes in UDP; the node behind it speaks first and keeps
               speaking, and the other sends to where that came from
+    IPsec     around GRE sees to all that itself: ESP goes in UDP through a NAT, its SPI tells tunnels apart, its peer is watched
     keepalive over bare GRE every 10 s, judged by what comes back; in UDP sent every 10 s and not judged, because what the peer
               sends back is bare GRE, which the way may not let through
 """
@@ -20,18 +21,20 @@ import ipaddress
 from typing import Literal
 
 from ginnel import mtu
-from ginnel.config.node import GRE_IN_UDP_PORT, Encapsulation, Keepalive
+from ginnel.config import layers
+from ginnel.config.node import GRE_IN_UDP_PORT, Encapsulation, Keepalive, PlainConfig
+from ginnel.network import ipsec
 from ginnel.network.model import Gre, Link, Network, Node
 from ginnel.units import Prefix
 
 #: Linux's limit of 15 characters.
-_DEVICE_PREFIX, _DEVICE_ROOM = "gre-", 11
+_DEVICE_PREFIX, _IPSEC_PREFIX, _DEVICE_ROOM = "gre-", "sec-", 11
 
 
 def gre_of(link: Link) -> Gre:
-    """The options of a link of kind "gre"."""
+    """The options of a link that is point to point."""
     if link.gre is None:
-        raise ValueError(f"{link.between} is no GRE link")
+        raise ValueError(f"{link.between} is not point to point")
     return link.gre
 
 
@@ -58,15 +61,16 @@ def family(network: Network, link: Link) -> Literal[4, 6]:
 
 def needs_key(network: Network, link: Link) -> bool:
     """Whether addresses alone do not tell this tunnel from another of its ends'."""
-    return any(numeric_endpoint(network.node(name)) is None for name in link.between)
+    return link.kind == "gre" and any(numeric_endpoint(network.node(name)) is None for name in link.between)
 
 
-def device_name(peer: str) -> str:
+def device_name(peer: str, kind: str = "gre") -> str:
     """What the device that leads to *peer* is called: at most 15 characters, readable, the same for ever."""
+    prefix = _IPSEC_PREFIX if kind == "ipsec" else _DEVICE_PREFIX
     if len(peer) <= _DEVICE_ROOM:
-        return _DEVICE_PREFIX + peer
+        return prefix + peer
     mark = hashlib.sha256(peer.encode()).hexdigest()[:4]
-    return f"{_DEVICE_PREFIX}{peer[: _DEVICE_ROOM - 5]}.{mark}"
+    return f"{prefix}{peer[: _DEVICE_ROOM - 5]}.{mark}"
 
 
 def subnet_length(pool: Prefix) -> int | None:
@@ -83,11 +87,26 @@ def ends_of(subnet: Prefix) -> tuple[bytes, bytes]:
     return base.to_bytes(size, "big"), (base + 1).to_bytes(size, "big")
 
 
-def keepalive_of(gre: Gre, peer: Node) -> Keepalive | None:
+def in_udp(network: Network, link: Link) -> bool:
+    """Whether the link is GRE in UDP: as it says, else where a NAT is on the way."""
+    if link.kind != "gre":
+        return False
+    said = gre_of(link).udp
+    return any(network.node(name).behind_nat for name in link.between) if said is None else said
+
+
+def keepalive_of(network: Network, link: Link, peer: Node) -> Keepalive | None:
     """The keepalives that one end sends; to a peer behind NAT there is nowhere to send them until it has spoken."""
-    if peer.behind_nat:
+    if peer.behind_nat or link.kind != "gre":
         return None
-    return usual_keepalive(gre.udp) if gre.keepalive == "auto" else gre.keepalive
+    usual = usual_keepalive(in_udp(network, link))
+    match gre_of(link).keepalive:
+        case "auto":
+            return usual
+        case None:
+            return None
+        case (interval_s, retries):
+            return Keepalive(interval_s, usual.retries if retries is None else retries)
 
 
 def usual_keepalive(udp: bool) -> Keepalive:
@@ -95,15 +114,25 @@ def usual_keepalive(udp: bool) -> Keepalive:
     return Keepalive(retries=0) if udp else Keepalive()
 
 
-def encapsulation_of(gre: Gre, peer: Node) -> Encapsulation | None:
+def encapsulation_of(network: Network, link: Link, peer: Node) -> Encapsulation | None:
     """GRE in UDP as one end has it: to a peer behind NAT, packets go where its last came from."""
-    if not gre.udp:
+    if not in_udp(network, link):
         return None
     return Encapsulation(dport=0 if peer.behind_nat else GRE_IN_UDP_PORT)
 
 
 def arithmetic(network: Network, link: Link, key: int | None) -> mtu.Sum:
-    """The MTU inside the link, over the smaller underlay of its two ends, layer by layer."""
-    gre = gre_of(link)
-    stack = mtu.plain("gre", family(network, link), key=key is not None, csum=gre.csum, seq=gre.seq, udp=gre.udp)
-    return stack.sum(min(network.node(name).underlay_mtu for name in link.between))
+    """The MTU inside the link, over the smaller underlay of its two ends, layer by layer; of the worst suite under IPsec."""
+    options, near, far = gre_of(link), *(network.node(name) for name in link.between)
+    config = PlainConfig(
+        name=device_name(far.name, link.kind),
+        kind="ipsec" if link.kind == "ipsec" else "gre",
+        family=family(network, link),
+        okey=key,
+        ocsum=options.csum,
+        oseq=options.seq,
+        encapsulation=encapsulation_of(network, link, far),
+        ipsec=ipsec.config_of(network, link, near, far),
+    )
+    underlay = min(near.underlay_mtu, far.underlay_mtu)
+    return min((stack.sum(underlay) for stack in layers.stacks(config)), key=lambda each: each.inner)

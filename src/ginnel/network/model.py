@@ -10,10 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ginnel.config.node import Keepalive
 from ginnel.units import Prefix
 
 Shape = Literal["mesh", "hub", "none"]
+#: Kinds of links that have a device at each end and a subnet of their own; a WireGuard interface serves all links of its node.
+POINT_TO_POINT = ("gre", "gre+ipsec", "ipsec")
+#: Those of them that IPsec protects.
+PROTECTED = ("gre+ipsec", "ipsec")
 Runs = Literal["ginnel", "wg-quick"]
 Outer = Literal["any", "ipv4"]
 
@@ -65,10 +68,10 @@ class Node:
 @dataclass(frozen=True, slots=True)
 class Gre:
     """
-    How GRE links are, the same at both ends; iproute2's names.
+    How GRE links are, the same at both ends; iproute2's names. Of an "ipsec" link `mtu` and `routes` alone mean something.
 
     key None: one is allocated where a tunnel could not be told apart without. ttl 0 and tos None inherit. mtu None: computed.
-    keepalive "auto": see `gre.keepalive_of`; None: none are sent.
+    keepalive "auto": see `gre.keepalive_of`; None: none are sent; else (interval in s, retries or None for the usual).
     """
 
     key: int | None = None
@@ -78,12 +81,30 @@ class Gre:
     tos: int | None = 0
     pmtudisc: bool = True
     ignore_df: bool = False
-    #: GRE in UDP (RFC 8086).
-    udp: bool = False
-    keepalive: Keepalive | Literal["auto"] | None = "auto"
+    #: GRE in UDP (RFC 8086); None: where one of the ends is behind NAT. Under IPsec it is ESP that goes in UDP.
+    udp: bool | None = None
+    keepalive: tuple[int, int | None] | Literal["auto"] | None = "auto"
     mtu: int | None = None
     #: False: nothing is routed through the link; a routing daemon on the nodes finds out what is to be.
     routes: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ipsec:
+    """
+    How links are protected by IPsec, the same at both ends; strongSwan's words. See `ginnel.config.node.IpsecConfig`.
+
+    Proposals empty: `network.ipsec` has the usual ones. Secrets are not here: see `ipsec.files_of` for where a node has them.
+    """
+
+    mode: Literal["transport", "tunnel"] = "transport"
+    auth: Literal["psk", "certificate"] = "psk"
+    ike: tuple[str, ...] = ()
+    esp: tuple[str, ...] = ()
+    encapsulation: Literal["auto", "udp", "raw"] = "auto"
+    ike_rekey_s: int = 14_400
+    rekey_s: int = 3_600
+    dpd_s: int = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +113,17 @@ class Link:
 
     between: tuple[str, str]
     kind: str = "wireguard"
-    #: Of kind "gre" alone.
+    #: Of the kinds that are point to point.
     gre: Gre | None = None
-    #: The addresses of a GRE link, as the file demands them, at most one prefix of each pool; otherwise allocated.
+    #: Of the kinds that are protected by IPsec.
+    ipsec: Ipsec | None = None
+    #: The addresses of such a link, as the file demands them, at most one prefix of each pool; otherwise allocated.
     subnet: tuple[Prefix, ...] = ()
+
+    @property
+    def point_to_point(self) -> bool:
+        """Whether each end has a device for this link alone."""
+        return self.kind in POINT_TO_POINT
 
     @property
     def routed(self) -> bool:
@@ -186,8 +214,9 @@ class Network:
     #: None: computed from the underlay.
     mtu: int | None = None
     outer: Outer = "any"
-    #: What links of kind "gre" are unless they say otherwise.
+    #: What links of these kinds are unless they say otherwise.
     gre: Gre = Gre()
+    ipsec: Ipsec = Ipsec()
     links: tuple[Link, ...] = ()
     expects: tuple[Expect, ...] = ()
     lab: Lab = Lab()

@@ -18,7 +18,7 @@ import hashlib
 import heapq
 from collections.abc import Iterator
 
-from ginnel.network.model import Link, Network, Node
+from ginnel.network.model import POINT_TO_POINT, PROTECTED, Link, Network, Node
 
 #: A path's cost: hops, the relays it uses (a bit each, earlier in the file = cheaper), and a tie-breaker.
 _Cost = tuple[int, int, int]
@@ -47,7 +47,9 @@ def _shape_links(network: Network) -> Iterator[Link]:
 
 
 def _shape_link(network: Network, left: str, right: str) -> Link:
-    return Link((left, right), network.kind, network.gre if network.kind == "gre" else None)
+    kind = network.kind
+    gre = network.gre if kind in POINT_TO_POINT else None
+    return Link((left, right), kind, gre, network.ipsec if kind in PROTECTED else None)
 
 
 class Paths:
@@ -89,12 +91,12 @@ class Paths:
         """Of what kinds the links are that end at *node*."""
         return frozenset(self._kinds[node])
 
-    def links_at(self, node: str, kind: str) -> tuple[Link, ...]:
-        """The links of *kind* that end at *node*, by the order of the neighbours in the file."""
-        if kind not in self._kinds[node]:
+    def point_to_point_at(self, node: str) -> tuple[Link, ...]:
+        """The links that end at *node* in a device of their own, by the order of the neighbours in the file."""
+        if self._kinds[node].isdisjoint(POINT_TO_POINT):
             return ()
         found = (self.link(node, other) for other in self.neighbours(node))
-        return tuple(link for link in found if link.kind == kind)
+        return tuple(link for link in found if link.point_to_point)
 
     def next_hop(self, source: str, target: str) -> str | None:
         """The peer to which *source* hands what is for *target*; None when nothing carries between them."""

@@ -15,6 +15,7 @@ from ginnel.network.file import (
     MAX_FILE_BYTES,
     ExpectTable,
     GreTable,
+    IpsecTable,
     LabTable,
     LinkTable,
     NetworkTable,
@@ -59,7 +60,7 @@ blocked_udp_ports = [51820]
     assert network.lab.faults_of("lyon").loss == 0
 
 
-@pytest.mark.parametrize("table", [NetworkTable, NodeTable, GreTable, LinkTable, ExpectTable, LabTable])
+@pytest.mark.parametrize("table", [NetworkTable, NodeTable, GreTable, IpsecTable, LinkTable, ExpectTable, LabTable])
 def test_every_key_is_in_the_reference(table: type[BaseModel]) -> None:
     text = (Path(__file__).parents[3] / "docs" / "reference" / "network-file.md").read_text()
     keys = {info.alias or name for name, info in table.model_fields.items()} - {"node"}

@@ -316,12 +316,16 @@ def test_no_address_is_given_twice(network: Network) -> None:
 
 def test_behind_nat_bare_gre_is_refused_with_the_way_out() -> None:
     with pytest.raises(ConfigError) as caught:
-        parsed(NAT)
+        parsed(NAT + '[gre]\nencapsulation = "none"\n')
     (mistake,) = caught.value.mistakes
     assert "the link paris — lyon: lyon is behind NAT, and GRE has no ports" in mistake.message
-    assert mistake.hint.startswith('encapsulation = "udp" takes GRE through it')
-    assert only(NAT + LINK).startswith("13:11: link[0]: lyon is behind NAT")
+    assert mistake.hint.startswith('encapsulation = "auto" takes GRE through it')
+    assert only(NAT + LINK + 'encapsulation = "none"\n').startswith("13:11: link[0]: lyon is behind NAT")
     parsed(NAT + LINK + UDP)
+
+
+def test_where_an_end_is_behind_nat_gre_goes_in_udp_of_itself() -> None:
+    assert compiled(NAT) == compiled(NAT + LINK + UDP)
 
 
 def test_ends() -> None:
@@ -343,7 +347,7 @@ def test_ends() -> None:
         ("ttl = 256\n", 'expected "inherit" or a number from 0 to 255'),
         ("keepalive = { interval = 10, tries = 3 }\n", "expected interval and retries, found 'tries'"),
         ("keepalive = -1\n", "expected seconds (0: none)"),
-        ('encapsulation = "gue"\n', "expected 'none' or 'udp', found 'gue'"),
+        ('encapsulation = "gue"\n', "expected 'auto', 'none' or 'udp', found 'gue'"),
         ('subnet = ["10.11.0.0/30"]\n', "10.11.0.0/30 is not in a pool"),
         ('subnet = ["10.10.0.0/29"]\n', "expected a /30 or /31, found 10.10.0.0/29"),
         ('subnet = ["10.10.0.0/30", "10.10.0.4/30"]\n', "the link already has a subnet of 10.10.0.0/24"),
