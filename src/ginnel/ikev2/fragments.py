@@ -1,13 +1,13 @@
 """
 Putting the fragments of one protected message together (RFC 7383, 2.6).
 
-Each fragment is a message of its own, with its own checksum: nothing is stored, and nothing that was stored is thrown away, for one
-that is not genuine. So memory can be taken only by a peer that holds the keys of the IKE SA, and even then: one message at a time
-(a `Reassembly` for the peer's requests and another for its responses), so many fragments, so many bytes, so long.
+Each fragment is a message of its own, with its own checksum: nothing is stored, and nothing that was stored is thrown away, for
+one that is not genuine. So memory can be taken only by a peer that holds the keys of the IKE SA, and even then: one message at a
+time (a `Reassembly` for the peer's requests and another for its responses), so many fragments, so many bytes, so long.
 
 What is checked before the costly part: the message is the one being put together, or a later one (a window of one: the older will
-not be finished), the total is not smaller than the one known, the number was not seen. A greater total is the same message cut anew
-into smaller pieces, after the path turned out narrower: what was stored is of no use any more.
+not be finished), the total is not smaller than the one known, the number was not seen. A greater total is the same message cut
+anew into smaller pieces, after the path turned out narrower: what was stored is of no use any more.
 
 Source: RFC 7383, 2.6 and 2.6.1; libreswan and strongSwan for how many are seen in practice (Windows at a small MTU: above 16).
 """

@@ -3,9 +3,9 @@ Is there a NAT between us, and on whose side: each side tells hashes of the addr
 
     hash = SHA-1(SPI of the initiator | SPI of the responder | address | port)
 
-A source hash that is not what arrived: the peer is behind a NAT. A destination hash that is not ours: we are. Several source hashes
-may be sent; one that fits suffices. Some peers send a wrong source hash on purpose, since they can do nothing but ESP in UDP: that
-leads to UDP and changes nothing else. The hashes hide nothing from anyone; SHA-1 is what the protocol says.
+A source hash that is not what arrived: the peer is behind a NAT. A destination hash that is not ours: we are. Several source
+hashes may be sent; one that fits suffices. Some peers send a wrong source hash on purpose, since they can do nothing but ESP in
+UDP: that leads to UDP and changes nothing else. The hashes hide nothing from anyone; SHA-1 is what the protocol says.
 """
 
 from __future__ import annotations

@@ -71,7 +71,8 @@ def seal(cipher: Cipher, header: Header, payloads: Iterable[Payload], room_bytes
         One datagram, or the fragments in their order.
 
     Raises:
-        ValueError: it would take more fragments than are allowed: our own mistake (certificates are bounded when they are loaded).
+        ValueError: it would take more fragments than are allowed: our own mistake (certificates are bounded when they are
+            loaded).
     """
     first, plaintext = build_payloads(payloads)
     size = cipher.sealed_size(len(plaintext))
@@ -117,8 +118,8 @@ class Opening:
 
     def open(self, data: bytes, message: Message, now_ns: int) -> Message | None:
         """
-        Open a protected message. Ask it only for message ids that are wanted: a repeated request is answered from what is kept (RFC
-        7383, 2.6.1: on fragment 1 alone), without opening anything.
+        Open a protected message. Ask it only for message ids that are wanted: a repeated request is answered from what is kept
+        (RFC 7383, 2.6.1: on fragment 1 alone), without opening anything.
 
         Args:
             data: the datagram.

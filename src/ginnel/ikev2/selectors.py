@@ -4,11 +4,11 @@ Traffic selectors: words <-> values, narrowing, and what a NAT does to those of 
 Words: an address, a prefix, a range, or "dynamic" (the addresses of the IKE SA), with a protocol and ports in brackets:
 `10.1.0.0/16`, `10.0.0.1-10.0.0.9[tcp/80]`, `dynamic[gre]`, `0.0.0.0/0[udp/1024-65535]`, `dynamic[icmp/8]`.
 
-Narrowing (RFC 7296, 2.9): the responder takes what is in the offer and in its configuration, selector by selector; what came first
-stays first, since an initiator puts the packet there that made it ask. Nothing in common is TS_UNACCEPTABLE.
+Narrowing (RFC 7296, 2.9): the responder takes what is in the offer and in its configuration, selector by selector; what came
+first stays first, since an initiator puts the packet there that made it ask. Nothing in common is TS_UNACCEPTABLE.
 
-Transport mode through a NAT (RFC 7296, 2.23.1): each side's selectors name the addresses that it sees itself; the responder puts the
-addresses of the IKE SA in place of the host addresses, narrows, and answers with what was offered.
+Transport mode through a NAT (RFC 7296, 2.23.1): each side's selectors name the addresses that it sees itself; the responder puts
+the addresses of the IKE SA in place of the host addresses, narrows, and answers with what was offered.
 
 Source: RFC 7296, 2.9, 2.23.1, 3.13.1; strongSwan's `local_ts` for the words.
 """
@@ -139,8 +139,8 @@ def narrow(offered: Sequence[Selector], configured: Sequence[Selector]) -> tuple
             common = intersection(theirs, ours)
             if common is None or any(contains(one, common) for one in found):
                 continue
-            found = [one for one in found if not contains(common, one)] if found and not contains(common, found[0]) else found
-            found.append(common)
+            # The first stays though it be in a later one: it is the packet that the initiator asks for.
+            found = [one for at, one in enumerate(found) if not at or not contains(common, one)] + [common]
             if len(found) == SELECTORS_MAX:
                 return tuple(found)
     return tuple(found) or None
@@ -217,11 +217,12 @@ def _addresses(where: str, whole: str) -> tuple[bytes | None, bytes | None]:
             if low.version != high.version or low.packed > high.packed:
                 raise UsageError(f"'{whole}': expected a range from the lower to the higher address of one family")
             return low.packed, high.packed
-        network = ipaddress.ip_network(where, strict=False)
+        interface = ipaddress.ip_interface(where)
     except ValueError:
         examples = "10.1.0.0/16, 10.0.0.1-10.0.0.9, 2001:db8::/32 or dynamic"
         raise UsageError(f"'{whole}': expected a selector such as {examples}, found '{where}'") from None
-    if ipaddress.ip_network(where, strict=False).network_address != ipaddress.ip_interface(where).ip:
+    network = interface.network
+    if network.network_address != interface.ip:
         raise UsageError(f"'{whole}': expected a prefix, found an address with bits behind it\n  hint: write {network}")
     return network.network_address.packed, network.broadcast_address.packed
 
