@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 mod crypto;
 mod engine;
+mod ike;
 mod plain;
 mod relay;
 
@@ -14,6 +15,7 @@ mod relay;
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     crypto::register(m)?;
+    ike::register(m)?;
     engine::register(m)?;
     plain::register(m)?;
     relay::register(m)

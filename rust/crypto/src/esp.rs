@@ -62,7 +62,7 @@ pub enum Integrity {
 }
 
 impl Integrity {
-    fn hash(self) -> Option<Hash> {
+    pub(crate) fn hash(self) -> Option<Hash> {
         match self {
             Self::None => None,
             Self::HmacSha1_96 => Some(Hash::Sha1),
@@ -423,21 +423,33 @@ impl Aead {
     }
 
     fn seal(&self, esn: bool, job: &EspJob, parts: Parts<'_>) {
-        parts.iv.copy_from_slice(&job.sequence.to_be_bytes());
-        let (aad, size) = associated(esn, parts.header, job);
-        let (nonce, aad) = (self.nonce(parts.iv), Aad::from(&aad[..size]));
-        match self.key.seal_in_place_separate_tag(nonce, aad, parts.text) {
-            Ok(tag) => parts.icv.copy_from_slice(tag.as_ref()),
+        let Parts {
+            header,
+            iv,
+            text,
+            icv,
+        } = parts;
+        iv.copy_from_slice(&job.sequence.to_be_bytes());
+        let (aad, size) = associated(esn, header, job);
+        let (nonce, aad) = (self.nonce(iv), Aad::from(&aad[..size]));
+        match self.key.seal_in_place_separate_tag(nonce, aad, text) {
+            Ok(tag) => icv.copy_from_slice(tag.as_ref()),
             // Only a text over 64 GiB is refused; plaintext must not leave, so the process ends.
             Err(_) => std::process::abort(),
         }
     }
 
     fn open(&self, esn: bool, job: &EspJob, parts: Parts<'_>) -> bool {
-        let (aad, size) = associated(esn, parts.header, job);
-        let (nonce, aad) = (self.nonce(parts.iv), Aad::from(&aad[..size]));
+        let Parts {
+            header,
+            iv,
+            text,
+            icv,
+        } = parts;
+        let (aad, size) = associated(esn, header, job);
+        let (nonce, aad) = (self.nonce(iv), Aad::from(&aad[..size]));
         self.key
-            .open_in_place_separate_tag(nonce, aad, parts.icv, parts.text)
+            .open_in_place_separate_tag(nonce, aad, icv, text)
             .is_ok()
     }
 }
@@ -462,31 +474,39 @@ impl CbcHmac {
     }
 
     fn seal(&self, esn: bool, job: &EspJob, parts: Parts<'_>) {
-        let mut iv = [0; aes::BLOCK];
-        iv[..8].copy_from_slice(&job.sequence.to_be_bytes());
-        self.ivs.block(&mut iv);
-        parts.iv.copy_from_slice(&iv);
-        self.encrypt.cbc(&iv, parts.text);
+        let Parts {
+            header,
+            iv,
+            text,
+            icv,
+        } = parts;
+        let mut block = [0; aes::BLOCK];
+        block[..8].copy_from_slice(&job.sequence.to_be_bytes());
+        self.ivs.block(&mut block);
+        iv.copy_from_slice(&block);
+        self.encrypt.cbc(&block, text);
         let high = job.high();
         let implicit: &[u8] = if esn { &high } else { &[] };
-        let tag = self
-            .hmac
-            .sign(&[parts.header, parts.iv, parts.text, implicit]);
-        parts.icv.copy_from_slice(&tag[..parts.icv.len()]);
+        let tag = self.hmac.sign(&[header, iv, text, implicit]);
+        icv.copy_from_slice(&tag[..icv.len()]);
     }
 
     fn open(&self, esn: bool, job: &EspJob, parts: Parts<'_>) -> bool {
-        let Ok(iv) = <[u8; aes::BLOCK]>::try_from(&*parts.iv) else {
+        let Parts {
+            header,
+            iv,
+            text,
+            icv,
+        } = parts;
+        let Ok(iv) = <[u8; aes::BLOCK]>::try_from(&*iv) else {
             return false;
         };
         let high = job.high();
         let implicit: &[u8] = if esn { &high } else { &[] };
-        let genuine = parts.text.len().is_multiple_of(aes::BLOCK)
-            && self
-                .hmac
-                .verify(&[parts.header, parts.iv, parts.text, implicit], parts.icv);
+        let genuine = text.len().is_multiple_of(aes::BLOCK)
+            && self.hmac.verify(&[header, &iv, text, implicit], icv);
         if genuine {
-            self.decrypt.cbc(&iv, parts.text);
+            self.decrypt.cbc(&iv, text);
         }
         genuine
     }

@@ -75,6 +75,11 @@ impl Hash {
     }
 }
 
+/// Whether two byte strings are equal, in constant time for equal lengths.
+pub fn bytes_equal(left: &[u8], right: &[u8]) -> bool {
+    left.ct_eq(right).into()
+}
+
 /// A digest: the first [`Hash::size`] bytes count.
 pub type Digest = Zeroizing<[u8; MAX_SIZE]>;
 
@@ -107,9 +112,13 @@ impl Hmac {
             inner: hash.start(),
             outer: hash.start(),
         });
-        block.iter_mut().for_each(|byte| *byte ^= 0x36);
+        for byte in block.iter_mut() {
+            *byte ^= 0x36;
+        }
         prepared.inner.update(block);
-        block.iter_mut().for_each(|byte| *byte ^= 0x36 ^ 0x5c);
+        for byte in block.iter_mut() {
+            *byte ^= 0x36 ^ 0x5c;
+        }
         prepared.outer.update(block);
         Self { hash, prepared }
     }

@@ -9,6 +9,8 @@
 #![allow(unsafe_code)]
 
 pub mod aes;
+pub mod ecp;
+pub mod modp;
 pub mod sha;
 
 use aws_lc_sys::{X25519_public_from_private, X25519};
