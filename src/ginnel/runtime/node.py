@@ -5,14 +5,16 @@ The process that owns all tunnels of a node file: `python -m ginnel.runtime.node
     --config PATH      the node file; only told again by `show`
     --foreground       stay; without it the process detaches and its starter returns when the devices exist
     --ready-fd N       "ready" or "error: ..." is written there, see `process`
+    --write-keys DIR   debug mode: keys of IKE and ESP SAs for tshark, see `keylog`
 
 What the tunnels are comes as one `NodeConfig` in JSON on standard input. The process makes the devices, which begin down, and
 configures nothing else: addresses, routes and MTU are given by whoever started it. `ip link set gre1 up` makes a tunnel carry,
 down ends that, deleting the device removes it.
 
 One engine, one loop, one listener for links and routes, one tick every `TICK_S`, whatever the number of tunnels; events of the
-engine go to the tunnel that they name. When routes or addresses of the host change, the kernel is asked once for each distinct
-remote where its packets leave, and all tunnels are told (`gre.recursion`).
+engine go to the tunnel that they name, those about IKE and SAs to the one loop of `ipsec`, which is there when a tunnel is
+protected. When routes or addresses of the host change, the kernel is asked once for each distinct remote where its packets
+leave, and all tunnels are told (`gre.recursion`).
 
 It ends, leaving nothing, when it is told to (SIGTERM, SIGINT, the control socket) and when its last device is deleted: exit 0.
 It exits with 1 when it could not start, or the engine could not go on.
@@ -35,10 +37,19 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ginnel.config.node import NodeConfig, PlainConfig, from_json
-from ginnel.engine import VERSION, DeviceGone, EndpointChanged, Engine, open_engine
+from ginnel.engine import (
+    VERSION,
+    DeviceGone,
+    EndpointChanged,
+    Engine,
+    HandshakeReceived,
+    SessionConfirmed,
+    SessionNeeded,
+    open_engine,
+)
 from ginnel.engine.plain import ControlReceived, Mismatch, PathError
 from ginnel.errors import GinnelError, UsageError
 from ginnel.gre import recursion
@@ -55,9 +66,19 @@ from ginnel.units import PublicKey
 from ginnel.watch import plain as watch
 from ginnel.watch.snapshot import SCHEMA, plain
 
+if TYPE_CHECKING:
+    from ginnel.engine import Event as WireguardEvent
+    from ginnel.engine.plain import IkeEvent, PlainEvent, ProtectionEvent
+    from ginnel.runtime.ipsec_node import NodeIpsec
+
+    Event = WireguardEvent | PlainEvent | ProtectionEvent | IkeEvent
+
 #: What no event tells is looked at this often.
 TICK_S = 10.0
 EVENTS_PER_TURN = 64
+#: Events of IKE may cost milliseconds each: a turn takes no new ones after this.
+TURN_S = 0.005
+EVENTS_AT_ONCE = 8
 #: Of a device whose MTU is left to whoever started us, until that is set.
 DEFAULT_MTU = 1400
 #: Looking at routes never takes more than one part in so many of the time.
@@ -77,6 +98,8 @@ class Options:
 
     config: NodeConfig
     path: str = ""
+    #: Debug mode: the directory for keys; empty: none are written.
+    write_keys: str = ""
 
 
 def check_node_name(name: str) -> str:
@@ -125,8 +148,13 @@ class Node:
             undo.callback(self._pinger.close)
             self._router = Router()
             undo.callback(self._router.close)
+            ipsec = self._read_credentials(options.write_keys)
             self.engine = engine if engine is not None else open_engine()
             undo.callback(self.engine.close)
+            self._ipsec = ipsec
+            if ipsec is not None:
+                ipsec.open(self.engine)
+                undo.callback(ipsec.close)
             self._links = Links(self.loop, host_changed=self.route_wanted)
             undo.callback(self._links.close)
             undo.callback(self._links.delete_devices)
@@ -186,6 +214,7 @@ class Node:
                 fwmark=config.fwmark,
                 device=device,
                 mtu=config.mtu or DEFAULT_MTU,
+                **({"protected": True} if config.ipsec is not None else {}),  # type: ignore[arg-type]
             )
         except FileExistsError as error:
             if error.errno == errno.EBUSY or error.filename in {None, config.name} or "/" in str(error.filename):
@@ -196,11 +225,20 @@ class Node:
             ) from None
         except OSError as error:
             raise UsageError(explain(error, config.name)) from None
-        owner = PlainOwner(self, config, tunnel, position=position)
+        protection = self._ipsec.protect(config, tunnel) if self._ipsec is not None and config.ipsec is not None else None
+        owner = PlainOwner(self, config, tunnel, position=position, protection=protection)
         self._by_id[tunnel.id] = owner
         self._watched[tunnel.id] = self._links.watch(
             tunnel.tun_fd, link=owner.link_seen, moved=owner.link_moved, lost=owner.link_lost
         )
+
+    def _read_credentials(self, write_keys: str) -> NodeIpsec | None:
+        """What protected tunnels need, before anything is made; None (and nothing of it is imported) without such."""
+        if not any(config.ipsec for config in self.config.plain):
+            return None
+        from ginnel.runtime.ipsec_node import NodeIpsec
+
+        return NodeIpsec(self, self.config, f"{RUN_DIRECTORY}/{self.config.name}.crash", write_keys=write_keys)
 
     # ------------------------------------------------------------ life
 
@@ -243,22 +281,34 @@ class Node:
     # ------------------------------------------------------------ the engine
 
     def _drain(self) -> None:
-        for event in self.engine.drain(EVENTS_PER_TURN):
-            owner = self._by_id.get(getattr(event, "tunnel", 0))
-            if owner is None:
-                continue  # closed a moment ago
-            try:
-                match event:
-                    case DeviceGone(_, reason):
-                        owner.device_gone(reason)
-                    case EndpointChanged():
-                        owner.peer_learned()
-                    case ControlReceived() | PathError() | Mismatch():
-                        owner.handle(event)
-                    case _:
-                        raise AssertionError("the engine tells of another kind of tunnel")
-            except Exception as error:  # noqa: BLE001 - the engine tells once: one event's mistake must not lose the others
-                self.mistake(error)
+        """Some events; what is left is there in the next turn of the loop, after everybody else had theirs."""
+        until = time.monotonic() + TURN_S
+        for _ in range(EVENTS_PER_TURN // EVENTS_AT_ONCE):
+            events = self.engine.drain(EVENTS_AT_ONCE)
+            for event in events:
+                try:
+                    self._handle(event)
+                except Exception as error:  # noqa: BLE001 - the engine tells once: one event's mistake must not lose the others
+                    self.mistake(error)
+            if len(events) < EVENTS_AT_ONCE or time.monotonic() > until:
+                return
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case DeviceGone(number, reason):
+                if (owner := self._by_id.get(number)) is not None:  # else: closed a moment ago
+                    owner.device_gone(reason)
+            case EndpointChanged(number, _):
+                if (owner := self._by_id.get(number)) is not None:
+                    owner.peer_learned()
+            case ControlReceived() | PathError() | Mismatch():
+                if (owner := self._by_id.get(event.tunnel)) is not None:
+                    owner.handle(event)
+            case HandshakeReceived() | SessionNeeded() | SessionConfirmed():
+                raise AssertionError("the engine tells of another kind of tunnel")
+            case _:
+                if self._ipsec is not None:
+                    self._ipsec.handle(event)
 
     def tunnel_gone(self, tunnel: PlainOwner, reason: str, *, deleted: bool) -> None:
         """See `plain.Host`."""
@@ -437,10 +487,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", default="", metavar="PATH")
     parser.add_argument("--foreground", action="store_true")
     parser.add_argument("--ready-fd", type=int, metavar="N")
+    parser.add_argument("--write-keys", default="", metavar="DIR")
     given = parser.parse_args(argv)
     starter = process.Readiness(given.ready_fd)
     try:
-        options = Options(read_config(0, check_node_name(given.name)), given.config)
+        options = Options(read_config(0, check_node_name(given.name)), given.config, given.write_keys)
     except GinnelError as error:
         starter.failed(str(error))
         return 2

@@ -20,7 +20,7 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ginnel.config import layers
 from ginnel.config.node import PlainConfig
@@ -38,6 +38,9 @@ from ginnel.runtime.resolve import ADDRESSES_LIMIT, FIRST_AGAIN_S, LAST_AGAIN_S,
 from ginnel.runtime.routes import Route, Way, address_is_here
 from ginnel.units import NS_PER_S, Endpoint
 from ginnel.watch import plain as watch
+
+if TYPE_CHECKING:
+    from ginnel.runtime.ipsec_tunnel import Protection
 
 #: A named remote that was silent for so long is asked for anew.
 SILENT_S = 60
@@ -104,14 +107,24 @@ def is_one_host(address: bytes) -> bool:
 class PlainOwner:
     """See the module."""
 
-    def __init__(self, host: Host, config: PlainConfig, tunnel: PlainTunnelLike, *, position: int) -> None:
+    def __init__(
+        self,
+        host: Host,
+        config: PlainConfig,
+        tunnel: PlainTunnelLike,
+        *,
+        position: int,
+        protection: Protection | None = None,
+    ) -> None:
         """
         Args:
             tunnel: made by `ends` of the same config and position.
             position: in the node file.
+            protection: of a tunnel whose config has `ipsec`.
         """
         self.config, self.tunnel, self.name = config, tunnel, config.name
         self._host = host
+        self.protection = protection
         self._named = config.remote != "any" and packed(config.remote) is None
         self._local, self._remote = ends(config, position)
         self._known = not self._named
@@ -172,6 +185,8 @@ class PlainOwner:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self.protection is not None:
+            self.protection.close()
 
     def label(self) -> str:
         """How the remote is told to people."""
@@ -371,6 +386,8 @@ class PlainOwner:
         self.error = ""
         self._host.journal("link_up", interface=self.name, remote=self.label())
         self._tell_ends()
+        if self.protection is not None:
+            self.protection.set_up(True)
         self.keepalive.up(self._host.mono_ns())
         self.reach.begin(self._host.mono_ns())
         if self.probe is not None:
@@ -380,6 +397,8 @@ class PlainOwner:
 
     def _down(self) -> None:
         self.error = ""
+        if self.protection is not None:
+            self.protection.set_up(False)
         self.tunnel.down()
         self.keepalive.down()
         if self.probe is not None:
@@ -431,10 +450,12 @@ class PlainOwner:
         """
         self.route = route
         source = route.source if route else None
+        # The engine forgets the source address that it took from the old route; and a learned remote, so only if it must.
         if self._local is None and source != self._source:
             old, self._source = self._source, source
-            # The engine forgets the source address that it took from the old route; and a learned remote, so only if it must.
-            if old is not None and self._known and (self._remote is not None or not address_is_here(old)):
+            if self.protection is not None and source is not None and self._known:
+                self._set_ends(self._remote)  # in tunnel mode our address is that of the delivery header inside
+            elif old is not None and self._known and (self._remote is not None or not address_is_here(old)):
                 self._set_ends(self._remote)
         self._tell_ends()
         self.hold.routed(why_held, self._host.mono_ns())
@@ -470,10 +491,13 @@ class PlainOwner:
         self.path.set_remote(remote)
         if self.probe is not None:
             self.probe.set_ends(local, remote)
+        if self.protection is not None:
+            self.protection.set_ends(local, self._remote, known=self._known)
 
     def _set_ends(self, remote: bytes | None) -> bool:
+        local = self._local if self.protection is None else self._local or self._source
         try:
-            self.tunnel.set_ends(self._local, remote)
+            self.tunnel.set_ends(local, remote)
         except OSError as error:  # FileExistsError: the name now means another tunnel's remote
             self.error = f"{self.config.remote} is now {text_of(remote)}, which is the remote of {error.filename or 'another'}"
             return False
