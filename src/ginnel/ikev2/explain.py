@@ -290,9 +290,10 @@ def other_identity(expected: Id, sent: Id) -> Lines:
 
 def other_method(found: int, expected_kind: str) -> Lines:
     """AUTH of a kind that is not configured for the peer."""
+    by = _METHOD_WORDS.get(found, f"method {found}")
     return (
-        f"the peer proves itself by {_METHOD_WORDS.get(found, f'method {found}')}, and {_proof_word(expected_kind)} is configured
-        for it", "hint: `remote_auth` says what is expected of the peer",
+        f"the peer proves itself by {by}, and {_proof_word(expected_kind)} is configured for it",
+        "hint: `remote_auth` says what is expected of the peer",
     )
 
 
