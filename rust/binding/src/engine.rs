@@ -15,6 +15,7 @@ use pyo3::IntoPyObjectExt;
 
 use crate::crypto::PySecret;
 use crate::plain::{self, CarrierCounters, PlainTunnel};
+use crate::protect::{self, IkePorts};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -264,7 +265,8 @@ pub struct Engine {
     events: Arc<engine::Events>,
     tunnels: Mutex<Vec<Arc<engine::Tunnel>>>,
     plain: Mutex<Vec<Arc<engine::carrier::PlainTunnel>>>,
-    /// Made with the first plain tunnel.
+    ike: Mutex<Option<Arc<engine::carrier::IkePorts>>>,
+    /// Made with the first plain tunnel, or the ports of IKE.
     carrier: Mutex<Option<Arc<engine::carrier::Carrier>>>,
     next_tunnel: AtomicU32,
     process: u32,
@@ -285,6 +287,16 @@ impl Engine {
     fn tunnels(&self) -> MutexGuard<'_, Vec<Arc<engine::Tunnel>>> {
         lock(&self.tunnels)
     }
+
+    fn started_carrier(&self) -> PyResult<Arc<engine::carrier::Carrier>> {
+        let mut carrier = lock(&self.carrier);
+        if let Some(carrier) = &*carrier {
+            return Ok(carrier.clone());
+        }
+        let started = engine::carrier::Carrier::start(self.events.clone());
+        let started = started.map_err(|error| os_error(&error, "threads"))?;
+        Ok(carrier.insert(Arc::new(started)).clone())
+    }
 }
 
 #[pymethods]
@@ -296,6 +308,7 @@ impl Engine {
             events: Arc::new(events),
             tunnels: Mutex::new(Vec::new()),
             plain: Mutex::new(Vec::new()),
+            ike: Mutex::new(None),
             carrier: Mutex::new(None),
             next_tunnel: AtomicU32::new(1),
             process: std::process::id(),
@@ -370,7 +383,13 @@ impl Engine {
                 engine::Event::DeviceGone { tunnel, reason } => {
                     DeviceGone { tunnel, reason }.into_bound_py_any(py)?
                 }
-                told => match plain::event(py, told)? {
+                told @ (engine::Event::Control { .. }
+                | engine::Event::PathError { .. }
+                | engine::Event::Mismatch { .. }) => match plain::event(py, told)? {
+                    Some(object) => object,
+                    None => continue,
+                },
+                told => match protect::event(py, told)? {
                     Some(object) => object,
                     None => continue,
                 },
@@ -474,21 +493,9 @@ impl Engine {
             tun_offload,
             udp_offload,
         };
-        let events = self.events.clone();
         let tunnel = py.detach(|| {
-            let carrier = {
-                let mut carrier = lock(&self.carrier);
-                if let Some(carrier) = &*carrier {
-                    carrier.clone()
-                } else {
-                    let started = engine::carrier::Carrier::start(events);
-                    let started = started.map_err(|error| os_error(&error, "threads"))?;
-                    carrier.insert(Arc::new(started)).clone()
-                }
-            };
-            carrier
-                .open(id, given)
-                .map_err(|error| plain::map_error(&error))
+            let opened = self.started_carrier()?.open(id, given);
+            opened.map_err(|error| plain::map_error(&error))
         })?;
         let tunnel = Arc::new(tunnel);
         let mut tunnels = lock(&self.plain);
@@ -496,6 +503,47 @@ impl Engine {
         tunnels.push(tunnel.clone());
         drop(tunnels);
         Ok(PlainTunnel(tunnel))
+    }
+
+    #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)] // extracted from Python, owned either way
+    #[pyo3(signature = (*, port = 500, natt_port = 4500, fwmark = 0, device = 0, families = vec![4, 6], udp_offload = true))]
+    fn ike(
+        &self,
+        py: Python<'_>,
+        port: u16,
+        natt_port: u16,
+        fwmark: u32,
+        device: u32,
+        families: Vec<u8>,
+        udp_offload: bool,
+    ) -> PyResult<IkePorts> {
+        self.check_process()?;
+        if port == 0 || natt_port == 0 || port == natt_port {
+            return Err(PyValueError::new_err(format!(
+                "expected two ports that are not 0 and differ, found {port} and {natt_port}"
+            )));
+        }
+        if families.is_empty() || families.iter().any(|family| !matches!(family, 4 | 6)) {
+            return Err(PyValueError::new_err(format!(
+                "expected families 4, 6 or both, found {families:?}"
+            )));
+        }
+        let options = engine::carrier::IkeOptions {
+            port,
+            natt_port,
+            fwmark,
+            device,
+            v4: families.contains(&4),
+            v6: families.contains(&6),
+            udp_offload,
+        };
+        let ports = py.detach(|| {
+            let opened = self.started_carrier()?.ike(options);
+            opened.map_err(|error| os_error(&error.source, &error.step))
+        })?;
+        let ports = Arc::new(ports);
+        *lock(&self.ike) = Some(ports.clone());
+        Ok(IkePorts(ports))
     }
 
     fn carrier(&self, py: Python<'_>) -> PyResult<CarrierCounters> {
@@ -507,6 +555,7 @@ impl Engine {
     fn close(&self, py: Python<'_>) {
         let tunnels = std::mem::take(&mut *self.tunnels());
         let plain = std::mem::take(&mut *lock(&self.plain));
+        let ike = lock(&self.ike).take();
         let carrier = lock(&self.carrier).take();
         if self.check_process().is_ok() {
             py.detach(|| {
@@ -514,6 +563,9 @@ impl Engine {
                     tunnel.close();
                 }
                 engine::carrier::Carrier::close_all(&plain);
+                if let Some(ike) = ike {
+                    ike.close();
+                }
                 if let Some(carrier) = carrier {
                     carrier.close();
                 }

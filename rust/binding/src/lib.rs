@@ -9,6 +9,7 @@ mod crypto;
 mod engine;
 mod ike;
 mod plain;
+mod protect;
 mod relay;
 
 #[pymodule(gil_used = false)]
@@ -18,5 +19,6 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     ike::register(m)?;
     engine::register(m)?;
     plain::register(m)?;
+    protect::register(m)?;
     relay::register(m)
 }

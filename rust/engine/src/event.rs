@@ -1,10 +1,11 @@
 //! What the engine tells the control plane: one queue, one eventfd, drained in batches. Never data.
 //!
 //! Bounded without losing anything that matters: handshake messages are counted and refused beyond `MAX_QUEUED_HANDSHAKES`; what plain tunnels tell of
-//! the network is limited for each of them, and refused while `MAX_QUEUED_TOLD` wait; every other event is sent at most once until the control
-//! plane has acted on it, so there are at most a few per peer.
+//! the network is limited for each of them, and refused while `MAX_QUEUED_TOLD` wait; of IKE messages `MAX_QUEUED_IKE` wait, and a source may
+//! have no more of them than half of what is still free, so that the first message of another always finds room; every other event is sent at
+//! most once until the control plane has acted on it, so there are at most a few per peer.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
@@ -19,6 +20,12 @@ pub const MAX_MESSAGE: usize = 148;
 
 /// Most events about packets of plain tunnels that wait: keepalives, path errors, mismatches.
 pub const MAX_QUEUED_TOLD: usize = 4096;
+
+/// Most IKE messages that wait; one of more than `IKE_UNIT` bytes counts for several.
+pub const MAX_QUEUED_IKE: usize = 4096;
+
+/// So the messages that wait hold 4 MiB at most.
+const IKE_UNIT: usize = 1024;
 
 /// Where a datagram came from, and to which of our addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,6 +93,47 @@ pub enum Event {
         seen: Option<u32>,
         remote: IpAddr,
     },
+    /// A datagram on an IKE port, without the non-ESP marker: see `push_ike`.
+    Ike {
+        message: Vec<u8>,
+        remote: SocketAddr,
+        local: IpAddr,
+        natt: bool,
+    },
+    /// The first genuine packet came in under this SA.
+    SaUsed {
+        tunnel: u32,
+        spi: u32,
+    },
+    SaExpiring {
+        tunnel: u32,
+        spi: u32,
+        inbound: bool,
+        hard: bool,
+    },
+    SaMissing {
+        tunnel: u32,
+    },
+    /// Genuine packets come from elsewhere; port 0 of raw ESP.
+    SaMoved {
+        tunnel: u32,
+        spi: u32,
+        remote: SocketAddr,
+    },
+    UnknownSpi {
+        spi: u32,
+        remote: SocketAddr,
+        local: IpAddr,
+        natt: bool,
+    },
+}
+
+/// Why an IKE message was not queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IkeRefused {
+    /// This source has its share already.
+    BeyondShare,
+    Full,
 }
 
 /// What an ICMP error says of the path.
@@ -102,8 +150,63 @@ impl Event {
     fn is_told(&self) -> bool {
         matches!(
             self,
-            Self::Control { .. } | Self::PathError { .. } | Self::Mismatch { .. }
+            Self::Control { .. }
+                | Self::PathError { .. }
+                | Self::Mismatch { .. }
+                | Self::SaMoved { .. }
+                | Self::UnknownSpi { .. }
         )
+    }
+}
+
+/// IKE messages that wait, by where they came from.
+#[derive(Default)]
+struct Waiting {
+    units: usize,
+    by_source: HashMap<IpAddr, usize>,
+}
+
+/// Whoever has one address of a network of IPv6 mostly has all of its 64 bits.
+fn source_of(remote: IpAddr) -> IpAddr {
+    match remote {
+        IpAddr::V4(_) => remote,
+        IpAddr::V6(address) => {
+            let network = u128::from(address) & !u128::from(u64::MAX);
+            IpAddr::V6(network.into())
+        }
+    }
+}
+
+fn units(message: &[u8]) -> usize {
+    message.len().div_ceil(IKE_UNIT).max(1)
+}
+
+impl Waiting {
+    fn admit(&mut self, remote: IpAddr, units: usize) -> Result<(), IkeRefused> {
+        let free = MAX_QUEUED_IKE.saturating_sub(self.units);
+        if units > free {
+            return Err(IkeRefused::Full);
+        }
+        let source = source_of(remote);
+        let has = self.by_source.get(&source).copied().unwrap_or(0);
+        // The first always, whatever others have.
+        if has > 0 && has + units > free / 2 {
+            return Err(IkeRefused::BeyondShare);
+        }
+        self.units += units;
+        self.by_source.insert(source, has + units);
+        Ok(())
+    }
+
+    fn release(&mut self, remote: IpAddr, units: usize) {
+        self.units = self.units.saturating_sub(units);
+        let source = source_of(remote);
+        if let Some(has) = self.by_source.get_mut(&source) {
+            *has = has.saturating_sub(units);
+            if *has == 0 {
+                self.by_source.remove(&source);
+            }
+        }
     }
 }
 
@@ -112,6 +215,7 @@ pub struct Events {
     queue: Mutex<VecDeque<Event>>,
     pending: AtomicUsize,
     told: AtomicUsize,
+    ike: Mutex<Waiting>,
     wake: Wake,
 }
 
@@ -121,6 +225,7 @@ impl Events {
             queue: Mutex::new(VecDeque::new()),
             pending: AtomicUsize::new(0),
             told: AtomicUsize::new(0),
+            ike: Mutex::new(Waiting::default()),
             wake: Wake::new()?,
         })
     }
@@ -149,6 +254,24 @@ impl Events {
         }
     }
 
+    /// Queues an IKE message if its source may have one more of the queue.
+    pub fn push_ike(
+        &self,
+        message: &[u8],
+        remote: SocketAddr,
+        local: IpAddr,
+        natt: bool,
+    ) -> Result<(), IkeRefused> {
+        lock(&self.ike).admit(remote.ip(), units(message))?;
+        self.push(Event::Ike {
+            message: message.to_vec(),
+            remote,
+            local,
+            natt,
+        });
+        Ok(())
+    }
+
     /// Takes up to *limit* events; the descriptor stays readable while more wait.
     pub fn drain(&self, limit: usize) -> Vec<Event> {
         let mut queue = lock(&self.queue);
@@ -167,6 +290,14 @@ impl Events {
         self.pending.fetch_sub(handshakes, Ordering::Relaxed);
         let told = taken.iter().filter(|event| event.is_told()).count();
         self.told.fetch_sub(told, Ordering::Relaxed);
+        for event in &taken {
+            if let Event::Ike {
+                message, remote, ..
+            } = event
+            {
+                lock(&self.ike).release(remote.ip(), units(message));
+            }
+        }
         taken
     }
 }
@@ -174,5 +305,79 @@ impl Events {
 impl AsRawFd for Events {
     fn as_raw_fd(&self) -> RawFd {
         self.wake.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn from(text: &str) -> SocketAddr {
+        SocketAddr::new(text.parse().unwrap(), 500)
+    }
+
+    fn flood(events: &Events, remote: SocketAddr, message: &[u8]) -> usize {
+        (0..2 * MAX_QUEUED_IKE)
+            .take_while(|_| {
+                let local = remote.ip();
+                events.push_ike(message, remote, local, false).is_ok()
+            })
+            .count()
+    }
+
+    #[test]
+    fn a_flood_of_one_source_leaves_room_for_every_other() {
+        let events = Events::new().unwrap();
+        let flooded = flood(&events, from("192.0.2.1"), &[0; 100]);
+        assert!((1000..MAX_QUEUED_IKE / 2).contains(&flooded), "{flooded}");
+        // A second flood gets less, and somebody new still gets in.
+        let second = flood(&events, from("192.0.2.2"), &[0; 100]);
+        assert!((500..flooded).contains(&second), "{second}");
+        for last in 3..200 {
+            let remote = from(&format!("192.0.2.{last}"));
+            assert_eq!(events.push_ike(&[0; 28], remote, remote.ip(), true), Ok(()));
+        }
+    }
+
+    #[test]
+    fn one_network_of_ipv6_is_one_source_and_long_messages_count_for_more() {
+        let events = Events::new().unwrap();
+        let one = flood(&events, from("2001:db8::1"), &[0; 100]);
+        assert!(one > 1000);
+        let beyond = Err(IkeRefused::BeyondShare);
+        let other = from("2001:db8::2");
+        assert_eq!(events.push_ike(&[0; 100], other, other.ip(), false), beyond);
+        let next = from("2001:db8:0:1::1");
+        assert_eq!(events.push_ike(&[0; 100], next, next.ip(), false), Ok(()));
+        let events = Events::new().unwrap();
+        let long = flood(&events, from("192.0.2.1"), &[0; 16 << 10]);
+        assert!(long < MAX_QUEUED_IKE / 16 / 2, "{long}");
+    }
+
+    #[test]
+    fn what_was_drained_makes_room_again() {
+        let events = Events::new().unwrap();
+        let remote = from("192.0.2.1");
+        let first = flood(&events, remote, &[0; 2000]);
+        while !events.drain(256).is_empty() {}
+        assert_eq!(flood(&events, remote, &[0; 2000]), first);
+        assert_eq!(lock(&events.ike).by_source.len(), 1);
+        while !events.drain(256).is_empty() {}
+        assert!(lock(&events.ike).by_source.is_empty());
+        assert_eq!(lock(&events.ike).units, 0);
+    }
+
+    /// The most sources that there can be: each has one, and then nobody has room.
+    #[test]
+    fn the_queue_is_bounded_however_many_sources_there_are() {
+        let events = Events::new().unwrap();
+        let outcome = |at: usize| {
+            let address = std::net::Ipv4Addr::from(0x0a00_0000 + at as u32);
+            let remote = SocketAddr::new(address.into(), 500);
+            events.push_ike(&[0; 28], remote, remote.ip(), false)
+        };
+        assert!((0..MAX_QUEUED_IKE).all(|at| outcome(at) == Ok(())));
+        assert_eq!(outcome(MAX_QUEUED_IKE), Err(IkeRefused::Full));
     }
 }

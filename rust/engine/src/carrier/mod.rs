@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `tunnel` | one tunnel as the control plane drives it |
 //! | `plain` | the same as the two threads know it: where its packets go, its counters, what is told of it |
+//! | `ike` | the sockets of IKE and of ESP |
 //! | `sockets` | sockets shared by underlay, opened by the first tunnel that needs them, closed by the last |
 //! | `transmit` | devices -> size, encapsulation -> outbox: one epoll over all devices |
 //! | `outbox` | finished packets -> sockets, and what the kernel says against them |
@@ -24,6 +25,7 @@
 //! Locks, in the order in which they are taken: the registry of sockets, tables, one of a tunnel's. Each is held for a batch at most.
 
 mod drops;
+mod ike;
 mod outbox;
 mod plain;
 mod receive;
@@ -34,6 +36,7 @@ mod tunnel;
 mod unfinished;
 
 pub use drops::PlainDrop;
+pub use ike::{IkeOptions, IkePorts};
 pub use tunnel::{PlainCounters, PlainError, PlainOptions, PlainTunnel};
 
 use std::collections::VecDeque;
@@ -48,6 +51,7 @@ use ginnel_gre::demux::Demux;
 use crate::event::{Event, Events};
 use crate::shared::IdMap;
 use crate::sys::poll::{Poll, Wake};
+use crate::sys::tun::OpenError;
 use crate::{lock, read, write};
 
 /// The tag of a wake in either poll; tunnels and sockets have others.
@@ -84,6 +88,8 @@ pub(crate) struct Shared {
     pub sockets: Mutex<sockets::Registry>,
     /// By tag in `receive_poll`.
     pub receivers: RwLock<IdMap<Arc<sockets::Socket>>>,
+    /// While they are open.
+    pub ike: RwLock<Option<Arc<ike::Ports>>>,
     pub transmit_poll: Poll,
     pub receive_poll: Poll,
     pub transmit_wake: Wake,
@@ -151,6 +157,7 @@ impl Carrier {
             }),
             sockets: Mutex::new(sockets::Registry::default()),
             receivers: RwLock::new(IdMap::default()),
+            ike: RwLock::new(None),
             transmit_poll: Poll::new()?,
             receive_poll: Poll::new()?,
             transmit_wake: Wake::new()?,
@@ -191,6 +198,11 @@ impl Carrier {
     /// Makes (or adopts) the device and the tunnel on it; down until `up`.
     pub fn open(&self, id: u32, options: PlainOptions) -> Result<PlainTunnel, PlainError> {
         PlainTunnel::open(self.shared.clone(), id, options, self.process)
+    }
+
+    /// The sockets of IKE and ESP.
+    pub fn ike(&self, options: IkeOptions) -> Result<IkePorts, OpenError> {
+        IkePorts::open(self.shared.clone(), options, self.process)
     }
 
     pub fn counters(&self) -> CarrierCounters {

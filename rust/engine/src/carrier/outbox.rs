@@ -372,16 +372,13 @@ impl Outbox {
 
     fn send_udp(&mut self, slab: &[u8], batch: &UdpBatch, now_ns: u64) {
         let Some(socket) = &batch.socket else { return };
-        if socket.set_dont_fragment(batch.dont_fragment).is_err() {
-            self.lose(&batch.accounts);
-            return;
-        }
+        let df = batch.dont_fragment;
         let mut at = 0;
         // A socket that is told ICMP errors is told each once more by its next send, which then sends nothing: that message is tried again.
         let mut tries = SEND_TRIES;
         while at < batch.messages.len() {
             let waiting = at_once(&batch.messages[at..]);
-            match socket.send_many(slab, &batch.pieces, waiting, &mut self.udp_scratch) {
+            match socket.send_many_with(df, slab, &batch.pieces, waiting, &mut self.udp_scratch) {
                 Ok(sent) => {
                     self.stuck_since_ns = None;
                     let sent = sent.max(1);
@@ -454,7 +451,8 @@ impl Outbox {
         };
         let mut rest = &singles[..];
         while let Some(first) = rest.first() {
-            match socket.send_many(slab, &datagrams, rest, &mut self.udp_scratch) {
+            let scratch = &mut self.udp_scratch;
+            match socket.send_many_with(batch.dont_fragment, slab, &datagrams, rest, scratch) {
                 Ok(sent) => {
                     let sent = sent.clamp(1, rest.len());
                     for _ in 0..sent {

@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ginnel_esp::udp::{classify, Datagram};
 use ginnel_gre::demux::{Found, Seen};
 use ginnel_gre::ethernet;
 use ginnel_gre::header::{self, HeaderError};
@@ -28,6 +29,7 @@ use ginnel_packet::ip;
 use ginnel_packet::virtio::{VirtioNetHdr, GSO_NONE};
 
 use super::drops::PlainDrop;
+use super::ike::{Place, Ports};
 use super::plain::{Plain, Plan};
 use super::sockets::Socket;
 use super::unfinished::{complete, look, Unfinished};
@@ -39,9 +41,9 @@ use crate::shared::is_device_gone;
 use crate::sys::clock::{boottime_ns, sleep_exactly};
 use crate::sys::errors::{self, NetworkError, Origin, MAX_QUOTE};
 use crate::sys::poll::{Poll, Ready};
-use crate::sys::raw::{RawReceiveScratch, RawReceived};
+use crate::sys::raw::{RawReceive, RawReceiveScratch, RawReceived};
 use crate::sys::tun::Tun;
-use crate::sys::udp::{ReceiveScratch, Received};
+use crate::sys::udp::{ReceiveScratch, Received, Udp};
 use crate::{lock, read};
 
 const GRE: u8 = 47;
@@ -163,16 +165,13 @@ impl Receiver {
         for _ in 0..TURNS_AT_ONCE {
             let now_ns = boottime_ns();
             let outcome = match socket {
-                Socket::Raw { socket, .. } => {
-                    let outcome = socket.receive_many(&mut self.raw, &mut self.raw_received);
-                    let lost = socket.newly_lost(&mut self.raw);
-                    outcome.map(|()| (self.raw_received.len(), lost))
-                }
-                Socket::Udp(socket) => {
-                    let outcome = socket.receive_many(&mut self.udp, &mut self.udp_received);
-                    let lost = socket.newly_lost(&mut self.udp);
-                    outcome.map(|()| (self.udp_received.len(), lost))
-                }
+                Socket::Raw { socket, .. } => self.receive_raw(socket),
+                Socket::Udp(socket) => self.receive_udp(socket),
+                Socket::Port { family, place, .. } => match place {
+                    Place::Ike => self.receive_udp(&family.ike),
+                    Place::Natt => self.receive_udp(&family.natt),
+                    Place::Esp => self.receive_raw(&family.esp),
+                },
             };
             let (count, lost) = match outcome {
                 Ok(received) => received,
@@ -180,9 +179,12 @@ impl Receiver {
                 // Of an earlier send, taken off the socket by being told. The queue of errors says more of it; packets wait behind it.
                 Err(_) => continue,
             };
-            self.shared
-                .at_socket
-                .fetch_add(u64::from(lost), Ordering::Relaxed);
+            if let Socket::Port { ports, .. } = socket {
+                ports.count_lost(lost);
+            } else {
+                let counter = &self.shared.at_socket;
+                counter.fetch_add(u64::from(lost), Ordering::Relaxed);
+            }
             self.turn(socket, now_ns);
             total += count;
             if count < 2 {
@@ -191,6 +193,19 @@ impl Receiver {
             }
         }
         total
+    }
+
+    /// How many messages came, and how many the kernel had to drop before.
+    fn receive_raw(&mut self, socket: &RawReceive) -> io::Result<(usize, u32)> {
+        let outcome = socket.receive_many(&mut self.raw, &mut self.raw_received);
+        let lost = socket.newly_lost(&mut self.raw);
+        outcome.map(|()| (self.raw_received.len(), lost))
+    }
+
+    fn receive_udp(&mut self, socket: &Udp) -> io::Result<(usize, u32)> {
+        let outcome = socket.receive_many(&mut self.udp, &mut self.udp_received);
+        let lost = socket.newly_lost(&mut self.udp);
+        outcome.map(|()| (self.udp_received.len(), lost))
     }
 
     fn turn(&mut self, socket: &Socket, now_ns: u64) {
@@ -221,6 +236,7 @@ impl Receiver {
                         self.sorter.message(&shared, &tables, slab, message, now_ns);
                     }
                 }
+                Socket::Port { ports, place, .. } => self.take_ports(&shared, ports, *place),
             }
             self.sorter.last = None;
         }
@@ -229,8 +245,11 @@ impl Receiver {
             Ordering::Relaxed,
         );
         let slab = match socket {
-            Socket::Raw { .. } => self.raw.slab(),
-            Socket::Udp(_) => self.udp.slab(),
+            Socket::Raw { .. }
+            | Socket::Port {
+                place: Place::Esp, ..
+            } => self.raw.slab(),
+            Socket::Udp(_) | Socket::Port { .. } => self.udp.slab(),
         };
         if self.sorter.groups.len() > 1 {
             self.sorter
@@ -264,6 +283,29 @@ impl Receiver {
         }
         self.sorter.items.clear();
         self.sorter.groups.clear();
+    }
+
+    /// What came by a port of IKE's: messages go to the control plane.
+    fn take_ports(&mut self, shared: &Shared, ports: &Ports, place: Place) {
+        let slab = self.udp.slab();
+        for message in &self.udp_received {
+            let Some(local) = message.to else { continue };
+            for datagram in datagrams(message) {
+                let datagram = &slab[datagram];
+                if place == Place::Ike {
+                    ports.take_message(&shared.events, datagram, message.from, local, false);
+                    continue;
+                }
+                match classify(datagram) {
+                    Datagram::Ike(inside) => {
+                        ports.take_message(&shared.events, inside, message.from, local, true);
+                    }
+                    Datagram::Keepalive => ports.count_keepalive(),
+                    Datagram::Malformed => ports.count_truncated(),
+                    Datagram::Esp(_) => {}
+                }
+            }
+        }
     }
 
     /// Whether there is a tunnel between these ends, in one look. Of UDP our end is not told.
@@ -303,6 +345,7 @@ impl Receiver {
                     flags: quoted::flags(quote),
                     ports: Some((0, to.port())),
                 }),
+                Socket::Port { .. } => None,
             };
             let Some(quoted) = quoted else { continue };
             // Invented ones must not use up what those of our tunnels are looked up by.
@@ -383,6 +426,15 @@ fn is_about(tunnel: &Plain, quoted: &Quoted) -> bool {
     flags == ours && quoted.key.map_or(options.ocsum, |key| key == options.okey)
 }
 
+/// Where the datagrams of one UDP message lie; one that is empty is one as well.
+fn datagrams(message: &Received) -> impl Iterator<Item = Range<usize>> {
+    let segment = message.segment.max(1);
+    let end = message.start + message.len;
+    let count = message.len.div_ceil(segment).max(1);
+    let start = message.start;
+    (0..count).map(move |at| start + at * segment..end.min(start + (at + 1) * segment))
+}
+
 impl Sorter {
     /// The datagrams of one UDP message.
     fn message(
@@ -403,17 +455,8 @@ impl Sorter {
             protocol: GRE,
             udp: true,
         };
-        let segment = message.segment.max(1);
-        let end = message.start + message.len;
-        let mut start = message.start;
-        // One that is empty is one as well.
-        loop {
-            let len = segment.min(end - start);
-            self.packet(shared, tables, slab, start..start + len, &outside, now_ns);
-            start += len;
-            if start == end {
-                break;
-            }
+        for place in datagrams(message) {
+            self.packet(shared, tables, slab, place, &outside, now_ns);
         }
     }
 

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use ginnel_gre::options::{Kind, Options};
 
+use super::ike::{Family, Place, Ports};
 use super::Shared;
 use crate::sys::raw::{RawReceive, RawSend};
 use crate::sys::udp::{Binding, Udp};
@@ -36,8 +37,17 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is read by the receiving thread.
 pub(crate) enum Socket {
-    Raw { socket: RawReceive, protocol: u8 },
+    Raw {
+        socket: RawReceive,
+        protocol: u8,
+    },
     Udp(Arc<Udp>),
+    /// IKE's and ESP's: `ike`.
+    Port {
+        ports: Arc<Ports>,
+        family: Arc<Family>,
+        place: Place,
+    },
 }
 
 impl Socket {
@@ -45,6 +55,7 @@ impl Socket {
         match self {
             Self::Raw { socket, .. } => socket.as_raw_fd(),
             Self::Udp(socket) => socket.as_raw_fd(),
+            Self::Port { family, place, .. } => family.fd(*place),
         }
     }
 }
@@ -310,7 +321,7 @@ impl Registry {
     }
 
     /// Has the receiving thread read it.
-    fn receive(&mut self, shared: &Shared, socket: Socket) -> io::Result<u32> {
+    pub fn receive(&mut self, shared: &Shared, socket: Socket) -> io::Result<u32> {
         // 0 is the tag of the wake.
         self.next_tag = self.next_tag.checked_add(1).unwrap_or(1);
         let tag = self.next_tag;

@@ -11,10 +11,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 use ginnel_wireguard::filter::{socket_filter_program, Instruction};
 
 use super::check;
+use crate::lock;
 
 /// Most segments in one `UDP_SEGMENT` send that every kernel since 4.18 takes.
 pub const MAX_SEGMENTS: usize = 64;
@@ -61,8 +63,8 @@ pub struct Udp {
     filtered: AtomicBool,
     /// What SO_RXQ_OVFL last said.
     lost: AtomicU32,
-    /// What the socket's path MTU discovery is set to.
-    dont_fragment: AtomicBool,
+    /// What the socket's path MTU discovery is set to: held while something is sent that depends on it.
+    dont_fragment: Mutex<bool>,
 }
 
 /// One message to send: `pieces` of the slab, in order, cut by the kernel into datagrams of `segment` bytes (0: one datagram).
@@ -177,7 +179,7 @@ impl Udp {
             gro: Err("switched off".to_owned()),
             filtered: AtomicBool::new(false),
             lost: AtomicU32::new(0),
-            dont_fragment: AtomicBool::new(false),
+            dont_fragment: Mutex::new(false),
         };
         if v6 {
             udp.option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
@@ -270,36 +272,43 @@ impl Udp {
         self.option(libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
     }
 
-    /// Whether what is sent from now on may be fragmented. DF without the kernel's own path MTU: ours is aged and judged. A system call
-    /// only when it changes; only the one thread that sends may call it.
-    pub fn set_dont_fragment(&self, wanted: bool) -> io::Result<()> {
-        if self.dont_fragment.load(Ordering::Relaxed) == wanted {
-            return Ok(());
+    /// Whether what is sent may be fragmented. DF without the kernel's own path MTU: ours is aged and judged. A system call only when it
+    /// changes; it stays so for as long as the guard is held.
+    fn fragmenting(&self, dont_fragment: bool) -> io::Result<MutexGuard<'_, bool>> {
+        let mut state = lock(&self.dont_fragment);
+        if *state != dont_fragment {
+            let (level, name, dont, probe) = if self.v6 {
+                (
+                    libc::IPPROTO_IPV6,
+                    libc::IPV6_MTU_DISCOVER,
+                    libc::IPV6_PMTUDISC_DONT,
+                    libc::IPV6_PMTUDISC_PROBE,
+                )
+            } else {
+                (
+                    libc::IPPROTO_IP,
+                    libc::IP_MTU_DISCOVER,
+                    libc::IP_PMTUDISC_DONT,
+                    libc::IP_PMTUDISC_PROBE,
+                )
+            };
+            self.option(level, name, if dont_fragment { probe } else { dont })?;
+            *state = dont_fragment;
         }
-        match (self.v6, wanted) {
-            (false, false) => self.option(
-                libc::IPPROTO_IP,
-                libc::IP_MTU_DISCOVER,
-                libc::IP_PMTUDISC_DONT,
-            ),
-            (false, true) => self.option(
-                libc::IPPROTO_IP,
-                libc::IP_MTU_DISCOVER,
-                libc::IP_PMTUDISC_PROBE,
-            ),
-            (true, false) => self.option(
-                libc::IPPROTO_IPV6,
-                libc::IPV6_MTU_DISCOVER,
-                libc::IPV6_PMTUDISC_DONT,
-            ),
-            (true, true) => self.option(
-                libc::IPPROTO_IPV6,
-                libc::IPV6_MTU_DISCOVER,
-                libc::IPV6_PMTUDISC_PROBE,
-            ),
-        }?;
-        self.dont_fragment.store(wanted, Ordering::Relaxed);
-        Ok(())
+        Ok(state)
+    }
+
+    /// `send_many` for a socket by which packets with and without DF leave, whichever thread sends them.
+    pub fn send_many_with(
+        &self,
+        dont_fragment: bool,
+        slab: &[u8],
+        pieces: &[Range<usize>],
+        messages: &[Outgoing],
+        scratch: &mut SendScratch,
+    ) -> io::Result<usize> {
+        let _held = self.fragmenting(dont_fragment)?;
+        self.send_many(slab, pieces, messages, scratch)
     }
 
     pub fn set_fwmark(&self, mark: u32) -> io::Result<()> {
