@@ -825,6 +825,8 @@ def _build_transforms(transforms: tuple[Transform, ...]) -> bytes:
 
 
 def _build_ts(selectors: tuple[Selector, ...]) -> bytes:
+    if not selectors:
+        raise ValueError("expected at least one selector, found none")
     parts = [_TYPED.pack(len(selectors), b"")]
     for one in selectors:
         kind = _TS_IPV4 if len(one.first) == _TS_BYTES[_TS_IPV4] else _TS_IPV6
