@@ -132,9 +132,7 @@ impl KeyExchange {
                     KeyMaterial::random(exponent_size(bits)).map_err(|_| NoPrivateKey)?;
                 return Self::with_private(group, exponent.expose());
             }
-            Group::Ecp(curve) => on_wiped_stack(|| ecp::PrivateKey::generate(curve))
-                .map(Private::Ecp)
-                .ok_or(NoPrivateKey)?,
+            Group::Ecp(curve) => Private::Ecp(random_scalar(curve)?),
             Group::X25519 => Private::X25519(Secret::random().map_err(|_| NoPrivateKey)?.clamp()),
         };
         Self::from_private(group, private)
@@ -222,6 +220,28 @@ impl KeyExchange {
             }
         })
     }
+}
+
+/// A private key from the operating system's generator alone: the library's own takes 40 ms to start.
+///
+/// Drawn again when it is not below the curve's order (FIPS 186-5, A.2.2), which for all three is all but impossible.
+fn random_scalar(curve: Curve) -> Result<ecp::PrivateKey, NoPrivateKey> {
+    const TRIES: usize = 64;
+    for _ in 0..TRIES {
+        let number = KeyMaterial::try_fill(curve.size(), |raw| {
+            getrandom::fill(raw)?;
+            if curve == Curve::P521 {
+                raw[0] &= 1;
+            }
+            Ok::<_, getrandom::Error>(())
+        });
+        let number = number.map_err(|_| NoPrivateKey)?;
+        let key = on_wiped_stack(|| ecp::PrivateKey::from_number(curve, number.expose()));
+        if let Some(key) = key {
+            return Ok(key);
+        }
+    }
+    Err(NoPrivateKey)
 }
 
 /// 2 <= value <= prime - 2, both big-endian and of one length; all is public. The primes end in 0xff, so prime - 1 differs from the

@@ -6,10 +6,10 @@ use core::ptr::{null, null_mut};
 
 use aws_lc_sys::{
     point_conversion_form_t, BN_bin2bn, BN_clear_free, ECDH_compute_key, EC_KEY_free,
-    EC_KEY_generate_key, EC_KEY_get0_group, EC_KEY_get0_public_key, EC_KEY_new_by_curve_name,
-    EC_KEY_set_private_key, EC_KEY_set_public_key, EC_POINT_free, EC_POINT_mul, EC_POINT_new,
-    EC_POINT_oct2point, EC_POINT_point2oct, NID_X9_62_prime256v1, NID_secp384r1, NID_secp521r1,
-    BIGNUM, EC_KEY, EC_POINT,
+    EC_KEY_get0_group, EC_KEY_get0_public_key, EC_KEY_new_by_curve_name, EC_KEY_set_private_key,
+    EC_KEY_set_public_key, EC_POINT_free, EC_POINT_mul, EC_POINT_new, EC_POINT_oct2point,
+    EC_POINT_point2oct, NID_X9_62_prime256v1, NID_secp384r1, NID_secp521r1, BIGNUM, EC_KEY,
+    EC_POINT,
 };
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,15 +83,7 @@ impl PrivateKey {
         (!key.key.is_null()).then_some(key)
     }
 
-    /// A fresh one; `None` when memory or entropy is missing.
-    pub fn generate(curve: Curve) -> Option<Self> {
-        let key = Self::empty(curve)?;
-        // SAFETY: the key is valid, and ours alone.
-        let made = unsafe { EC_KEY_generate_key(key.key) };
-        (made == 1).then_some(key)
-    }
-
-    /// From a big-endian number, for published vectors; `None` unless it is in 1..n.
+    /// From a big-endian number; `None` unless it is in 1..n.
     pub fn from_number(curve: Curve, number: &[u8]) -> Option<Self> {
         let key = Self::empty(curve)?;
         // SAFETY: each object is checked for null before it is used, and outlives its uses; the group is the key's own.
