@@ -86,9 +86,9 @@ def settings(values: Mapping[str, Value], indent: str = "") -> str:
     return "".join(lines)
 
 
-_TOKEN = re.compile(
-    r"(?P<open>[^\s={}\[\]]+) \{|(?P<key>[a-z0-9-]+)=(?:\[(?P<list>[^\]]*)\]|(?P<value>.*?)(?=\}| [a-z0-9-]+=| \S+ \{))|\}"
-)
+_LIST = r"\[(?P<list>(?:[^\[\]]|\[[^\]]*\])*)\]"
+_WORD = r"(?P<value>.*?)(?=\}| [a-z0-9-]+=| \S+ \{)"
+_TOKEN = re.compile(rf"(?P<open>[^\s={{}}\[\]]+) \{{|(?P<key>[a-z0-9-]+)=(?:{_LIST}|{_WORD})|\}}")
 
 
 def parsed(raw: str) -> dict[str, Any]:
@@ -176,7 +176,7 @@ class InGuest:
 
     def run(self, *argv: str, check: bool = True, timeout_s: float = 60.0) -> str:
         """A command there."""
-        return self.guest.host(*self._prefix(), *argv, check=check, timeout_s=timeout_s)
+        return self.guest.shell(self._line(argv), check=check, timeout_s=timeout_s)
 
     def write(self, path: str, content: bytes, mode: int = 0o644) -> None:
         """A small file in the guest's own /tmp or /run."""
@@ -192,16 +192,18 @@ class InGuest:
 
     def start(self, argv: Sequence[str], log: str) -> int:
         """In the background of the guest's shell."""
-        line = shlex.join([*self._prefix(), *argv])
-        return int(self.guest.host("sh", "-c", f"setsid {line} >> {shlex.quote(log)} 2>&1 < /dev/null & echo $!"))
+        self.guest.host("true")
+        return int(self.guest.shell(f"{self._line(argv)} >> {shlex.quote('/host' + log)} 2>&1 < /dev/null & echo $!"))
 
     def signal(self, pid: int, name: str) -> None:
         """End it, and wait until it is gone."""
         self.guest.shell(f"kill -{name} {pid}")
         self.guest.shell(f"for i in $(seq 100); do kill -0 {pid} 2>/dev/null || exit 0; sleep 0.1; done; exit 1")
 
-    def _prefix(self) -> list[str]:
-        return ["ip", "netns", "exec", self.space] if self.space else []
+    def _line(self, argv: Sequence[str]) -> str:
+        # The namespace is the guest's own: it is entered before the guest's files are left.
+        inside = ["ip", "netns", "exec", self.space] if self.space else []
+        return f"PATH=$PATH:/usr/sbin:/usr/bin:/sbin; {shlex.join([*inside, 'chroot', '/host', *argv])}"
 
 
 # ---------------------------------------------------------------- the daemon

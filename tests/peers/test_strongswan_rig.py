@@ -66,11 +66,11 @@ def test_raw_answers_are_read_whole() -> None:
     """Values with blanks and equals signs, lists, empty sections."""
     raw = (
         "{peer {uniqueid=1 local-id=C=CH, O=a b, CN=moon state=ESTABLISHED"
-        " child-sas {net-1 {name=net local-ts=[10.1.0.0/16 10.9.0.1/32|/0] x=}}}}"
+        " child-sas {net-1 {name=net local-ts=[10.1.0.0/16 10.9.0.1/32[gre]] x=}}}}"
     )
     assert parsed(raw) == {
         "peer": {
             "uniqueid": "1", "local-id": "C=CH, O=a b, CN=moon", "state": "ESTABLISHED",
-            "child-sas": {"net-1": {"name": "net", "local-ts": ["10.1.0.0/16", "10.9.0.1/32|/0"], "x": ""}},
+            "child-sas": {"net-1": {"name": "net", "local-ts": ["10.1.0.0/16", "10.9.0.1/32[gre]"], "x": ""}},
         }
     }  # fmt: skip
