@@ -70,6 +70,7 @@ def views(config: NodeConfig, record: Record, here: Mapping[str, Link]) -> dict[
             "started_unix": record.started_unix,
             "carrier": {"no_tunnel": 0, "at_socket": 0, "sockets": {}},
             "warnings": [],
+            "ike": None,
         },
         "tunnels": [_view(tunnel, record, here.get(tunnel.name)) for tunnel in config.plain],
     }
@@ -133,4 +134,5 @@ def _view(tunnel: PlainConfig, record: Record, link: Link | None) -> dict[str, A
         "offloads": {},
         "warnings": [],
         "peers": [],
+        "ipsec": None,
     }

@@ -23,6 +23,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "down": ("ginnel.cli.tunnel", "down", "Take them down: exactly what `up` did."),
     "run": ("ginnel.cli.tunnel", "run", "The same as `up`, in the foreground, for systemd."),
     "show": ("ginnel.cli.show", "show", "What runs: state and why, by name; or as `wg show` prints it."),
+    "initiate": ("ginnel.cli.ipsec", "initiate", "Negotiate IPsec for a tunnel now."),
+    "terminate": ("ginnel.cli.ipsec", "terminate", "End the IPsec SAs of a tunnel, and tell the peer."),
+    "rekey": ("ginnel.cli.ipsec", "rekey", "Replace the keys of an IPsec tunnel now."),
     "set": ("ginnel.cli.set", "set_", "Change a running interface, as `wg set`."),
     "save": ("ginnel.cli.tunnel", "save", "Write what runs back to its file."),
     "strip": ("ginnel.cli.tunnel", "strip", "Print a file without wg-quick's own keys, for `wg syncconf`."),
@@ -72,7 +75,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.group(cls=_Table, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version.")
 def cli() -> None:
-    """Build, run, watch and explain tunnels: WireGuard, GRE and IP in IP, each host's from a file."""
+    """Build, run, watch and explain tunnels: WireGuard, GRE, IP in IP and IPsec, each host's from a file."""
 
 
 def run(arguments: list[str]) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ginnel.cli import ui
+from ginnel.cli.show_ipsec import ipsec_lines
 from ginnel.cli.text import size_text
 from ginnel.watch.health import age_text
 
@@ -90,6 +91,7 @@ def tunnel_lines(tunnel: dict[str, Any], *, colour: bool) -> Iterator[str]:
     options = list(_options(tunnel))
     if options:
         yield f"  options: {', '.join(options)}"
+    yield from ipsec_lines(tunnel, colour=colour)
     if tunnel["path_mtu"]:
         yield f"  path: takes packets of {tunnel['path_mtu']} bytes, learned from the way to {tunnel['remote']}"
     if tunnel["keepalive"] is not None:
@@ -111,7 +113,9 @@ def tunnel_lines(tunnel: dict[str, Any], *, colour: bool) -> Iterator[str]:
 
 
 def kind_text(tunnel: dict[str, Any]) -> str:
-    """`gre`, or `gre in udp`."""
+    """`gre`, `gre in udp`, `gre over ipsec`."""
+    if tunnel["ipsec"] is not None and tunnel["kind"] != "ipsec":
+        return f"{tunnel['kind']} over ipsec"
     return f"{tunnel['kind']} in {tunnel['encapsulation']}" if tunnel["encapsulation"] else str(tunnel["kind"])
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ginnel.cli import files, ui
-from ginnel.errors import ConfigError, GinnelError, KernelError
+from ginnel.errors import ConfigError, GinnelError, KernelError, UsageError
 from ginnel.linux import bringup
 from ginnel.linux.backend import Backend, EngineBackend, wait_gone
 from ginnel.linux.record import Record, Store
@@ -32,6 +32,7 @@ _CAP_NET_ADMIN, _CAP_NET_RAW = 12, 13
 _TUN = Path("/dev/net/tun")
 
 if TYPE_CHECKING:
+    from ginnel.config.node import NodeConfig
     from ginnel.linux import node_bringup
 
 _ARGUMENT = click.argument("tunnel", metavar="NAME|FILE")
@@ -41,6 +42,11 @@ _BACKEND = click.option(
     default="auto",
     help="Who carries the packets: our engine in user space (auto), or the kernel's module.",
 )
+_WRITE_KEYS = click.option(
+    "--write-keys",
+    metavar="DIR",
+    help="Debug mode: write the keys of all IPsec SAs, as tshark reads them, into a new directory.",
+)
 
 
 @click.command()
@@ -48,7 +54,8 @@ _BACKEND = click.option(
 @_BACKEND
 @click.option("-n", "--dry-run", is_flag=True, help="Print every step and do none.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: the plan as JSON, schema ginnel.plan/1.")
-def up(tunnel: str, backend: str, dry_run: bool, as_json: bool) -> None:
+@_WRITE_KEYS
+def up(tunnel: str, backend: str, dry_run: bool, as_json: bool, write_keys: str | None) -> None:
     """
     Bring tunnels up: one from a wg-quick file, or all of a node file.
 
@@ -62,7 +69,7 @@ def up(tunnel: str, backend: str, dry_run: bool, as_json: bool) -> None:
     store = Store()
     console = ui.ListConsole() if as_json else ui.StderrConsole()
     with bringup.real_host(store) as host:
-        _bring_up(loaded, backend, host, store, console, dry_run=dry_run)
+        _bring_up(loaded, backend, host, store, console, dry_run=dry_run, write_keys=write_keys)
     if isinstance(console, ui.ListConsole):
         named = {"node": loaded.name} if loaded.is_node else {"interface": loaded.name}
         plan = {"schema": "ginnel.plan/1", **named, "steps": console.steps, "notes": console.notes}
@@ -78,9 +85,12 @@ def _bring_up(
     *,
     dry_run: bool = False,
     detached: bool = True,
+    write_keys: str | None = None,
 ) -> None:
     """Check the file, whichever kind it is, and bring it up."""
     if not loaded.is_node:
+        if write_keys is not None:
+            raise UsageError("--write-keys is for node files with IPsec")
         file = files.check(loaded)
         if not dry_run:
             _may_we(backend)
@@ -91,10 +101,27 @@ def _bring_up(
 
     config = files.check_node(loaded)
     chosen = backend if backend != "auto" else config.backend
+    if chosen != "kernel":
+        _check_protection(config, write_keys, console)
     if not dry_run:
         _may_we(chosen, raw=any(tunnel.encapsulation is None for tunnel in config.plain))
     with _interruptible():
-        node_bringup.up(config, host, _node_backend(chosen, host, detached=detached), store, console, dry_run=dry_run)
+        node_bringup.up(
+            config, host, _node_backend(chosen, host, detached=detached, write_keys=write_keys), store, console, dry_run=dry_run
+        )
+
+
+def _check_protection(config: NodeConfig, write_keys: str | None, console: bringup.Console) -> None:
+    """Secrets, keys and certificates are read before anything is touched; the process reads them again."""
+    if not any(tunnel.ipsec for tunnel in config.plain):
+        if write_keys is not None:
+            raise UsageError(f"--write-keys: no tunnel of {config.path} is protected by IPsec")
+        return
+    from ginnel.runtime.ipsec_connection import read_all
+
+    read_all(config)
+    if write_keys is not None:
+        console.note(f"DEBUG: the keys of all IPsec SAs go to {write_keys}: whoever reads them reads the tunnels")
 
 
 @click.command()
@@ -155,7 +182,8 @@ def take_down(name: str, tunnel: str, host: bringup.Host, store: Store) -> None:
 @click.command()
 @_ARGUMENT
 @_BACKEND
-def run(tunnel: str, backend: str) -> int:
+@_WRITE_KEYS
+def run(tunnel: str, backend: str, write_keys: str | None) -> int:
     """
     The same as `up`, in the foreground, for systemd.
 
@@ -166,7 +194,7 @@ def run(tunnel: str, backend: str) -> int:
     store = Store()
     with bringup.real_host(store) as host:
         with _interruptible():
-            _bring_up(loaded, backend, host, store, ui.StderrConsole(), detached=False)
+            _bring_up(loaded, backend, host, store, ui.StderrConsole(), detached=False, write_keys=write_keys)
             try:
                 record = store.load(loaded.name)
                 _notify(f"READY=1\nSTATUS={loaded.name} is up\n")
@@ -278,14 +306,14 @@ def _backend(choice: str, *, detached: bool = True) -> Backend:
     return EngineBackend(detached=detached)
 
 
-def _node_backend(choice: str, host: bringup.Host, *, detached: bool) -> node_bringup.NodeBackend:
+def _node_backend(choice: str, host: bringup.Host, *, detached: bool, write_keys: str | None = None) -> node_bringup.NodeBackend:
     if choice == "kernel":
         from ginnel.linux.kernel_gre import KernelTunnels
 
         return KernelTunnels(host.requests, host.fou)
     from ginnel.linux.node_bringup import NodeProcess
 
-    return NodeProcess(detached=detached)
+    return NodeProcess(detached=detached, write_keys=os.path.abspath(write_keys) if write_keys is not None else "")
 
 
 def _may_we(backend: str, *, raw: bool = False) -> None:

@@ -586,6 +586,7 @@ def down(
         if not is_running(record):
             console.note(f"{name} was killed; mending what it left")
             mend(record, host, store, console)
+            store.forget_crash(name)
             return
         for line in record.hooks.get("pre_down", []):
             console.step(shell.expand(line, name))
@@ -597,6 +598,7 @@ def down(
         for line in record.hooks.get("post_down", []):
             console.step(shell.expand(line, name))
             host.shell.run(line, name)
+        store.forget_crash(name)
         if problems:
             raise GinnelError("\n".join(problems))
 

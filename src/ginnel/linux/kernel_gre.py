@@ -184,6 +184,11 @@ class KernelTunnels:
 def _possible(tunnel: PlainConfig) -> None:
     """What our engine can do and the kernel cannot; GinnelError names it."""
     reason = ""
+    if tunnel.ipsec is not None:
+        raise GinnelError(
+            f"{tunnel.name}: IPsec is our engine's: the kernel's own is served by other IKE daemons, not by ginnel\n"
+            "  hint: leave out --backend kernel, or put this tunnel into a node file of its own"
+        )
     if tunnel.keepalive is not None:
         reason = "the kernel sends no keepalives"
     elif tunnel.tolerant:
@@ -241,7 +246,7 @@ def beside(tunnels: Sequence[PlainConfig], links: Sequence[Link], modules: Path 
         links: all interfaces of this namespace.
         modules: /sys/module; where it cannot be read, devices tell.
     """
-    raw = [tunnel for tunnel in tunnels if tunnel.encapsulation is None]
+    raw = [tunnel for tunnel in tunnels if _is_raw(tunnel)]
     said = []
     for way, family in dict.fromkeys((_way(tunnel), tunnel.family) for tunnel in raw):
         names, kinds = _HANDLERS[way, family]
@@ -250,6 +255,11 @@ def beside(tunnels: Sequence[PlainConfig], links: Sequence[Link], modules: Path 
             said.append(f"this kernel has {_NAMES[way]} of its own over IPv{family} ({', '.join(by[:3])})")
     twins = [Twin(tunnel.name, link.name) for tunnel in raw for link in links if _is_twin(tunnel, link)]
     return Beside(tuple(said), tuple(twins))
+
+
+def _is_raw(tunnel: PlainConfig) -> bool:
+    """Whether its packets lie behind an IP header as they are: not in UDP, and not under ESP."""
+    return tunnel.encapsulation is None and tunnel.ipsec is None
 
 
 def _way(tunnel: PlainConfig) -> str:
@@ -291,7 +301,7 @@ def drops(tunnels: Sequence[PlainConfig]) -> list[str]:
     """
     remotes: dict[tuple[int, int], dict[str, None]] = {}
     for tunnel in tunnels:
-        if tunnel.encapsulation is None:
+        if _is_raw(tunnel):
             for protocol in _PROTOCOLS[tunnel.kind]:
                 remotes.setdefault((tunnel.family, protocol), {})[tunnel.remote] = None
     return list(_matches(remotes))

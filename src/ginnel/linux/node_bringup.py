@@ -83,12 +83,13 @@ class NodeProcess:
     name = "engine"
     words = "python -m ginnel.runtime.node --name %n"
 
-    def __init__(self, *, detached: bool = True) -> None:
+    def __init__(self, *, detached: bool = True, write_keys: str = "") -> None:
         """
         Args:
             detached: the process outlives this one, silent; else (`ginnel run`) it writes its log to our stderr.
+            write_keys: debug mode: the directory that it writes the keys of IPsec SAs to.
         """
-        self._detached = detached
+        self._detached, self._write_keys = detached, write_keys
         self.child: Child | None = None
 
     def ports(self, config: NodeConfig) -> list[FouDone]:  # noqa: ARG002 - we listen ourselves
@@ -98,6 +99,7 @@ class NodeProcess:
     def start(self, config: NodeConfig) -> Process:
         """See `NodeBackend`."""
         arguments = ["--name", config.name, "--config", config.path]
+        arguments += ["--write-keys", self._write_keys] if self._write_keys else []
         self.child = Child("ginnel.runtime.node", arguments, detached=self._detached, told=True)
         return Process.of(self.child.pid)
 
@@ -204,6 +206,7 @@ class _Up:
         self._add_rules()
         self._wait_for_carrying(remotes)
         self._note_forwarding()
+        self._note_protection()
         if not self.dry:
             self.record.complete = True
             self.store.save(self.record)
@@ -264,6 +267,13 @@ class _Up:
         for port in dict.fromkeys(tunnel.encapsulation.listen for tunnel in self.config.plain if tunnel.encapsulation):
             if not self.host.port_is_free(port):
                 raise GinnelError(bringup.port_taken(port, "UDP port"))
+        protected = [tunnel.ipsec for tunnel in self.config.plain if tunnel.ipsec]
+        for port in dict.fromkeys(port for each in protected for port in (each.ike_port, each.natt_port)):
+            if not self.host.port_is_free(port):
+                raise GinnelError(
+                    f"{bringup.port_taken(port, 'UDP port').partition(chr(10))[0]}, and IKE needs it\n"
+                    "  hint: end that IKE daemon, put all protected tunnels into one node file, or set ike_port and natt_port"
+                )
 
     def _look_beside(self) -> None:
         """The kernel's own tunnels: where it has them, it gets our packets as well."""
@@ -430,6 +440,15 @@ class _Up:
             )
             if routed and self.host.settings.read(setting) == "0":
                 self.console.note(f"this host forwards no IPv{version}: for others to use these routes, `sysctl -w {setting}=1`")
+
+    def _note_protection(self) -> None:
+        """`up` does not wait for the peers: they may be down, and there is nothing to undo because of that."""
+        protected = [tunnel.name for tunnel in self.config.plain if tunnel.ipsec]
+        if protected:
+            where = protected[0] if len(protected) == 1 else self.config.name
+            self.console.note(
+                f"{_some(protected)}: nothing passes until the peer has proven itself: `ginnel show {where}` tells how far it is"
+            )
 
 
 def _some(names: Sequence[str]) -> str:

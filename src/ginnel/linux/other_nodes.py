@@ -3,7 +3,7 @@ The other nodes of this host, and whether a tunnel of theirs is one of ours.
 
 Within a node file two tunnels that cannot be told apart are refused; two files are two processes, each with raw sockets of its
 own, and a raw socket gets every packet of its protocol. Both would take the packets of such a tunnel, and deliver them twice. In
-UDP this cannot be: the port belongs to one of them.
+UDP this cannot be: the port belongs to one of them; and under IPsec a packet's tunnel is found by its SA.
 
 Tunnels with the same ends and different keys work in two files, but each process also sees the packets of the other's, and says
 of them that their key differs while its own tunnel is idle: they belong into one file.
@@ -38,7 +38,7 @@ def twins(config: NodeConfig, store: Store) -> Iterator[Twin]:
 
     A tunnel that is bound to a device is not looked at: another process does not tell its device.
     """
-    mine = [tunnel for tunnel in config.plain if tunnel.encapsulation is None and not tunnel.dev]
+    mine = [tunnel for tunnel in config.plain if tunnel.encapsulation is None and tunnel.ipsec is None and not tunnel.dev]
     if not mine:
         return
     here = network_namespace()
@@ -57,7 +57,11 @@ def twins(config: NodeConfig, store: Store) -> Iterator[Twin]:
 
 def _is_twin(tunnel: PlainConfig, other: dict[str, Any]) -> bool:
     """Whether *other*, of ginnel.show/1, takes packets of *tunnel*'s, but for the key."""
-    if other["encapsulation"] or (other["kind"], other["family"]) != (tunnel.kind, tunnel.family):
+    if (
+        other["encapsulation"]
+        or other.get("ipsec") is not None
+        or (other["kind"], other["family"]) != (tunnel.kind, tunnel.family)
+    ):
         return False
     same_local = "any" in (tunnel.local, other["local"] or "any") or tunnel.local == other["local"]
     remote = other["remote_host"] or other["remote"] or "any"

@@ -268,6 +268,10 @@ class Store:
         """Forget *name*."""
         self.path(name).unlink(missing_ok=True)
 
+    def forget_crash(self, name: str) -> None:
+        """What a killed process would have told IPsec peers after its start (RFC 6290): there will be none."""
+        (self.directory / f"{name}.crash").unlink(missing_ok=True)
+
     def names(self) -> list[str]:
         """All that have a record."""
         return sorted(path.name.removesuffix(".json") for path in self.directory.glob("*.json"))

@@ -15,6 +15,9 @@ One request a line, one answer a line, both JSON objects. Every answer has a sch
     {"op": "state"}                  {"interface", "pid", "state": "up" | "down", "config", "uapi_path"}; of a node's process
                                      {"node", "pid", "state", "config", "namespace", "tunnels": [{"name", "kind", "state",
                                      "error"}, ...]}; namespace: of its sockets, as /proc names it
+    {"op": "ipsec", "do": "initiate" | "terminate" | "rekey" | "rekey-ike", "tunnel": "gre1"}
+                                     of a node's process: begin that for a protected tunnel, or without "tunnel" for all;
+                                     the answer has their names: "tunnels"
     {"op": "stop"}                   answers, then the process ends as by SIGTERM
 """
 
@@ -53,6 +56,8 @@ class Controlled(Protocol):
     def set_names(self, names: dict[PublicKey, Name]) -> None: ...
     def describe(self) -> dict[str, object]: ...
     def stop(self, reason: str) -> None: ...
+    def ipsec(self, what: str, tunnel: str | None) -> list[str]:
+        """Begin *what* for a protected tunnel or all of them; their names. ValueError: not possible, and why."""
 
 
 def peer_may_ask(sock: socket.socket) -> bool:
@@ -125,11 +130,13 @@ class ControlSession:
                 return _done({})
             case "state":
                 return _done(self._owner.describe())
+            case "ipsec":
+                return _done({"tunnels": self._owner.ipsec(str(request.get("do")), _tunnel(request))})
             case "stop":
                 self._owner.stop("asked to by the control socket")
                 return _done({})
             case _:
-                return _refusal("op: expected show, names, state or stop")
+                return _refusal("op: expected show, names, state, ipsec or stop")
 
 
 def _tunnel(request: dict[str, Any]) -> str | None:

@@ -329,8 +329,8 @@ class Ipsec:
             case effects.IkeDown(tunnel, why):
                 journal("ike_down", interface=tunnel, why=why)
             case effects.ChildUp(tunnel, spi_in, spi_out, proposal, rekeyed):
-                name = "child_rekeyed" if rekeyed else "child_up"
-                journal(name, interface=tunnel, proposal=proposal, spi_in=f"{spi_in:08x}", spi_out=f"{spi_out:08x}")
+                spis = f"{spi_in:08x}-{spi_out:08x}"
+                journal("child_rekeyed" if rekeyed else "child_up", interface=tunnel, proposal=proposal, spis=spis)
             case effects.ChildDown(tunnel, why):
                 journal("child_down", interface=tunnel, why=why)
             case effects.Refused():
@@ -352,8 +352,13 @@ class Ipsec:
         first = event.lines[0] if event.lines else event.reason
         known = self._explained.get(event.tunnel)
         again = known is not None and known[1] == event and now_ns - known[0] < EXPLAIN_AGAIN_NS
-        name = "negotiation_failed_again" if again else "negotiation_failed"
-        journal(name, interface=event.tunnel, by=event.by, reason=event.reason, why=first)
+        journal(
+            "negotiation_failed_again" if again else "negotiation_failed",
+            interface=event.tunnel,
+            by=event.by,
+            reason=event.reason,
+            why=first,
+        )
         if again:
             return
         for line in event.lines[1:]:

@@ -7,21 +7,29 @@ A `Connection` for the IKE machine, out of what a node file says of a tunnel, it
     selectors      as named; else of a tunnel that ESP protects its two ends and its own protocol, host to host in either mode;
                    of IPsec alone everything (0.0.0.0/0 and ::/0): routes decide what enters the device
 
-Pure: what cannot be is refused as `UsageError`, with the tunnel's name and the field.
+Also what is the same for all tunnels of a process is looked at here, before anything is made (`read_all`).
+
+Pure but for that: what cannot be is refused as `UsageError`, with the tunnel's name and the field.
 """
 
 from __future__ import annotations
 
-from ginnel.config.node import IpsecConfig, PlainConfig
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ginnel.config.node import IpsecConfig, NodeConfig, PlainConfig
 from ginnel.errors import UsageError
 from ginnel.ikev2 import identities, proposals, selectors
 from ginnel.ikev2.connection import Believing, Connection, Proving
+from ginnel.runtime.credentials import Credentials
 from ginnel.units import NS_PER_S
-from ginnel.wire.ikev2 import Id, IdType, Proposal, Selector
+from ginnel.wire.ikev2 import Id, Proposal, Selector
+
+if TYPE_CHECKING:
+    from ginnel.ikev2.proofs import CertificateProving
 
 #: What each kind of tunnel is, as a protocol behind the delivery header. (ip6tnl carries two, 4 and 41: any.)
 PROTOCOLS = {"gre": 47, "gretap": 47, "ipip": 4, "sit": 41, "ip6tnl": 0, "ipsec": 0}
-ANYBODY = "%any"
 EVERYTHING = ("0.0.0.0/0", "::/0")
 
 
@@ -97,39 +105,54 @@ def _proposals(name: str, ipsec: IpsecConfig) -> tuple[tuple[Proposal, ...], tup
 # ---------------------------------------------------------------- identities
 
 
-def address_id(packed: bytes) -> Id:
-    """An address as an identity."""
-    return Id(IdType.IPV4_ADDR if len(packed) == 4 else IdType.IPV6_ADDR, packed)
-
-
 def _local_id(name: str, ipsec: IpsecConfig, proving: Proving, local: bytes | None) -> Id:
     if ipsec.local_id:
-        return _identity(name, "local_id", ipsec.local_id)
-    subject: Id | None = getattr(proving, "identity", None)
-    if subject is not None:
-        return subject
+        named = _identity(name, "local_id", ipsec.local_id)
+        if named is None:
+            raise UsageError(f"{name}: local_id: expected who we are, found {ipsec.local_id}")
+        _check_certified(name, proving, named)
+        return named
+    if (certified := _certified(proving)) is not None:
+        return certified.default_identity()
     if local is None:
         raise UsageError(
             f"{name}: local_id: expected an identity, since neither a certificate nor a local address gives one\n"
             '  hint: local_id = "gateway.example.org", or any name that the peer knows this host by'
         )
-    return address_id(local)
+    return identities.of_address(local)
+
+
+def _certified(proving: Proving) -> CertificateProving | None:
+    """The proof by certificate, when it is one; only then is the library for certificates there."""
+    if proving.kind != "certificate":
+        return None
+    from ginnel.ikev2.proofs import CertificateProving
+
+    return proving if isinstance(proving, CertificateProving) else None
+
+
+def _check_certified(name: str, proving: Proving, identity: Id) -> None:
+    """Peers would refuse an identity that the certificate is not for: better now and here."""
+    certified = _certified(proving)
+    problem = certified.identity_problem(identity) if certified is not None else ""
+    if certified is not None and problem:
+        raise UsageError(
+            f"{name}: local_id: {certified.name}: {problem}\n  hint: without local_id the certificate's own name is taken"
+        )
 
 
 def _remote_id(name: str, ipsec: IpsecConfig, remote: bytes | None) -> Id | None:
-    if ipsec.remote_id == ANYBODY:
-        return None
     if ipsec.remote_id:
-        return _identity(name, "remote_id", ipsec.remote_id)
+        return _identity(name, "remote_id", ipsec.remote_id)  # None for "%any"
     if remote is None:
         raise UsageError(
             f"{name}: remote_id: expected an identity, since the peer's address is any\n"
             '  hint: remote_id = "branch.example.org"; "%any" takes whoever proves itself'
         )
-    return address_id(remote)
+    return identities.of_address(remote)
 
 
-def _identity(name: str, field: str, text: str) -> Id:
+def _identity(name: str, field: str, text: str) -> Id | None:
     try:
         return identities.parse(text)
     except UsageError as error:
@@ -192,3 +215,49 @@ def check(config: PlainConfig, proving: Proving, believing: Believing) -> None:
     remote = None if config.remote == "any" else sample
     local = sample if config.local != "any" or remote is not None else None
     connect(config, proving, believing, local, remote)
+
+
+def read_all(config: NodeConfig) -> Credentials:
+    """
+    Read all that protected tunnels of *config* need: before anything is touched, by the command; and by the process.
+
+    Raises:
+        GinnelError: what is missing or wrong, with the tunnel or the file.
+    """
+    found = Credentials()
+    protected = [tunnel for tunnel in config.plain if tunnel.ipsec is not None]
+    for tunnel in protected:
+        assert tunnel.ipsec is not None
+        try:
+            proofs = found.of(tunnel.ipsec)
+        except UsageError as error:
+            raise UsageError(f"{tunnel.name}: {error}") from None
+        check(tunnel, *proofs)
+    shared_ports(protected)
+    found.forget_files()
+    return found
+
+
+def shared_ports(tunnels: Sequence[PlainConfig]) -> tuple[int, int, int, str]:
+    """
+    Both ports of IKE, fwmark and device, which all protected tunnels of a process share.
+
+    Raises:
+        UsageError: two of them want others.
+    """
+    first: tuple[PlainConfig, tuple[int, int, int, str]] | None = None
+    for tunnel in tunnels:
+        assert tunnel.ipsec is not None
+        wanted = (tunnel.ipsec.ike_port, tunnel.ipsec.natt_port, tunnel.fwmark, tunnel.dev)
+        if first is None:
+            first = tunnel, wanted
+        elif wanted != first[1]:
+            names = ("ike_port", "natt_port", "fwmark", "dev")
+            field, ours, theirs = next(
+                (name, one, other) for name, one, other in zip(names, wanted, first[1], strict=True) if one != other
+            )
+            raise UsageError(
+                f"{tunnel.name}: {field}: expected {theirs!r} as {first[0].name} has it, found {ours!r}: protected tunnels of "
+                "one node share IKE's ports\n  hint: put them into two node files with other ports"
+            )
+    return first[1] if first is not None else (0, 0, 0, "")

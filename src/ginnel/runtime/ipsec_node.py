@@ -42,8 +42,8 @@ class NodeIpsec:
         """
         self._host, self._crash_path, self._write_keys = host, crash_path, write_keys
         self._tunnels = [tunnel for tunnel in config.plain if tunnel.ipsec is not None]
-        self._ports = _shared_ports(self._tunnels)
-        self.credentials = check(config)
+        self._ports = ipsec_connection.shared_ports(self._tunnels)
+        self.credentials = ipsec_connection.read_all(config)
         self._loop: Ipsec | None = None
         self._keys: KeyLog | None = None
 
@@ -114,46 +114,6 @@ class NodeIpsec:
         if self._keys is not None:
             self._keys.close()
         credentials.forget_crash_secret(self._crash_path)
-
-
-def check(config: NodeConfig) -> credentials.Credentials:
-    """
-    Read all that protected tunnels of *config* need: before anything is touched, by the command; and by the process.
-
-    Raises:
-        UsageError: what is missing or wrong, with the tunnel and the file.
-    """
-    found = credentials.Credentials()
-    for tunnel in config.plain:
-        if tunnel.ipsec is None:
-            continue
-        try:
-            found.of(tunnel.ipsec)
-        except UsageError as error:
-            raise UsageError(f"{tunnel.name}: {error}") from None
-        ipsec_connection.check(tunnel, *found.of(tunnel.ipsec))
-    found.forget_files()
-    return found
-
-
-def _shared_ports(tunnels: list[PlainConfig]) -> tuple[int, int, int, str]:
-    first: tuple[PlainConfig, tuple[int, int, int, str]] | None = None
-    for tunnel in tunnels:
-        assert tunnel.ipsec is not None
-        wanted = (tunnel.ipsec.ike_port, tunnel.ipsec.natt_port, tunnel.fwmark, tunnel.dev)
-        if first is None:
-            first = tunnel, wanted
-        elif wanted != first[1]:
-            names = ("ike_port", "natt_port", "fwmark", "dev")
-            field, ours, theirs = next(
-                (name, one, other) for name, one, other in zip(names, wanted, first[1], strict=True) if one != other
-            )
-            raise UsageError(
-                f"{tunnel.name}: {field}: expected {theirs!r} as {first[0].name} has it, found {ours!r}: protected tunnels of "
-                "one node share IKE's ports\n  hint: put them into two node files with other ports"
-            )
-    assert first is not None
-    return first[1]
 
 
 def _no_ports(error: OSError) -> str:

@@ -376,6 +376,24 @@ class Node:
         """Peers have names in WireGuard only."""
         raise ValueError("names: the tunnels of this process have no peers with keys")
 
+    def ipsec(self, what: str, tunnel: str | None) -> list[str]:
+        """See `control.Controlled`. One tunnel that cannot keeps the others from nothing."""
+        wanted = [owner for owner in self._by_id.values() if owner.protection is not None and tunnel in {None, owner.name}]
+        if not wanted:
+            raise ValueError(f"there is no protected tunnel {tunnel}" if tunnel else "no tunnel of this node is protected")
+        done, refused = [], []
+        for owner in wanted:
+            assert owner.protection is not None
+            try:
+                owner.protection.command(what)
+            except ValueError as error:
+                refused.append(str(error))
+            else:
+                done.append(owner.name)
+        if refused and not done:
+            raise ValueError("\n".join(refused[:WARNINGS_LIMIT]))
+        return done
+
     def describe(self) -> dict[str, object]:
         """The answer to `{"op": "state"}`."""
         owners = list(self._by_id.values())
@@ -433,7 +451,8 @@ class Node:
             VERSION,
             self._started_unix,
             watch.CarrierView(carrier.no_tunnel, carrier.at_socket, carrier.sockets),
-            tuple(self._warnings),
+            (*self._warnings, *(self._ipsec.warnings() if self._ipsec is not None else ())),
+            self._ipsec.counters() if self._ipsec is not None else None,
         )
 
 

@@ -473,6 +473,10 @@ class Owner:
 
     # ------------------------------------------------------------ looking
 
+    def ipsec(self, what: str, tunnel: str | None) -> list[str]:  # noqa: ARG002 - see `control.Controlled`
+        """WireGuard has no IKE."""
+        raise ValueError("ipsec: this is a WireGuard tunnel")
+
     def describe(self) -> dict[str, object]:
         """The answer to `{"op": "state"}`."""
         return {

@@ -18,8 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
+from ginnel.watch import ipsec
 from ginnel.watch.health import age_text
+from ginnel.watch.ipsec import IpsecView
 from ginnel.watch.snapshot import Verdict
 
 #: What is older says nothing of now; two of Cisco's default keepalives and some patience.
@@ -160,6 +163,7 @@ class Evidence:
     keepalive: "off" · "silent" · "alive" · "dead"; judged: it may be "dead".
     missing_s: age of the first keepalive that is unanswered; None without one.
     silent_s: for how long packets went out and none came; None when they did.
+    protection: of a protected tunnel.
     """
 
     up: bool
@@ -174,6 +178,7 @@ class Evidence:
     receive_age_s: float | None
     send_age_s: float | None
     silent_s: float | None
+    protection: ipsec.Evidence | None = None
 
 
 def judge_configured(seen: Evidence) -> Verdict:
@@ -191,6 +196,8 @@ def judge_alive(seen: Evidence) -> Verdict:
     """Is there a peer that hears us, or at least one that we hear?"""
     if not seen.up:
         return Verdict("no", "the device is down")
+    if seen.protection is not None:
+        return ipsec.judge_alive(seen.protection)
     if seen.keepalive == "dead":
         return Verdict("no", seen.refused or _dead(seen))
     if _recent(seen.returned_age_s):
@@ -215,6 +222,8 @@ def judge_carrying(seen: Evidence) -> Verdict:
         return Verdict("no", seen.refused)
     if seen.problems:
         return Verdict("no", seen.problems[0])
+    if seen.protection is not None and (closed := ipsec.judge_carrying(seen.protection)) is not None:
+        return closed
     if seen.keepalive == "dead":
         return Verdict("unknown" if _speaks_though_dead(seen) else "no", _dead(seen))
     sent, received = _recent(seen.send_age_s), _recent(seen.receive_age_s)
@@ -276,7 +285,7 @@ class PlainView:
 
     node: the node file's name. local, remote: numeric, null while unknown; remote_host: as it was configured by name.
     encapsulation: "udp" or "". path_mtu: the largest inner packet as learned (ICMP, probes), null when nothing was.
-    held: why nothing is sent, empty when it is.
+    held: why nothing is sent, empty when it is. ipsec: how it is protected, null when it is not.
     """
 
     name: str
@@ -327,6 +336,7 @@ class PlainView:
     offloads: dict[str, str]
     warnings: tuple[str, ...]
     peers: tuple[()] = ()
+    ipsec: IpsecView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +359,8 @@ class NodeView:
     started_unix: float
     carrier: CarrierView
     warnings: tuple[str, ...]
+    #: Of IKE's sockets and machine: numbers by name, drops by reason; null without protected tunnels.
+    ike: dict[str, Any] | None = None
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

@@ -49,6 +49,7 @@ TUNNEL: dict[str, Any] = {
     "tx_packets": 400,
     "drops": {"not_ip": 0, "key_mismatch": 3},
     "warnings": [],
+    "ipsec": None,
 }
 NODE = {"name": "server-a", "config": "/etc/ginnel/server-a.toml", "carrier": {"at_socket": 0}, "warnings": []}
 

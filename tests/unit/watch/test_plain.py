@@ -182,4 +182,5 @@ def test_a_view_is_json() -> None:
         "started_unix": 0.0,
         "carrier": {"no_tunnel": 0, "at_socket": 0, "sockets": {"gre over IPv4": "on"}},
         "warnings": ["w"],
+        "ike": None,
     }
