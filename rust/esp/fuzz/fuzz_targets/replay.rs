@@ -1,0 +1,7 @@
+//! libFuzzer's entry to `bodies::replay`.
+#![no_main]
+
+#[path = "../bodies.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::replay(data));
