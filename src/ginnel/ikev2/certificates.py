@@ -152,6 +152,8 @@ def _parts(whole: bytes) -> tuple[bytes, bytes, bytes]:
     signed = list(der.elements(der.one(whole, der.SEQUENCE).body))
     if len(signed) != 3:
         raise ValueError("expected the signed part, an algorithm and a signature")
+    if signed[2].tag != der.BIT_STRING or signed[2].body[:1] != b"\0":
+        raise ValueError("expected a signature of whole bytes")
     fields = list(der.elements(der.one(signed[0].whole, der.SEQUENCE).body))
     if fields and fields[0].tag == 0xA0:  # the version; absent in version 1
         del fields[0]

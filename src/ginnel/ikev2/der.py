@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 SEQUENCE: Final = 0x30
 SET: Final = 0x31
 INTEGER: Final = 0x02
+BIT_STRING: Final = 0x03
 NULL: Final = 0x05
 OID: Final = 0x06
 
