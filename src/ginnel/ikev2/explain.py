@@ -116,8 +116,8 @@ def _would_meet(what: What, offered: Sequence[Proposal], configured: Sequence[Pr
         takes = [one for one in theirs.transforms if algorithms.supported(one)]
         if {one.kind for one in takes} != kinds:
             continue
-        weak = sorted({algorithms.weakness(one) for one in takes} - {""})
         proposal = Proposal(1, theirs.protocol, b"", _first_of_each(takes))
+        weak = sorted({algorithms.weakness(one) for one in proposal.transforms} - {""})
         hint = f'hint: {_KEY[what]} = "{words(proposal)}" would meet the peer\'s offer'
         return [hint, *(f"  but: {sentence}" for sentence in weak)]
     unable = [algorithms.word(one) for theirs in offered for one in theirs.transforms if not algorithms.supported(one)]

@@ -111,7 +111,7 @@ def text(identity: Id | None) -> str:
         case IdType.IPV6_ADDR if len(data) == 16:
             return str(ipaddress.IPv6Address(data))
         case IdType.FQDN:
-            return _named(_safe(data), IdType.FQDN, "@")
+            return _named(_safe(data), IdType.FQDN, "fqdn:" if data.startswith(b"#") else "@")
         case IdType.RFC822_ADDR:
             return _named(_safe(data), IdType.RFC822_ADDR, "email:")
         case IdType.DER_ASN1_DN:

@@ -252,8 +252,6 @@ def _meet(theirs: Proposal, ours: Proposal, *, ke: bool, ke_group: int | None) -
     for kind in kinds:
         if kind == _KE and not ke:
             continue
-        if kind == _INTEG and _ENCR not in chosen:
-            continue
         preferred = ke_group if kind == _KE else None
         found = _common(_named(theirs, kind), _named(ours, kind), kind, chosen.get(_ENCR), preferred)
         if found is None:
@@ -376,6 +374,8 @@ def _completed(found: list[Transform], text: str, protocol: ProtocolId) -> tuple
         raise UsageError(f"'{text}': {first} needs an integrity algorithm beside it\n  hint: for example {first}-sha256")
     if protocol == ProtocolId.IKE and not any(one.kind == _KE for one in found):
         raise UsageError(f"'{text}': IKE needs a key exchange\n  hint: for example {text}-x25519")
+    if [one for one in found if one.kind == _KE] == [_NO_GROUP]:
+        found.remove(_NO_GROUP)  # "none" alone is what leaving it out says
     if protocol == ProtocolId.ESP and not any(one.kind == _ESN for one in found):
         found = [*found, _NO_ESN]
     return tuple(one for kind in KINDS[protocol] for one in found if one.kind == kind)
