@@ -61,34 +61,38 @@ def read(path: str, what: str, limit_bytes: int, *, secret: bool) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
         raise UsageError(f"{path}: {what} cannot be read: {os.strerror(error.errno or 0)}") from None
-    with open(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"{path}: expected a regular file with {what}")
-        if status.st_uid not in (0, os.geteuid()):
-            raise UsageError(
-                f"{path}: {what} belongs to user {status.st_uid}, expected root or user {os.geteuid()}\n"
-                f"  hint: `chown root {path}`"
-            )
-        mode = stat.S_IMODE(status.st_mode)
-        if secret and mode & 0o077:
-            raise UsageError(
-                f"{path}: others may read {what}: expected mode 0600, found {mode:04o}\n"
-                f"  hint: `chmod 600 {path}`; if anybody may have read it, replace it at both ends"
-            )
-        if mode & 0o022:
-            raise UsageError(
-                f"{path}: others may write {what}: expected mode 0644, found {mode:04o}\n  hint: `chmod go-w {path}`"
-            )
-        try:
+    try:
+        _check_owner(fd, path, what, secret=secret)
+        with open(fd, "rb", closefd=False) as file:
             data = file.read(limit_bytes + 1)
-        except OSError as error:
-            raise UsageError(f"{path}: {what} cannot be read: {os.strerror(error.errno or 0)}") from None
+    except OSError as error:
+        raise UsageError(f"{path}: {what} cannot be read: {os.strerror(error.errno or 0)}") from None
+    finally:
+        os.close(fd)
     if not data:
         raise UsageError(f"{path}: {what} is missing: the file is empty")
     if len(data) > limit_bytes:
         raise UsageError(f"{path}: expected {what} of at most {limit_bytes} bytes")
     return data
+
+
+def _check_owner(fd: int, path: str, what: str, *, secret: bool) -> None:
+    """The open file's kind, owner and mode: what was looked at is what is read."""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"{path}: expected a regular file with {what}")
+    if status.st_uid not in (0, os.geteuid()):
+        raise UsageError(
+            f"{path}: {what} belongs to user {status.st_uid}, expected root or user {os.geteuid()}\n  hint: `chown root {path}`"
+        )
+    mode = stat.S_IMODE(status.st_mode)
+    if secret and mode & 0o077:
+        raise UsageError(
+            f"{path}: others may read {what}: expected mode 0600, found {mode:04o}\n"
+            f"  hint: `chmod 600 {path}`; if anybody may have read it, replace it at both ends"
+        )
+    if mode & 0o022:
+        raise UsageError(f"{path}: others may write {what}: expected mode 0644, found {mode:04o}\n  hint: `chmod go-w {path}`")
 
 
 def psk_of(data: bytes, path: str) -> KeyMaterial:
@@ -98,7 +102,7 @@ def psk_of(data: bytes, path: str) -> KeyMaterial:
     Raises:
         UsageError: they are none. Never quotes them.
     """
-    line = data.removesuffix(b"\n").removesuffix(b"\r")
+    line = data.removesuffix(b"\r\n" if data.endswith(b"\r\n") else b"\n")
     prefix, rest = line[:2], line[2:]
     if prefix in {b"0x", b"0s"}:
         coding = "hexadecimal" if prefix == b"0x" else "base64"

@@ -159,7 +159,7 @@ class Ipsec:
             case SaMoved(_, spi, remote, remote_port):
                 self.ike.sa_moved(name, spi, remote, remote_port, now)
             case SaMissing():
-                if self._members[name].config.start != "wait":
+                if self._members[name].config.start == "trap":
                     self.ike.initiate(name, now)
             case _:
                 assert_never(event)
