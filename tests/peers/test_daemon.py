@@ -561,7 +561,7 @@ def test_show_tells_the_three_parts_apart(start: Start, net: Net) -> None:
         (b"nonsense\n", "expected one JSON object a line"),
         (b"[1]\n", "expected a JSON object"),
         (b"[" * 100_000 + b"\n", "expected one JSON object a line"),
-        (b'{"op": "fly"}\n', "op: expected show, names, state, ipsec or stop"),
+        (b'{"op": "fly"}\n', "op: expected show, names, state, initiate, terminate, rekey, rekey-ike or stop"),
         (b'{"op": "names"}\n', "peers: expected an object of public keys"),
         (b'{"op": "names", "peers": {"x": {}}}\n', "expected a key of 44 base64 characters"),
     ],

@@ -46,7 +46,7 @@ def rekey(node: str, tunnel: str | None, ike: bool) -> None:
 def _ask(what: str, node: str, tunnel: str | None) -> None:
     if tunnel is None and (owner := devices.node_of(node)) is not None:
         node, tunnel = owner, node
-    answer = control(node, {"op": "ipsec", "do": what, **({"tunnel": tunnel} if tunnel is not None else {})})
+    answer = control(node, {"op": what, **({"tunnel": tunnel} if tunnel is not None else {})})
     if answer is None:
         raise GinnelError(f"no node or tunnel is called {node}\n  hint: `ginnel show` lists those that are up")
     click.echo(" ".join(answer["tunnels"]))

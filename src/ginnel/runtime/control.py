@@ -15,7 +15,7 @@ One request a line, one answer a line, both JSON objects. Every answer has a sch
     {"op": "state"}                  {"interface", "pid", "state": "up" | "down", "config", "uapi_path"}; of a node's process
                                      {"node", "pid", "state", "config", "namespace", "tunnels": [{"name", "kind", "state",
                                      "error"}, ...]}; namespace: of its sockets, as /proc names it
-    {"op": "ipsec", "do": "initiate" | "terminate" | "rekey" | "rekey-ike", "tunnel": "gre1"}
+    {"op": "initiate", "tunnel": "gre1"}, and so "terminate", "rekey", "rekey-ike"
                                      of a node's process: begin that for a protected tunnel, or without "tunnel" for all;
                                      the answer has their names: "tunnels"
     {"op": "stop"}                   answers, then the process ends as by SIGTERM
@@ -130,13 +130,13 @@ class ControlSession:
                 return _done({})
             case "state":
                 return _done(self._owner.describe())
-            case "ipsec":
-                return _done({"tunnels": self._owner.ipsec(str(request.get("do")), _tunnel(request))})
+            case "initiate" | "terminate" | "rekey" | "rekey-ike" as what:
+                return _done({"tunnels": self._owner.ipsec(what, _tunnel(request))})
             case "stop":
                 self._owner.stop("asked to by the control socket")
                 return _done({})
             case _:
-                return _refusal("op: expected show, names, state, ipsec or stop")
+                return _refusal("op: expected show, names, state, initiate, terminate, rekey, rekey-ike or stop")
 
 
 def _tunnel(request: dict[str, Any]) -> str | None:
