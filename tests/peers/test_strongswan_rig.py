@@ -6,11 +6,16 @@ Two daemons in two namespaces, ESP in user space at both ends; and once in the g
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import struct
 from collections.abc import Iterator
 
 import pytest
 
+from ginnel.wire import ikev2
 from namespaces import Net, wait_until
+from native.rig import inside
 from peers.strongswan import Charon, InNamespace, child, connection, installed, parsed, psk, secret
 
 
@@ -60,6 +65,32 @@ def test_two_of_them_talk_rekey_and_part(two: tuple[Charon, Charon]) -> None:
         assert moon.place.space.ping("10.2.0.1", count=3)
     sun.terminate("peer")
     wait_until(lambda: not moon.associations(), 10, "the end")
+
+
+def test_our_codec_reads_what_they_say_and_builds_it_again(two: tuple[Charon, Charon]) -> None:
+    """Every IKE message of an establishment and its end: the header of all, the whole of what is not encrypted, byte for byte."""
+    moon, _ = two
+    assert isinstance(moon.place, InNamespace)
+    with inside(moon.place.space), socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3)) as wire:
+        moon.initiate("net")
+        moon.terminate("peer")
+        wire.settimeout(0.2)
+        messages: list[bytes] = []
+        with contextlib.suppress(TimeoutError):
+            while True:
+                packet, address = wire.recvfrom(65536)
+                if address[1] != 0x0800 or packet[9] != 17:
+                    continue
+                ports, data = struct.unpack_from("!HH", packet, 20), packet[28 : 20 + int.from_bytes(packet[24:26], "big")]
+                if 500 in ports or (4500 in ports and data[:4] == bytes(4)):
+                    messages.append(data[4:] if 4500 in ports else data)
+    exchanges = [ikev2.parse(message).header.exchange for message in messages]
+    assert exchanges == [34, 34, 35, 35, 37, 37]
+    for message in messages[:2]:
+        assert ikev2.build(ikev2.parse(message)) == message
+    for message in messages[2:]:
+        (sealed,) = ikev2.parse(message).payloads
+        assert isinstance(sealed, ikev2.Sk)
 
 
 def test_raw_answers_are_read_whole() -> None:
