@@ -10,7 +10,6 @@
 use std::sync::OnceLock;
 
 use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce};
-use zeroize::Zeroizing;
 
 use crate::aead::{library_key, nonce};
 use crate::secret::on_wiped_stack;
@@ -32,9 +31,8 @@ pub struct Job {
 
 impl Job {
     /// # Panics
-    /// Unless the job, and `extra` bytes behind it, lie within a slab of `size` bytes. Memory safety of the vector code
-    /// rests on this check, so it does not rest on overflow checks of the build.
-    pub(crate) fn assert_within(&self, extra: usize, size: usize) {
+    /// Unless the job, and `extra` bytes behind it, lie within a slab of `size` bytes.
+    fn assert_within(&self, extra: usize, size: usize) {
         let end = self
             .start
             .checked_add(self.len)
@@ -46,9 +44,21 @@ impl Job {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+impl Job {
+    fn item(&self, size: usize) -> crate::simd::Item {
+        crate::simd::Item {
+            counter: self.counter,
+            start: self.start,
+            size,
+            associated: [0; 2],
+        }
+    }
+}
+
 /// Which implementation serves; made where the CPU is known to have it.
 #[derive(Clone, Copy)]
-enum Backend {
+pub(crate) enum Backend {
     AwsLc,
     #[cfg(target_arch = "x86_64")]
     Avx512(crate::simd::Avx512),
@@ -63,7 +73,7 @@ impl Backend {
         }
     }
 
-    fn by_name(name: &str) -> Result<Self, String> {
+    pub fn by_name(name: &str) -> Result<Self, String> {
         match name {
             "aws-lc" => Ok(Self::AwsLc),
             "avx512" => vector().ok_or_else(|| {
@@ -88,7 +98,7 @@ fn vector() -> Option<Backend> {
 
 const ENVIRONMENT: &str = "GINNEL_AEAD";
 
-fn chosen() -> Result<Backend, &'static str> {
+pub(crate) fn chosen() -> Result<Backend, &'static str> {
     static CHOSEN: OnceLock<Result<Backend, String>> = OnceLock::new();
     let choose = || match std::env::var(ENVIRONMENT) {
         Ok(name) => Backend::by_name(&name),
@@ -148,11 +158,25 @@ impl Library {
     }
 }
 
-/// The vector code, and the key as the little-endian words that it computes with.
+/// The vector code, and the key as it computes with it.
 #[cfg(target_arch = "x86_64")]
-struct Vector {
-    cpu: crate::simd::Avx512,
-    words: Box<Zeroizing<[u32; 8]>>,
+pub(crate) struct Vector {
+    pub cpu: crate::simd::Avx512,
+    pub key: Box<crate::simd::Key>,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Vector {
+    /// Where that implementation was chosen; `prefix` is the first word of every nonce.
+    pub fn new(backend: Backend, key: &[u8; 32], prefix: u32) -> Option<Self> {
+        match backend {
+            Backend::AwsLc => None,
+            Backend::Avx512(cpu) => Some(Self {
+                cpu,
+                key: Box::new(crate::simd::Key::new(key, prefix)),
+            }),
+        }
+    }
 }
 
 /// One direction of a session.
@@ -182,22 +206,9 @@ impl PacketKey {
 
     #[cfg(target_arch = "x86_64")]
     fn with(backend: Backend, key: &Secret) -> Self {
-        let vector = match backend {
-            Backend::AwsLc => None,
-            Backend::Avx512(cpu) => {
-                let mut words = Box::new(Zeroizing::new([0; 8]));
-                for (word, bytes) in words.iter_mut().zip(key.expose().chunks_exact(4)) {
-                    *word = bytes
-                        .iter()
-                        .rev()
-                        .fold(0, |word, byte| (word << 8) | u32::from(*byte));
-                }
-                Some(Vector { cpu, words })
-            }
-        };
         Self {
             library: Library(library_key(key.expose())),
-            vector,
+            vector: Vector::new(backend, key.expose(), 0),
         }
     }
 
@@ -221,7 +232,11 @@ impl PacketKey {
         }
         #[cfg(target_arch = "x86_64")]
         if let (Some(vector), 2..) = (&self.vector, jobs.len()) {
-            return on_wiped_stack(|| vector.cpu.seal_many(&vector.words, slab, jobs));
+            return on_wiped_stack(|| {
+                vector
+                    .cpu
+                    .seal_many::<0, _>(&vector.key, slab, jobs, |job, _| job.item(job.len));
+            });
         }
         on_wiped_stack(|| {
             for job in jobs {
@@ -244,7 +259,15 @@ impl PacketKey {
         }
         #[cfg(target_arch = "x86_64")]
         if let (Some(vector), 2..) = (&self.vector, jobs.len()) {
-            return on_wiped_stack(|| vector.cpu.open_many(&vector.words, slab, jobs, ok));
+            return on_wiped_stack(|| {
+                let describe = |job: &Job, slab: &[u8]| {
+                    job.assert_within(0, slab.len());
+                    job.len.checked_sub(TAG_SIZE).map(|size| job.item(size))
+                };
+                vector
+                    .cpu
+                    .open_many::<0, _>(&vector.key, slab, jobs, ok, describe);
+            });
         }
         on_wiped_stack(|| {
             for (job, ok) in jobs.iter().zip(ok) {

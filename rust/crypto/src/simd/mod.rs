@@ -23,7 +23,7 @@ use core::arch::x86_64::{__m512i, _mm512_shuffle_i32x4};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::packet::{Job, TAG_SIZE};
+use crate::packet::TAG_SIZE;
 
 use chacha::Lanes;
 use poly::Message;
@@ -60,12 +60,63 @@ fn transpose_parts(rows: [__m512i; 4]) -> [__m512i; 4] {
 #[derive(Clone, Copy)]
 pub struct Avx512(());
 
+/// A key as it is computed with: little-endian words, and the first word of every nonce.
+pub struct Key {
+    words: Zeroizing<[u32; 8]>,
+    prefix: u32,
+}
+
+impl Key {
+    pub fn new(key: &[u8; 32], prefix: u32) -> Self {
+        let mut words = Zeroizing::new([0; 8]);
+        for (word, bytes) in words.iter_mut().zip(key.chunks_exact(4)) {
+            *word = bytes
+                .iter()
+                .rev()
+                .fold(0, |word, byte| (word << 8) | u32::from(*byte));
+        }
+        Self { words, prefix }
+    }
+}
+
+/// One packet: its text lies at `slab[start..start + size]`, its tag behind.
+#[derive(Clone, Copy)]
+pub struct Item {
+    /// The last eight bytes of the nonce, read little-endian.
+    pub counter: u64,
+    pub start: usize,
+    pub size: usize,
+    /// The associated data, zero-padded, as two little-endian words.
+    pub associated: [u64; 2],
+}
+
+impl Item {
+    /// Without text: what is too short to be opened stands for itself as this.
+    pub const NONE: Self = Self {
+        counter: 0,
+        start: 0,
+        size: 0,
+        associated: [0; 2],
+    };
+
+    /// # Panics
+    /// Unless the text, and `extra` bytes behind it, lie within a slab of `size` bytes. Memory safety rests on this check.
+    fn assert_within(&self, extra: usize, size: usize) {
+        let end = self
+            .start
+            .checked_add(self.size)
+            .and_then(|end| end.checked_add(extra));
+        assert!(end.is_some_and(|end| end <= size));
+    }
+}
+
 /// One packet's text: where it lies, without the tag.
 #[derive(Clone, Copy)]
 struct Text {
     counter: u64,
     start: *mut u8,
     size: usize,
+    associated: [u64; 2],
 }
 
 impl Text {
@@ -73,6 +124,7 @@ impl Text {
         counter: 0,
         start: core::ptr::null_mut(),
         size: 0,
+        associated: [0; 2],
     };
 }
 
@@ -89,53 +141,76 @@ impl Avx512 {
         has.then_some(Self(()))
     }
 
-    /// As [`crate::PacketKey::seal_many`].
+    /// Seal what `describe` makes of each job; the tag goes behind the text. `AD` bytes of each item's associated data count, 16 at most.
     ///
     /// # Panics
-    /// When a job does not lie within the slab.
-    pub fn seal_many(self, key: &[u32; 8], slab: &mut [u8], jobs: &[Job]) {
+    /// When an item does not lie within the slab.
+    pub fn seal_many<const AD: usize, J>(
+        self,
+        key: &Key,
+        slab: &mut [u8],
+        jobs: &[J],
+        describe: impl Fn(&J, &mut [u8]) -> Item,
+    ) {
         for jobs in jobs.chunks(GROUP) {
-            for job in jobs {
-                job.assert_within(TAG_SIZE, slab.len());
+            let mut items = [Item::NONE; GROUP];
+            for (item, job) in items.iter_mut().zip(jobs) {
+                *item = describe(job, slab);
+                item.assert_within(TAG_SIZE, slab.len());
             }
-            let mut group = Group::new(slab.as_mut_ptr(), jobs, 0);
+            let items = &items[..jobs.len()];
+            let mut group = Group::new(slab.as_mut_ptr(), items);
             // SAFETY: `self` proves the instructions; each text lies within the slab, as just checked. Texts that overlap are
             // a mistake of the caller that garbles them: all accesses are through raw pointers, one after the other.
             let tags = unsafe {
                 group.combine(key, true, true);
-                group.tags()
+                group.tags::<AD>()
             };
-            for (job, tag) in jobs.iter().zip(tags) {
-                slab[job.start + job.len..][..TAG_SIZE].copy_from_slice(&tag.to_le_bytes());
+            for (item, tag) in items.iter().zip(tags) {
+                slab[item.start + item.size..][..TAG_SIZE].copy_from_slice(&tag.to_le_bytes());
             }
         }
     }
 
-    /// As [`crate::PacketKey::open_many`].
+    /// Open what `describe` makes of each job; `None` is refused.
     ///
     /// # Panics
-    /// When a job does not lie within the slab.
-    pub fn open_many(self, key: &[u32; 8], slab: &mut [u8], jobs: &[Job], ok: &mut [bool]) {
+    /// When an item does not lie within the slab.
+    pub fn open_many<const AD: usize, J>(
+        self,
+        key: &Key,
+        slab: &mut [u8],
+        jobs: &[J],
+        ok: &mut [bool],
+        describe: impl Fn(&J, &[u8]) -> Option<Item>,
+    ) {
         for (jobs, ok) in jobs.chunks(GROUP).zip(ok.chunks_mut(GROUP)) {
-            for job in jobs {
-                job.assert_within(0, slab.len());
+            let mut items = [Item::NONE; GROUP];
+            for ((item, job), ok) in items.iter_mut().zip(jobs).zip(&mut *ok) {
+                let described = describe(job, slab);
+                *ok = described.is_some();
+                if let Some(described) = described {
+                    described.assert_within(TAG_SIZE, slab.len());
+                    *item = described;
+                }
             }
-            let mut group = Group::new(slab.as_mut_ptr(), jobs, TAG_SIZE);
+            let items = &items[..jobs.len()];
+            let mut group = Group::new(slab.as_mut_ptr(), items);
             // SAFETY: as above.
             let tags = unsafe {
                 group.combine(key, true, false);
-                group.tags()
+                group.tags::<AD>()
             };
-            for (at, (job, expected)) in jobs.iter().zip(&tags).enumerate() {
-                let found = slab[job.start..job.start + job.len].last_chunk::<TAG_SIZE>();
-                ok[at] = found.is_some_and(|found| equal(u128::from_le_bytes(*found), *expected));
+            for (at, (item, expected)) in items.iter().zip(&tags).enumerate() {
+                let found = slab[item.start + item.size..].first_chunk::<TAG_SIZE>();
+                ok[at] &= found.is_some_and(|found| equal(u128::from_le_bytes(*found), *expected));
                 if !ok[at] {
                     group.texts[at].size = 0;
                 }
             }
             // SAFETY: as above; the pointers are made anew, since the slab was read through its reference in between.
             unsafe {
-                group.rebase(slab.as_mut_ptr(), jobs);
+                group.rebase(slab.as_mut_ptr(), items);
                 group.combine(key, false, true);
             }
         }
@@ -158,27 +233,26 @@ struct Group {
 }
 
 impl Group {
-    /// The last `tag_size` bytes of each job are not text.
-    fn new(base: *mut u8, jobs: &[Job], tag_size: usize) -> Self {
+    fn new(base: *mut u8, items: &[Item]) -> Self {
         let mut texts = [Text::NONE; GROUP];
-        for (text, job) in texts.iter_mut().zip(jobs) {
-            let start = base.wrapping_add(job.start);
+        for (text, item) in texts.iter_mut().zip(items) {
             *text = Text {
-                counter: job.counter,
-                start,
-                size: job.len.saturating_sub(tag_size),
+                counter: item.counter,
+                start: base.wrapping_add(item.start),
+                size: item.size,
+                associated: item.associated,
             };
         }
         Self {
             texts,
-            used: jobs.len(),
+            used: items.len(),
             keys: Zeroizing::new([[0; chacha::BLOCK / 8]; GROUP]),
         }
     }
 
-    fn rebase(&mut self, base: *mut u8, jobs: &[Job]) {
-        for (text, job) in self.texts.iter_mut().zip(jobs) {
-            text.start = base.wrapping_add(job.start);
+    fn rebase(&mut self, base: *mut u8, items: &[Item]) {
+        for (text, item) in self.texts.iter_mut().zip(items) {
+            text.start = base.wrapping_add(item.start);
         }
     }
 
@@ -187,8 +261,9 @@ impl Group {
     /// # Safety
     /// The CPU has the instructions, and every text may be read and written.
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn combine(&mut self, key: &[u32; 8], keys: bool, texts: bool) {
-        let mut lanes = Lanes::new(0);
+    unsafe fn combine(&mut self, key: &Key, keys: bool, texts: bool) {
+        let mut lanes = Lanes::new(key.prefix);
+        let key = &key.words;
         if keys {
             for (text, block) in self.texts[..self.used].iter().zip(self.keys.iter_mut()) {
                 // Sixteen at most: never full here.
@@ -215,12 +290,12 @@ impl Group {
         unsafe { lanes.combine(key) };
     }
 
-    /// The tags of all texts, which are ciphertext now.
+    /// The tags of all texts, which are ciphertext now, with `AD` bytes of associated data each.
     ///
     /// # Safety
     /// The CPU has the instructions, and every text may be read.
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
-    unsafe fn tags(&self) -> [u128; GROUP] {
+    unsafe fn tags<const AD: usize>(&self) -> [u128; GROUP] {
         let mut tags = [0; GROUP];
         for from in (0..self.used).step_by(poly::LANES) {
             let mut messages = [Message::EMPTY; poly::LANES];
@@ -228,14 +303,21 @@ impl Group {
             let range = from..self.used.min(from + poly::LANES);
             for (lane, at) in range.clone().enumerate() {
                 messages[lane] = Message {
+                    head: self.texts[at].associated,
                     text: self.texts[at].start,
                     size: self.texts[at].size,
-                    last: [0, self.texts[at].size as u64],
+                    last: [AD as u64, self.texts[at].size as u64],
                 };
                 keys[lane].copy_from_slice(&self.keys[at][..4]);
             }
             // SAFETY: as the caller promises.
-            let [low, high] = unsafe { poly::tags(&keys, &messages) };
+            let [low, high] = unsafe {
+                if AD == 0 {
+                    poly::tags::<false>(&keys, &messages)
+                } else {
+                    poly::tags::<true>(&keys, &messages)
+                }
+            };
             for (lane, at) in range.enumerate() {
                 tags[at] = u128::from(low[lane]) | (u128::from(high[lane]) << 64);
             }

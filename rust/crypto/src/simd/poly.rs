@@ -38,9 +38,11 @@ const BLOCK: usize = 16;
 /// A one-time key: `r` (two words) and `s` (two words).
 pub type OneTimeKey = [u64; 4];
 
-/// One lane's message: a text, padded to whole blocks, and a last block.
+/// One lane's message: a first block where there is one, a text, padded to whole blocks, and a last block.
 #[derive(Clone, Copy)]
 pub struct Message {
+    /// Associated data of at most 16 bytes, as two words; counts for `tags::<true>` alone.
+    pub head: [u64; 2],
     pub text: *const u8,
     pub size: usize,
     /// The last block as two words: for the AEAD, the sizes of the associated data and of the ciphertext.
@@ -50,14 +52,15 @@ pub struct Message {
 impl Message {
     /// The empty message, for lanes without a packet.
     pub const EMPTY: Self = Self {
+        head: [0; 2],
         text: core::ptr::null(),
         size: 0,
         last: [0; 2],
     };
 
-    /// Blocks of text, and the last block.
-    fn blocks(self) -> usize {
-        self.size.div_ceil(BLOCK) + 1
+    /// The first `heads` blocks, those of text, and the last block.
+    fn blocks(self, heads: usize) -> usize {
+        heads + self.size.div_ceil(BLOCK) + 1
     }
 }
 
@@ -205,12 +208,16 @@ fn transpose(rows: &[__m512i; LANES]) -> ([__m512i; 4], [__m512i; 4]) {
     (super::transpose_parts(low), super::transpose_parts(high))
 }
 
-/// The tags of eight messages, as low and high words.
+/// The tags of eight messages, as low and high words; `HEAD`: each begins with its first block.
 ///
 /// # Safety
 /// The CPU has AVX-512 F, BW and IFMA, and each message's text can be read.
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
-pub unsafe fn tags(keys: &[OneTimeKey; LANES], messages: &[Message; LANES]) -> [[u64; LANES]; 2] {
+pub unsafe fn tags<const HEAD: bool>(
+    keys: &[OneTimeKey; LANES],
+    messages: &[Message; LANES],
+) -> [[u64; LANES]; 2] {
+    let heads = usize::from(HEAD);
     let r = limbs(
         _mm512_and_si512(word(keys, 0), splat(0x0fff_fffc_0fff_ffff)),
         _mm512_and_si512(word(keys, 1), splat(0x0fff_fffc_0fff_fffc)),
@@ -224,22 +231,22 @@ pub unsafe fn tags(keys: &[OneTimeKey; LANES], messages: &[Message; LANES]) -> [
 
     let steps = messages
         .iter()
-        .map(|m| m.blocks())
+        .map(|m| m.blocks(heads))
         .max()
         .unwrap_or(0)
         .div_ceil(4);
     // Blocks by which each message is moved to the right.
-    let shifts = messages.map(|m| 4 * steps - m.blocks());
+    let shifts = messages.map(|m| 4 * steps - m.blocks(heads));
     let s = |lane: usize| (shifts[lane] as u64).cast_signed();
     let shift = _mm512_set_epi64(s(7), s(6), s(5), s(4), s(3), s(2), s(1), s(0));
     // Steps in which every lane has 64 bytes of text.
     let whole_from = shifts
         .iter()
-        .map(|shift| shift.div_ceil(4))
+        .map(|shift| (shift + heads).div_ceil(4))
         .max()
         .unwrap_or(0);
     let whole_to = (0..LANES)
-        .map(|lane| (BLOCK * shifts[lane] + messages[lane].size) / STEP)
+        .map(|lane| (BLOCK * (shifts[lane] + heads) + messages[lane].size) / STEP)
         .min()
         .unwrap_or(0);
 
@@ -250,15 +257,20 @@ pub unsafe fn tags(keys: &[OneTimeKey; LANES], messages: &[Message; LANES]) -> [
         let mut tops = [bit; 4];
         if (whole_from..whole_to).contains(&step) {
             for lane in 0..LANES {
-                let at = STEP * step - BLOCK * shifts[lane];
+                let at = STEP * step - BLOCK * (shifts[lane] + heads);
                 // SAFETY: at + 64 <= size for every lane, by the choice of `whole_from` and `whole_to`.
                 rows[lane] = unsafe { _mm512_loadu_si512(messages[lane].text.add(at).cast()) };
             }
         } else {
             for lane in 0..LANES {
-                let Message { text, size, last } = messages[lane];
+                let Message {
+                    head,
+                    text,
+                    size,
+                    last,
+                } = messages[lane];
                 // This step's bytes are frame bytes from..from+64; the text's are begin..begin+size.
-                let (from, begin) = (STEP * step, BLOCK * shifts[lane]);
+                let (from, begin) = (STEP * step, BLOCK * (shifts[lane] + heads));
                 let mask = prefix_mask((begin + size).saturating_sub(from))
                     & !prefix_mask(begin.saturating_sub(from));
                 // A load that is masked out entirely is skipped: where its address is not mapped, the CPU would take
@@ -279,7 +291,15 @@ pub unsafe fn tags(keys: &[OneTimeKey; LANES], messages: &[Message; LANES]) -> [
                 } else {
                     [0; 2]
                 };
-                rows[lane] = _mm512_or_si512(row, _mm512_set_epi64(high, low, 0, 0, 0, 0, 0, 0));
+                let mut ends = _mm512_set_epi64(high, low, 0, 0, 0, 0, 0, 0);
+                if HEAD && shifts[lane] / 4 == step {
+                    let mut words = [0_u64; 8];
+                    words[shifts[lane] % 4 * 2..][..2].copy_from_slice(&head);
+                    // SAFETY: reads the 64 bytes of the eight words; no alignment is needed.
+                    ends =
+                        _mm512_or_si512(ends, unsafe { _mm512_loadu_si512(words.as_ptr().cast()) });
+                }
+                rows[lane] = _mm512_or_si512(row, ends);
             }
             for (k, top) in tops.iter_mut().enumerate() {
                 let present = _mm512_cmple_epi64_mask(shift, splat((4 * step + k) as u64));

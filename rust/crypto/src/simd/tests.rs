@@ -7,6 +7,9 @@ use super::chacha::{Lanes, BLOCK, CAPACITY};
 use super::poly::{tags, Message, LANES};
 use super::Avx512;
 
+/// Poly1305's.
+const BLOCK_SIZE: usize = 16;
+
 /// Whether there is something to test.
 fn absent() -> bool {
     let absent = Avx512::detect().is_none();
@@ -58,6 +61,7 @@ fn poly1305(key: &[u64; 4], text: &[u8], last: [u64; 2], lane: usize) -> [u8; 16
     let mut messages = [Message::EMPTY; LANES];
     for (other, message) in messages.iter_mut().enumerate() {
         *message = Message {
+            head: [3, 4],
             text: noise.as_ptr(),
             size: (other * 37 + text.len()) % noise.len(),
             last: [1, 2],
@@ -65,13 +69,28 @@ fn poly1305(key: &[u64; 4], text: &[u8], last: [u64; 2], lane: usize) -> [u8; 16
     }
     keys[lane] = *key;
     messages[lane] = Message {
+        head: [5, 6],
         text: text.as_ptr(),
         size: text.len(),
         last,
     };
     // SAFETY: the instructions are there, and every message can be read.
-    let [low, high] = unsafe { tags(&keys, &messages) };
-    ((u128::from(high[lane]) << 64) | u128::from(low[lane])).to_le_bytes()
+    let [low, high] = unsafe { tags::<false>(&keys, &messages) };
+    let tag = (low[lane], high[lane]);
+    // The same with the first block apart from the rest, as associated data lies.
+    if let Some((head, rest)) = text.split_first_chunk::<BLOCK_SIZE>() {
+        let head = u128::from_le_bytes(*head);
+        messages[lane] = Message {
+            head: [head as u64, (head >> 64) as u64],
+            text: rest.as_ptr(),
+            size: rest.len(),
+            last,
+        };
+        // SAFETY: the same.
+        let [low, high] = unsafe { tags::<true>(&keys, &messages) };
+        assert_eq!((low[lane], high[lane]), tag, "{} bytes", text.len());
+    }
+    ((u128::from(tag.1) << 64) | u128::from(tag.0)).to_le_bytes()
 }
 
 /// The AEAD of RFC 8439 with any nonce and associated data: ciphertext and tag. `place` varies the lanes.
