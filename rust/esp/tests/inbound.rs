@@ -214,7 +214,16 @@ fn resynchronisation_is_one_packet_in_its_time_whoever_floods() {
     assert!(!genuine(3), "the time's try is used up by junk");
     assert!(!genuine(2 + RESYNC_EVERY_NS - 1));
     assert!(genuine(2 + RESYNC_EVERY_NS));
-    // Never without ESN, and a genuine packet ends the row.
+    // A genuine packet ends the row.
+    let receiver = inbound(&extended(), 1024, 5000).unwrap();
+    let in_step = outbound(&extended(), 5000).unwrap();
+    for now_ns in 1..10 {
+        let almost = vec![junk.clone(); RESYNC_AFTER as usize - 1];
+        let (_, run) = open_at(&receiver, &almost, now_ns);
+        assert!(!run.first && !open_at(&receiver, &[seal(&sender, b"!")], now_ns).0[0].is_ok());
+        assert!(open_at(&receiver, &[seal(&in_step, b".")], now_ns).0[0].is_ok());
+    }
+    // Never without ESN.
     let receiver = inbound(&terms(gcm()), 1024, 0).unwrap();
     for _ in 0..RESYNC_AFTER * 2 {
         assert_eq!(open(&receiver, &seal(&sender, b"?")), Err(Refusal::BadIcv));
@@ -416,6 +425,26 @@ fn what_the_sa_was_not_negotiated_for_is_refused_after_opening() {
     spoofed[15] = 9;
     assert_eq!(came(&spoofed), Err(Refusal::Selectors));
     assert_eq!(drops(&receiver, Refusal::Selectors), 2);
+
+    // What lies behind the packet's end is no header of it.
+    let web = Ports {
+        first: 80,
+        last: 80,
+    };
+    let to_web = Selector::new(17, Ports::ANY, host(1), web, host(2)).unwrap();
+    let agreed = Terms {
+        selectors: Selectors::new(vec![to_web]).unwrap(),
+        ..tunnel()
+    };
+    let (sender, receiver) = both(&agreed);
+    let udp = [0x12, 0x34, 0, 80];
+    let whole = v4(0, 17, &udp);
+    let cut = [v4(0, 17, &udp[..2]), udp[2..].to_vec()].concat();
+    for (packet, expected) in [(whole, Ok(())), (cut, Err(Refusal::Selectors))] {
+        let sealed = seal_at(&sender, &[(4, &packet)], 0).0.remove(0);
+        let admitted = admit(&receiver, &sealed, &outer(0)).map(|_| ());
+        assert_eq!(admitted, expected);
+    }
 
     // Transport mode: the outer addresses and what the payload is.
     let ends = (outer(0).source, outer(0).destination);
