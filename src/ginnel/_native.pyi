@@ -439,8 +439,9 @@ class Engine:
 
         *protected* (always for "ipsec", whose packets have no encapsulation but ESP's tunnel mode): nothing leaves but under an
         outbound SA and nothing comes in but under an inbound one, from the first packet to the last. What arrives unprotected is
-        dropped and counted ("unprotected"). Such a tunnel opens no socket of its own: its SAs name the path, `IkePorts` has
-        the sockets.
+        dropped, and counted ("unprotected") where both ends are known and a plain tunnel has a socket that sees it. Such a
+        tunnel opens no socket of its own: its SAs name the path, `IkePorts` has the sockets. "ipsec" needs neither *local* nor
+        *remote*. Without an SA senders are told "host unreachable".
 
         All plain tunnels of a process share two threads, and those with the same underlay (family, protocol or port, fwmark,
         device) their
@@ -665,6 +666,7 @@ class PlainTunnel:
         soft_packets: int = 0,
         hard_packets: int = 0,
         hard_ns: int = 0,
+        sequence: int = 0,
     ) -> None:
         """
         From now on packets with *spi* come in by this tunnel. At most four at a time: OSError ENOBUFS.
@@ -674,7 +676,8 @@ class PlainTunnel:
         last source address, first and last destination port, first and last destination address) of what may come in, as it is
         seen on
         arrival; empty: anything (the tunnel's own checks hold all the same). Limits: 0 is none; hard_ns: CLOCK_BOOTTIME.
-        replay_window: 0 (none, only without ESN) … 65536.
+        replay_window: 0 (none, only without ESN) … 65536. sequence: numbers up to this one count as received (0: a new SA).
+        ValueError for keys of another size than the suite's, and for an SPI that is in use.
         """
     def remove_inbound(self, spi: int) -> None:
         """Idempotent."""
@@ -699,15 +702,16 @@ class PlainTunnel:
         soft_packets: int = 0,
         hard_packets: int = 0,
         hard_ns: int = 0,
+        sequence: int = 0,
     ) -> None:
         """
         From the next packet on everything leaves under this SA; the one before is dropped, its keys zeroed.
 
-        remote_port 0: raw protocol 50; else in UDP from *local_port* (the NAT traversal port). selectors: as for inbound, of
-        what may
-        leave; what matches none is dropped ("no_selector"). dscp: copied out (tunnel mode). df: tunnel mode, IPv4.
+        remote_port 0: raw protocol 50; else in UDP from *local_port*, which is the NAT traversal port (ValueError). selectors:
+        as for inbound, of what may leave; what matches none is dropped ("no_selector"). dscp: copied out (tunnel mode). df: tunnel
+        mode, IPv4.
         For GRE in tunnel mode the delivery header inside is the tunnel's own (local, remote of `Engine.plain`); ESP's is of
-        this SA's path.
+        this SA's path. sequence: numbers up to this one are used up (0: a new SA). ValueError: transport mode for "ipsec".
         """
     def set_outbound_path(self, local: bytes, remote: bytes, local_port: int, remote_port: int) -> None:
         """The same SA by another path; KeyError without an SA."""

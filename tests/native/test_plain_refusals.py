@@ -451,7 +451,7 @@ def test_every_reason_has_a_test_or_a_word_why_not(wire: Wire) -> None:
     """The closed list of drops: each name is provoked by a test of these files."""
     with plain(wire) as made:
         names = set(made.tunnel.drops())
-    texts = "".join(path.read_text() for path in Path(__file__).parent.glob("test_plain*.py"))
+    texts = "".join(path.read_text() for path in Path(__file__).parent.glob("test_[ep][ls]*.py"))
     tested = set(re.findall(r'"([a-z_]+)"', texts))
     assert names <= tested, names - tested
 

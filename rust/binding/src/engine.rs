@@ -434,7 +434,8 @@ impl Engine {
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)]
     #[pyo3(signature = (name, *, kind, local, remote, ikey = None, okey = None, icsum = false, ocsum = false, iseq = false, oseq = false, ttl = 0,
         tos = 0, tos_inherit = false, pmtudisc = true, ignore_df = false, encaplimit = None, flowlabel = None, udp = None, tolerant = false,
-        fwmark = 0, device = 0, mtu = 1476, tun_fd = None, tun_offload = true, udp_offload = true))]
+        fwmark = 0, device = 0, mtu = 1476, tun_fd = None, tun_offload = true, udp_offload = true,
+        protected = false))]
     fn plain(
         &self,
         py: Python<'_>,
@@ -463,9 +464,13 @@ impl Engine {
         tun_fd: Option<i32>,
         tun_offload: bool,
         udp_offload: bool,
+        protected: bool,
     ) -> PyResult<PlainTunnel> {
         self.check_process()?;
         let tun_fd = descriptor(tun_fd)?;
+        let bare = kind == plain::BARE;
+        // Without encapsulation there are no ends but those of the SAs.
+        let (local, remote) = if bare { (None, None) } else { (local, remote) };
         let options = plain::options(
             plain::kind(kind)?,
             local,
@@ -492,6 +497,7 @@ impl Engine {
             tun_fd,
             tun_offload,
             udp_offload,
+            protected: (protected || bare).then_some(bare),
         };
         let tunnel = py.detach(|| {
             let opened = self.started_carrier()?.open(id, given);

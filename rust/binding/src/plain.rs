@@ -4,15 +4,22 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ginnel_engine::carrier as engine;
+use ginnel_engine::sys::clock::boottime_ns;
 use ginnel_engine::{Event, PathErrorKind};
+use ginnel_esp::outer::Rules;
+use ginnel_esp::sa::Limits;
 use ginnel_gre::options::{Kind, Options, Udp};
-use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::exceptions::{PyKeyError, PyOSError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyList};
 use pyo3::IntoPyObjectExt;
 
 use crate::engine::{address, octets, os_error};
+use crate::ike::PyKeyMaterial;
+use crate::protect::{df, path, Given, PackedSelector, SaCounters};
 
+/// The kind that has no encapsulation but ESP's own.
+pub const BARE: &str = "ipsec";
 /// EEXIST: with it Python makes the OSError a FileExistsError.
 const EEXIST: i32 = 17;
 
@@ -134,6 +141,7 @@ pub fn map_error(error: &engine::PlainError) -> PyErr {
             PyOSError::new_err((EEXIST, text, name.clone()))
         }
         engine::PlainError::Open(error) => os_error(&error.source, &error.step),
+        engine::PlainError::NoSa => PyKeyError::new_err("there is no outbound SA"),
     }
 }
 
@@ -144,9 +152,10 @@ pub fn kind(name: &str) -> PyResult<Kind> {
         "gretap" => Ok(Kind::GreTap),
         "ipip" => Ok(Kind::Ipip),
         "sit" => Ok(Kind::Sit),
-        "ip6tnl" => Ok(Kind::Ip6Tnl),
+        // What a tunnel without encapsulation carries is what an ip6tnl carries.
+        "ip6tnl" | BARE => Ok(Kind::Ip6Tnl),
         _ => Err(PyValueError::new_err(format!(
-            "expected gre, gretap, ipip, sit or ip6tnl, found {name}"
+            "expected gre, gretap, ipip, sit, ip6tnl or {BARE}, found {name}"
         ))),
     }
 }
@@ -241,7 +250,7 @@ impl CarrierCounters {
     }
 }
 
-/// One tunnel without protection.
+/// One tunnel that is not WireGuard's, with protection or without.
 #[pyclass(frozen, module = "ginnel._native")]
 pub struct PlainTunnel(pub Arc<engine::PlainTunnel>);
 
@@ -316,6 +325,149 @@ impl PlainTunnel {
 
     fn send_back(&self, packet: &[u8]) -> PyResult<()> {
         self.0.send_back(packet).map_err(|error| map_error(&error))
+    }
+
+    fn reserve_spi(&self, py: Python<'_>) -> PyResult<u32> {
+        py.detach(|| self.0.reserve_spi(boottime_ns()))
+            .map_err(|error| map_error(&error))
+    }
+
+    fn release_spi(&self, py: Python<'_>, spi: u32) -> PyResult<()> {
+        py.detach(|| self.0.release_spi(spi))
+            .map_err(|error| map_error(&error))
+    }
+
+    #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)] // extracted from Python, owned either way
+    #[pyo3(signature = (spi, *, suite, key, integrity, transport, esn = false, replay_window = 1024, selectors = vec![], soft_bytes = 0,
+        hard_bytes = 0, soft_packets = 0, hard_packets = 0, hard_ns = 0, sequence = 0))]
+    fn add_inbound(
+        &self,
+        py: Python<'_>,
+        spi: u32,
+        suite: &str,
+        key: &Bound<'_, PyKeyMaterial>,
+        integrity: &Bound<'_, PyKeyMaterial>,
+        transport: bool,
+        esn: bool,
+        replay_window: u32,
+        selectors: Vec<PackedSelector>,
+        soft_bytes: u64,
+        hard_bytes: u64,
+        soft_packets: u64,
+        hard_packets: u64,
+        hard_ns: u64,
+        sequence: u64,
+    ) -> PyResult<()> {
+        let given = Given {
+            spi,
+            suite,
+            key,
+            integrity,
+            transport,
+            esn,
+            selectors: &selectors,
+            limits: Limits {
+                soft_bytes,
+                hard_bytes,
+                soft_packets,
+                hard_packets,
+                hard_ns,
+            },
+            sequence,
+        };
+        let given = given.association()?;
+        py.detach(|| self.0.add_inbound(given, replay_window))
+            .map_err(|error| map_error(&error))
+    }
+
+    fn remove_inbound(&self, py: Python<'_>, spi: u32) -> PyResult<()> {
+        py.detach(|| self.0.remove_inbound(spi))
+            .map_err(|error| map_error(&error))
+    }
+
+    #[allow(
+        clippy::too_many_arguments,
+        clippy::needless_pass_by_value,
+        clippy::fn_params_excessive_bools
+    )] // as above
+    #[pyo3(signature = (spi, *, suite, key, integrity, transport, esn = false, local, remote, local_port = 0, remote_port = 0,
+        selectors = vec![], dscp = true, df = "copy", soft_bytes = 0, hard_bytes = 0, soft_packets = 0, hard_packets = 0, hard_ns = 0,
+        sequence = 0))]
+    fn set_outbound(
+        &self,
+        py: Python<'_>,
+        spi: u32,
+        suite: &str,
+        key: &Bound<'_, PyKeyMaterial>,
+        integrity: &Bound<'_, PyKeyMaterial>,
+        transport: bool,
+        esn: bool,
+        local: &[u8],
+        remote: &[u8],
+        local_port: u16,
+        remote_port: u16,
+        selectors: Vec<PackedSelector>,
+        dscp: bool,
+        df: &str,
+        soft_bytes: u64,
+        hard_bytes: u64,
+        soft_packets: u64,
+        hard_packets: u64,
+        hard_ns: u64,
+        sequence: u64,
+    ) -> PyResult<()> {
+        let path = path(local, remote, local_port, remote_port)?;
+        let rules = Rules {
+            dscp,
+            df: self::df(df)?,
+        };
+        let given = Given {
+            spi,
+            suite,
+            key,
+            integrity,
+            transport,
+            esn,
+            selectors: &selectors,
+            limits: Limits {
+                soft_bytes,
+                hard_bytes,
+                soft_packets,
+                hard_packets,
+                hard_ns,
+            },
+            sequence,
+        };
+        let given = given.association()?;
+        py.detach(|| self.0.set_outbound(given, path, rules))
+            .map_err(|error| map_error(&error))
+    }
+
+    fn set_outbound_path(
+        &self,
+        py: Python<'_>,
+        local: &[u8],
+        remote: &[u8],
+        local_port: u16,
+        remote_port: u16,
+    ) -> PyResult<()> {
+        let path = path(local, remote, local_port, remote_port)?;
+        py.detach(|| self.0.set_outbound_path(path))
+            .map_err(|error| map_error(&error))
+    }
+
+    fn clear_outbound(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.0.clear_outbound())
+            .map_err(|error| map_error(&error))
+    }
+
+    fn associations<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let list = py.detach(|| self.0.associations());
+        let list = list.map_err(|error| map_error(&error))?;
+        let objects: PyResult<Vec<SaCounters>> =
+            list.iter().map(|from| SaCounters::new(py, from)).collect();
+        let objects = objects?.into_iter().map(|one| one.into_bound_py_any(py));
+        PyList::new(py, objects.collect::<PyResult<Vec<_>>>()?)
     }
 
     fn counters(&self, py: Python<'_>) -> PlainCounters {

@@ -1,15 +1,20 @@
-//! `IkePorts`, `SaCounters` and the events of IKE and ESP as Python sees them. The rules are those of `engine`.
+//! `IkePorts`, SAs and the events of IKE and ESP as Python sees them. The rules are those of `engine`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ginnel_engine::carrier as engine;
 use ginnel_engine::Event;
+use ginnel_esp::outer::Df;
+use ginnel_esp::sa::{Limits, Mode, Terms};
+use ginnel_esp::selectors::{Ports, Selector, Selectors};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use pyo3::IntoPyObjectExt;
 
 use crate::engine::{address, octets, os_error};
+use crate::ike::{suite, PyKeyMaterial};
 
 #[pyclass(frozen, get_all, module = "ginnel._native")]
 pub struct IkeReceived {
@@ -176,6 +181,126 @@ pub fn event(py: Python<'_>, event: Event) -> PyResult<Option<Bound<'_, PyAny>>>
     Ok(Some(object))
 }
 
+/// A selector as Python passes it: protocol; first and last source port and address; the same of the destination.
+pub type PackedSelector = (u8, u16, u16, Vec<u8>, Vec<u8>, u16, u16, Vec<u8>, Vec<u8>);
+
+fn selectors(packed: &[PackedSelector]) -> PyResult<Selectors> {
+    let wrong = |what: &str| PyValueError::new_err(what.to_owned());
+    let selectors = packed
+        .iter()
+        .map(
+            |(protocol, first, last, from, to, dfirst, dlast, dfrom, dto)| {
+                let ports = |first: u16, last: u16| Ports { first, last };
+                Selector::new(
+                    *protocol,
+                    ports(*first, *last),
+                    (address(from)?, address(to)?),
+                    ports(*dfirst, *dlast),
+                    (address(dfrom)?, address(dto)?),
+                )
+                .ok_or_else(|| {
+                    wrong("expected a selector of one family whose ranges do not run backwards")
+                })
+            },
+        )
+        .collect::<PyResult<Vec<_>>>()?;
+    Selectors::new(selectors).ok_or_else(|| wrong("too many selectors"))
+}
+
+/// What both directions are given alike.
+pub struct Given<'a> {
+    pub spi: u32,
+    pub suite: &'a str,
+    pub key: &'a Bound<'a, PyKeyMaterial>,
+    pub integrity: &'a Bound<'a, PyKeyMaterial>,
+    pub transport: bool,
+    pub esn: bool,
+    pub selectors: &'a [PackedSelector],
+    pub limits: Limits,
+    pub sequence: u64,
+}
+
+impl Given<'_> {
+    /// The keys are taken, unless something else is wrong.
+    pub fn association(&self) -> PyResult<engine::Association> {
+        let terms = Terms {
+            spi: self.spi,
+            suite: suite(self.suite)?,
+            mode: if self.transport {
+                Mode::Transport
+            } else {
+                Mode::Tunnel
+            },
+            esn: self.esn,
+            limits: self.limits,
+            selectors: selectors(self.selectors)?,
+        };
+        Ok(engine::Association {
+            terms,
+            key: self.key.get().take()?,
+            integrity: self.integrity.get().take()?,
+            sequence: self.sequence,
+        })
+    }
+}
+
+/// Where an SA's packets go.
+pub fn path(
+    local: &[u8],
+    remote: &[u8],
+    local_port: u16,
+    remote_port: u16,
+) -> PyResult<engine::Path> {
+    Ok(engine::Path {
+        local: address(local)?,
+        local_port,
+        remote: SocketAddr::new(address(remote)?, remote_port),
+    })
+}
+
+/// DF in tunnel mode by its name.
+pub fn df(name: &str) -> PyResult<Df> {
+    match name {
+        "copy" => Ok(Df::Copy),
+        "set" => Ok(Df::Set),
+        "clear" => Ok(Df::Clear),
+        _ => Err(PyValueError::new_err(format!(
+            "expected copy, set or clear, found {name}"
+        ))),
+    }
+}
+
+/// One SA as the engine sees it.
+#[pyclass(frozen, get_all, module = "ginnel._native")]
+pub struct SaCounters {
+    spi: u32,
+    inbound: bool,
+    packets: u64,
+    bytes: u64,
+    sequence: u64,
+    last_ns: u64,
+    drops: Py<PyDict>,
+}
+
+impl SaCounters {
+    pub fn new(py: Python<'_>, from: &engine::AssociationCounters) -> PyResult<Self> {
+        let drops = PyDict::new(py);
+        for (name, count) in &from.drops {
+            drops.set_item(name, count)?;
+        }
+        let counters = &from.counters;
+        Ok(Self {
+            spi: from.spi,
+            inbound: from.inbound,
+            packets: counters.packets,
+            bytes: counters.bytes,
+            sequence: counters.sequence,
+            last_ns: counters.last_ns,
+            drops: drops.unbind(),
+        })
+    }
+}
+
 /// IKE's and ESP's sockets of one process.
 #[pyclass(frozen, module = "ginnel._native")]
 pub struct IkePorts(pub Arc<engine::IkePorts>);
@@ -242,5 +367,6 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<SaMissing>()?;
     m.add_class::<SaMoved>()?;
     m.add_class::<UnknownSpi>()?;
+    m.add_class::<SaCounters>()?;
     m.add_class::<IkePorts>()
 }

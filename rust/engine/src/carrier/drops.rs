@@ -1,4 +1,4 @@
-//! Why packets of plain tunnels are dropped: one closed list, one counter each.
+//! Why packets of plain and protected tunnels are dropped: one closed list, one counter each.
 
 use crate::drops::reasons;
 
@@ -54,4 +54,28 @@ reasons! {
     ControlLimited = "control_limited",
     /// The device refused the packet (it is down, or being deleted).
     DeviceWrite = "device_write",
+    /// Protected, from the device: there is no SA to send by.
+    NoSa = "no_sa",
+    /// Protected, from the device: nothing that the SA was negotiated for.
+    NoSelector = "no_selector",
+    /// Protected, from the device: the SA's numbers are used up, or a hard limit is met.
+    SaExhausted = "sa_exhausted",
+    /// Protected, from the network: without protection.
+    Unprotected = "unprotected",
+    /// Protected, from the network: seen already.
+    Replayed = "replayed",
+    /// Protected, from the network: before the replay window.
+    TooOld = "too_old",
+    /// Protected, from the network: not genuine.
+    BadIcv = "bad_icv",
+    /// Protected, from the network: no ESP packet of this SA's form, or no IP packet where one must be.
+    EspMalformed = "esp_malformed",
+    /// Protected, from the network: inside is not what this tunnel and its SA carry (another encapsulation, a fragment of one).
+    WrongMode = "wrong_mode",
+    /// Protected, from the network: inside is nothing that the SA was negotiated for, or a delivery packet between other ends.
+    Selectors = "selectors",
+    /// Protected, from the network: the SA is beyond a hard limit.
+    ExpiredSa = "expired_sa",
+    /// Protected, from the network: sent to hide that nothing was sent (next header 59). No fault.
+    Dummy = "dummy",
 }

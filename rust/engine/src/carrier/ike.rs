@@ -164,8 +164,10 @@ impl Ports {
         one(&self.counted.keepalives);
     }
 
-    pub fn count_unknown_spi(&self) {
-        one(&self.counted.unknown_spi);
+    pub fn count_unknown_spi(&self, packets: u64) {
+        self.counted
+            .unknown_spi
+            .fetch_add(packets, Ordering::Relaxed);
     }
 
     /// Too short for anything.

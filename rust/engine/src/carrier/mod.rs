@@ -1,9 +1,12 @@
-//! Plain tunnels: GRE and IP in IP without protection, all of a process carried by two threads.
+//! Plain and protected tunnels: GRE and IP in IP without protection or in ESP, and ESP alone; all of a process carried by two threads.
 //!
 //! | file | idea |
 //! | --- | --- |
 //! | `tunnel` | one tunnel as the control plane drives it |
 //! | `plain` | the same as the two threads know it: where its packets go, its counters, what is told of it |
+//! | `protect` | the SAs of a protected tunnel |
+//! | `seal` | encapsulated packets of a visit -> one batch under an SA -> outbox |
+//! | `open` | ESP packets of a turn -> tunnel, SA, opened as batches -> what they bring |
 //! | `ike` | the sockets of IKE and of ESP |
 //! | `sockets` | sockets shared by underlay, opened by the first tunnel that needs them, closed by the last |
 //! | `transmit` | devices -> size, encapsulation -> outbox: one epoll over all devices |
@@ -17,7 +20,8 @@
 //! perhaps a thousand. So they share: a turn takes what is ready of any of them and sends it together, and what a packet costs does not
 //! depend on how many tunnels there are. Nothing walks over all tunnels but configuration and (limited) ICMP errors.
 //!
-//! Encapsulation (`transmit`) and sending (`outbox`) are apart: protection would come between them.
+//! Encapsulation (`transmit`) and sending (`outbox`) are apart: protection (`seal`) comes between them, and on the way in (`open`) before the
+//! checks of the encapsulation, which are the same for both.
 //!
 //! What is for none of our tunnels is counted and otherwise left alone. We never answer it with ICMP port-unreachable as the kernel's GRE does:
 //! raw sockets see copies of packets that may well be another program's.
@@ -26,9 +30,12 @@
 
 mod drops;
 mod ike;
+mod open;
 mod outbox;
 mod plain;
+mod protect;
 mod receive;
+mod seal;
 mod slab;
 mod sockets;
 mod transmit;
@@ -37,7 +44,8 @@ mod unfinished;
 
 pub use drops::PlainDrop;
 pub use ike::{IkeOptions, IkePorts};
-pub use tunnel::{PlainCounters, PlainError, PlainOptions, PlainTunnel};
+pub use protect::{Association, Path};
+pub use tunnel::{AssociationCounters, PlainCounters, PlainError, PlainOptions, PlainTunnel};
 
 use std::collections::VecDeque;
 use std::io;
@@ -46,6 +54,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
 
+use ginnel_esp::spi::Spis;
 use ginnel_gre::demux::Demux;
 
 use crate::event::{Event, Events};
@@ -64,7 +73,9 @@ const MAX_CONTROLS: usize = 1024;
 
 /// The tunnels, and how a packet finds its own.
 pub(crate) struct Tables {
+    /// A protected tunnel is in it as well, to know what should have been protected.
     pub demux: Demux<u32>,
+    pub spis: Spis<protect::Owner>,
     pub tunnels: IdMap<Arc<plain::Plain>>,
 }
 
@@ -153,6 +164,7 @@ impl Carrier {
             events,
             tables: RwLock::new(Tables {
                 demux: Demux::new(),
+                spis: Spis::default(),
                 tunnels: IdMap::default(),
             }),
             sockets: Mutex::new(sockets::Registry::default()),

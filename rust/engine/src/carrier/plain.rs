@@ -1,4 +1,4 @@
-//! One plain tunnel as the two threads know it: where its packets go, what it counts, what of its network is told to the control plane.
+//! One plain or protected tunnel as the two threads know it: where its packets go, what it counts, what of its network is told to the control plane.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -11,6 +11,7 @@ use ginnel_gre::outer;
 use ginnel_gre::receive::State;
 
 use super::drops::{PlainDrop, PlainDrops};
+use super::protect::Protect;
 use super::sockets::Underlay;
 use super::Shared;
 use crate::bucket::Bucket;
@@ -117,6 +118,8 @@ pub(super) struct Told {
 pub(crate) struct Plain {
     pub id: u32,
     pub name: String,
+    /// Of a protected tunnel.
+    pub protect: Option<Protect>,
     /// Each thread holds it for a visit; `close` lets go of ours, and with the last holder the device is deleted.
     pub(super) device: Mutex<Option<Arc<Tun>>>,
     pub(super) plan: Mutex<Arc<Plan>>,
@@ -156,6 +159,9 @@ impl Plain {
 
     /// Where packets go now.
     pub fn remote(&self, plan: &Plan) -> Option<SocketAddr> {
+        if let Some(protect) = &self.protect {
+            return protect.sending().map(|sending| sending.path.remote);
+        }
         let learned = if plan.learns_address() || plan.learns_port() {
             *lock(&self.learned)
         } else {
@@ -172,7 +178,8 @@ impl Plain {
 
     /// A packet of *from* was admitted: where that is learned, replies go there.
     pub fn learn(&self, plan: &Plan, from: IpAddr, port: u16, events: &Events) {
-        if !plan.learns_address() && !plan.learns_port() {
+        let learns = plan.learns_address() || plan.learns_port();
+        if !learns || self.protect.is_some() {
             return;
         }
         let mut learned = lock(&self.learned);
@@ -194,7 +201,13 @@ impl Plain {
         if let Some((_, route)) = known.filter(|(known, _)| *known == to) {
             return Ok(route);
         }
-        let route = route::ask(to, plan.options.local, plan.fwmark, plan.options.device)?;
+        let route = match self.protect.as_ref().and_then(Protect::sending) {
+            Some(sending) => {
+                let source = Some(sending.path.local);
+                route::ask(to, source, sending.fwmark, sending.device)
+            }
+            None => route::ask(to, plan.options.local, plan.fwmark, plan.options.device),
+        }?;
         *known = Some((to, route));
         Ok(route)
     }

@@ -4,22 +4,23 @@
 //! (`ginnel_gre::receive`); then, tunnel by tunnel, hand the packets to the coalescer, which writes the device. Order within a tunnel is the order of
 //! arrival.
 //!
-//! No tag vouches for what is inside. So checksums are verified before packets are coalesced, since that makes a new one, and a packet that
-//! goes alone is given to the kernel without a word about its own.
-//!
-//! What a kernel left unfinished (`unfinished`) is finished here, or handed to the device as the super-packet that it is.
+//! In a plain tunnel no tag vouches for what is inside. So checksums are verified before packets are coalesced, since that makes a new one,
+//! and a packet that goes alone is given to the kernel without a word about its own. What a kernel left unfinished (`unfinished`) is finished
+//! here, or handed to the device as the super-packet that it is. Of a protected tunnel (`open`) the tag vouches, and was made when all was
+//! finished.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ginnel_esp::udp::{classify, Datagram};
+use ginnel_esp::outer::ESP;
+use ginnel_esp::udp::{classify, esp_spi, Datagram, MARKER};
 use ginnel_gre::demux::{Found, Seen};
 use ginnel_gre::ethernet;
-use ginnel_gre::header::{self, HeaderError};
+use ginnel_gre::header::{self, Header, HeaderError};
 use ginnel_gre::keepalive::{recognise, Keepalive};
 use ginnel_gre::options::Kind;
 use ginnel_gre::quoted::{self, Quoted};
@@ -30,12 +31,14 @@ use ginnel_packet::virtio::{VirtioNetHdr, GSO_NONE};
 
 use super::drops::PlainDrop;
 use super::ike::{Place, Ports};
+use super::open::{Arrival, Brought, Opener};
 use super::plain::{Plain, Plan};
+use super::protect::Protect;
 use super::sockets::Socket;
 use super::unfinished::{complete, look, Unfinished};
 use super::{Shared, Tables, TAG_WAKE};
 use crate::bucket::Bucket;
-use crate::event::PathErrorKind;
+use crate::event::{Events, PathErrorKind};
 use crate::receive::write_packet;
 use crate::shared::is_device_gone;
 use crate::sys::clock::{boottime_ns, sleep_exactly};
@@ -90,6 +93,13 @@ struct Outside {
     udp: bool,
 }
 
+/// A packet's GRE header, if its protocol has one, and whether its key is the tunnel's.
+#[derive(Clone, Copy)]
+struct Parsed {
+    header: Result<Option<Header>, HeaderError>,
+    right_key: bool,
+}
+
 struct Receiver {
     shared: Arc<Shared>,
     raw: RawReceiveScratch,
@@ -97,6 +107,7 @@ struct Receiver {
     udp: ReceiveScratch,
     udp_received: Vec<Received>,
     sorter: Sorter,
+    opener: Opener,
     /// By what the device accepts: TCP, UDP.
     coalescers: [Coalescer; 4],
     /// Until then coalesced packets are cut again, because the kernel refused one.
@@ -128,6 +139,7 @@ pub(super) fn run(shared: &Arc<Shared>) -> io::Result<()> {
         udp: ReceiveScratch::new(),
         udp_received: Vec::new(),
         sorter: Sorter::default(),
+        opener: Opener::new(),
         coalescers: std::array::from_fn(coalescer),
         coalesce_again_ns: 0,
         errors: Bucket::new(ERRORS_PER_S, ERRORS_PER_S),
@@ -236,7 +248,9 @@ impl Receiver {
                         self.sorter.message(&shared, &tables, slab, message, now_ns);
                     }
                 }
-                Socket::Port { ports, place, .. } => self.take_ports(&shared, ports, *place),
+                Socket::Port { ports, place, .. } => {
+                    self.take_ports(&shared, &tables, ports, *place, now_ns);
+                }
             }
             self.sorter.last = None;
         }
@@ -285,24 +299,76 @@ impl Receiver {
         self.sorter.groups.clear();
     }
 
-    /// What came by a port of IKE's: messages go to the control plane.
-    fn take_ports(&mut self, shared: &Shared, ports: &Ports, place: Place) {
+    /// What came by a port of IKE's and ESP's: messages go to the control plane, packets to the tunnels that their SPIs name.
+    fn take_ports(
+        &mut self,
+        shared: &Shared,
+        tables: &Tables,
+        ports: &Ports,
+        place: Place,
+        now_ns: u64,
+    ) {
+        let slab = match place {
+            Place::Esp => {
+                self.take_raw_esp(ports);
+                self.raw.slab()
+            }
+            Place::Ike | Place::Natt => {
+                self.take_datagrams(&shared.events, ports, place);
+                self.udp.slab()
+            }
+        };
+        let sorter = &mut self.sorter;
+        let mut bring = |slab: &mut [u8], id, brought| {
+            sorter.brought(shared, tables, slab, id, brought, now_ns);
+        };
+        self.opener
+            .open(shared, tables, ports, slab, now_ns, &mut bring);
+    }
+
+    fn take_raw_esp(&mut self, ports: &Ports) {
+        let slab = self.raw.slab();
+        for message in &self.raw_received {
+            let packet = &slab[message.start..message.start + message.len];
+            let Some(spi) = esp_spi(packet) else {
+                ports.count_truncated();
+                continue;
+            };
+            self.opener.take(Arrival {
+                spi,
+                start: message.start,
+                len: message.len,
+                source: SocketAddr::new(message.from, 0),
+                local: message.to,
+                tos: message.tos,
+            });
+        }
+    }
+
+    fn take_datagrams(&mut self, events: &Events, ports: &Ports, place: Place) {
         let slab = self.udp.slab();
         for message in &self.udp_received {
             let Some(local) = message.to else { continue };
-            for datagram in datagrams(message) {
-                let datagram = &slab[datagram];
+            for lies in datagrams(message) {
+                let datagram = &slab[lies.clone()];
                 if place == Place::Ike {
-                    ports.take_message(&shared.events, datagram, message.from, local, false);
+                    ports.take_message(events, datagram, message.from, local, false);
                     continue;
                 }
                 match classify(datagram) {
                     Datagram::Ike(inside) => {
-                        ports.take_message(&shared.events, inside, message.from, local, true);
+                        ports.take_message(events, inside, message.from, local, true);
                     }
                     Datagram::Keepalive => ports.count_keepalive(),
                     Datagram::Malformed => ports.count_truncated(),
-                    Datagram::Esp(_) => {}
+                    Datagram::Esp(spi) => self.opener.take(Arrival {
+                        spi,
+                        start: lies.start,
+                        len: lies.len(),
+                        source: message.from,
+                        local,
+                        tos: message.tos,
+                    }),
                 }
             }
         }
@@ -345,23 +411,30 @@ impl Receiver {
                     flags: quoted::flags(quote),
                     ports: Some((0, to.port())),
                 }),
-                Socket::Port { .. } => None,
+                Socket::Port { place, .. } => {
+                    if let Some(quoted) = quoted_esp(*place, &error, quote) {
+                        if self.errors.take(now_ns) {
+                            self.tell(&error, now_ns, |tunnel| quoted.is_of(tunnel));
+                        }
+                    }
+                    continue;
+                }
             };
             let Some(quoted) = quoted else { continue };
             // Invented ones must not use up what those of our tunnels are looked up by.
             if self.may_be_about_us(&quoted) && self.errors.take(now_ns) {
-                self.path_error(&error, &quoted, now_ns);
+                self.tell(&error, now_ns, |tunnel| is_about(tunnel, &quoted));
             }
         }
     }
 
     /// Tells every tunnel that the quoted packet may be of: those with the same ends share the path.
-    fn path_error(&self, error: &NetworkError, quoted: &Quoted, now_ns: u64) {
+    fn tell(&self, error: &NetworkError, now_ns: u64, is_about: impl Fn(&Plain) -> bool) {
         let (kind, mtu) = meaning(error);
         let tunnels: Vec<Arc<Plain>> = read(&self.shared.tables)
             .tunnels
             .values()
-            .filter(|tunnel| is_about(tunnel, quoted))
+            .filter(|tunnel| is_about(tunnel))
             .cloned()
             .collect();
         for tunnel in tunnels {
@@ -387,7 +460,52 @@ fn meaning(error: &NetworkError) -> (PathErrorKind, u32) {
     }
 }
 
+/// Of a quoted packet of ours in ESP: where it went, in UDP with its port, and its SPI if so much was quoted.
+struct QuotedEsp {
+    to: SocketAddr,
+    spi: Option<u32>,
+}
+
+fn quoted_esp(place: Place, error: &NetworkError, quote: &[u8]) -> Option<QuotedEsp> {
+    match place {
+        // Told of an IKE message: it is repeated in any case.
+        Place::Ike => None,
+        Place::Natt => match quote.first_chunk::<4>() {
+            None => error.to.map(|to| QuotedEsp { to, spi: None }),
+            Some(&MARKER) => None,
+            Some(spi) => error.to.map(|to| QuotedEsp {
+                to,
+                spi: Some(u32::from_be_bytes(*spi)),
+            }),
+        },
+        Place::Esp => {
+            let at = ip::layout(quote).filter(|at| at.fragment != ip::Fragment::Later)?;
+            let spi = quote.get(at.transport..)?.first_chunk::<4>()?;
+            (at.protocol == ESP).then_some(())?;
+            Some(QuotedEsp {
+                to: SocketAddr::new(ip::destination(quote)?, 0),
+                spi: Some(u32::from_be_bytes(*spi)),
+            })
+        }
+    }
+}
+
+impl QuotedEsp {
+    fn is_of(&self, tunnel: &Plain) -> bool {
+        let sending = tunnel.protect.as_ref().and_then(Protect::sending);
+        sending.is_some_and(|sending| {
+            let to = sending.path.remote;
+            let same = to.ip() == self.to.ip() && to.port() == self.to.port();
+            same && self.spi.is_none_or(|spi| spi == sending.sa.spi())
+        })
+    }
+}
+
 fn is_about(tunnel: &Plain, quoted: &Quoted) -> bool {
+    if tunnel.protect.is_some() {
+        // Told by its SPI.
+        return false;
+    }
     let plan = tunnel.plan();
     let options = &plan.options;
     let Some(to) = tunnel.remote(&plan) else {
@@ -502,15 +620,79 @@ impl Sorter {
             return;
         };
         let Group { tunnel, plan, .. } = &self.groups[group];
+        if tunnel.protect.is_some() {
+            tunnel.drops.count(PlainDrop::Unprotected, 1);
+            return;
+        }
         if !plan.up {
             tunnel.drops.count(PlainDrop::Down, 1);
             return;
         }
+        let parsed = Parsed {
+            header: parsed,
+            right_key,
+        };
+        self.judge(shared, slab, place, group, parsed, outside, now_ns);
+    }
+
+    /// What a protected packet brought, through the same checks.
+    fn brought(
+        &mut self,
+        shared: &Shared,
+        tables: &Tables,
+        slab: &mut [u8],
+        id: u32,
+        brought: Brought,
+        now_ns: u64,
+    ) {
+        let Some(group) = self.group(tables, id) else {
+            return;
+        };
+        let header = if brought.protocol == GRE {
+            header::parse(&slab[brought.place.clone()]).map(Some)
+        } else {
+            Ok(None)
+        };
+        let ikey = self.groups[group].plan.options.ikey;
+        let parsed = Parsed {
+            right_key: !matches!(&header, Ok(Some(header)) if header.key != ikey),
+            header,
+        };
+        let outside = Outside {
+            local: brought.local,
+            remote: brought.remote,
+            port: 0,
+            device: 0,
+            tos: brought.tos,
+            protocol: brought.protocol,
+            udp: false,
+        };
+        self.judge(shared, slab, brought.place, group, parsed, &outside, now_ns);
+    }
+
+    /// One packet that found its tunnel, from its GRE header on, or of the kinds without one the inner packet: in, if it may.
+    #[allow(clippy::too_many_arguments)] // one packet: where it lies, whose it is, what it shows inside and outside, when
+    fn judge(
+        &mut self,
+        shared: &Shared,
+        slab: &mut [u8],
+        place: Range<usize>,
+        group: usize,
+        parsed: Parsed,
+        outside: &Outside,
+        now_ns: u64,
+    ) {
+        let packet = &mut slab[place.clone()];
+        let Group { tunnel, plan, .. } = &self.groups[group];
+        let key = match &parsed.header {
+            Ok(Some(header)) => header.key,
+            _ => None,
+        };
         let events = &shared.events;
         let mismatch = |reason, seen| {
             tunnel.mismatch(events, reason, seen, outside.remote, now_ns);
         };
-        let admitted = match parsed {
+        let admitted = match parsed.header {
             Err(HeaderError::Truncated) => {
                 tunnel.drops.count(PlainDrop::HeaderTruncated, 1);
                 return;
@@ -522,7 +704,7 @@ impl Sorter {
                 tunnel.drops.count(PlainDrop::Routing, 1);
                 return;
             }
-            Ok(_) if !right_key => return mismatch(PlainDrop::KeyMismatch, key),
+            Ok(_) if !parsed.right_key => return mismatch(PlainDrop::KeyMismatch, key),
             Ok(None) => admit_ip(&plan.options, outside.protocol, outside.tos, packet),
             Ok(Some(header)) => {
                 let payload = packet.get(header.len..).unwrap_or_default();
@@ -550,9 +732,9 @@ impl Sorter {
                     }
                 };
                 let mut admitted = judge(packet);
-                if admitted == Err(Refusal::ChecksumWrong) {
+                if admitted == Err(Refusal::ChecksumWrong) && tunnel.protect.is_none() {
                     let mtu = tunnel.mtu.load(Ordering::Relaxed);
-                    if finish_inside(packet, header.len, ethernet, mtu) {
+                    if finish_inside(packet, header, mtu) {
                         admitted = judge(packet);
                     }
                 }
@@ -635,7 +817,8 @@ impl Sorter {
 /// Of joined segments the kernel makes no checksum at all, since each would have had its own; ours then is as good as none. Where what
 /// is inside was finished, it leaves GRE's own to the card: the field is zero (`gre_build_header` of Linux), which is never right here.
 #[cold]
-fn finish_inside(packet: &mut [u8], header: usize, ethernet: bool, mtu: usize) -> bool {
+fn finish_inside(packet: &mut [u8], parsed: Header, mtu: usize) -> bool {
+    let (header, ethernet) = (parsed.len, parsed.protocol == header::ETHERNET);
     if packet.get(4..6) == Some(&[0, 0]) {
         header::set_checksum(packet);
         return true;
@@ -684,6 +867,7 @@ fn deliver(
     };
     let mut failed = None;
     let tap = group.plan.is_tap();
+    let proven = tunnel.protect.is_some();
     let mtu = tunnel.mtu.load(Ordering::Relaxed);
     let accepts =
         usize::from(device.tcp_offload.is_ok()) | usize::from(device.udp_offload.is_ok()) << 1;
@@ -709,7 +893,12 @@ fn deliver(
         };
         let total = ip::total_len(&packet[link..]).map_or(packet.len(), |total| link + total);
         let mut header = VirtioNetHdr::default();
-        match look(&packet[link..total], mtu) {
+        let unfinished = if proven {
+            None
+        } else {
+            look(&packet[link..total], mtu)
+        };
+        match unfinished {
             None => {}
             Some(Unfinished::Checksum { start, field }) => {
                 complete(&mut packet[link..total], start, field);
@@ -768,7 +957,7 @@ fn flush(
 ) {
     coalescer.flush(slab, &mut |header, slab, ranges| {
         let mut header = *header;
-        if header.gso_type == GSO_NONE {
+        if header.gso_type == GSO_NONE && tunnel.protect.is_none() {
             // Nobody vouched for its checksum: the kernel looks at it where it ends.
             header.flags = 0;
         }

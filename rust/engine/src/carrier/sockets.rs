@@ -109,6 +109,19 @@ pub(crate) struct Underlay {
     pub udp: Vec<Arc<Udp>>,
 }
 
+impl Underlay {
+    /// Of a protected tunnel, which uses the sockets of ESP.
+    pub fn none() -> Self {
+        Self {
+            raw: Vec::new(),
+            sender: None,
+            ports: Vec::new(),
+            send: None,
+            udp: Vec::new(),
+        }
+    }
+}
+
 /// Opens what *options* need, or takes part in what is open.
 pub(crate) fn acquire(
     shared: &Shared,
@@ -118,13 +131,7 @@ pub(crate) fn acquire(
     offload: bool,
 ) -> io::Result<Underlay> {
     let mut registry = lock(&shared.sockets);
-    let mut underlay = Underlay {
-        raw: Vec::new(),
-        sender: None,
-        ports: Vec::new(),
-        send: None,
-        udp: Vec::new(),
-    };
+    let mut underlay = Underlay::none();
     let opened = fill(
         &mut registry,
         shared,

@@ -6,6 +6,9 @@
 //!
 //! What the checks ask, in this order: is it a family that the kind carries; is the tunnel up, not held, its far end known; is it our own
 //! delivery packet, or too deep; does it fit. A packet that does not fit is cut, answered or sent without DF, as `ginnel_gre::oversize` says.
+//!
+//! A protected tunnel's packets wait for the end of their visit and are sealed together (`seal`); without an SA they are dropped, and their
+//! senders are told "host unreachable", as by any tunnel whose far end cannot be reached: it is a state of the way, and passes.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -25,7 +28,8 @@ use ginnel_packet::virtio::{VirtioNetHdr, GSO_NONE, NEEDS_CSUM};
 use super::drops::PlainDrop;
 use super::outbox::{fragment, Outbox, Packet};
 use super::plain::{Plain, Plan};
-use super::slab::{Placed, Slab};
+use super::seal::{Cover, Outgoing, Sealer};
+use super::slab::{Placed, Room, Slab};
 use super::{Control, ControlPacket, Shared, TAG_WAKE};
 use crate::bucket::Bucket;
 use crate::lock;
@@ -51,6 +55,7 @@ struct Transmitter {
     read_buffer: Vec<u8>,
     slab: Slab,
     outbox: Outbox,
+    sealer: Sealer,
     icmp: Bucket,
     /// The identification of the next delivery packet.
     id: u32,
@@ -62,6 +67,10 @@ struct Visit<'a> {
     plan: &'a Arc<Plan>,
     device: &'a Tun,
     target: Option<Target>,
+    /// Of a protected tunnel with an SA.
+    cover: Option<Cover>,
+    /// Around each packet.
+    room: Room,
     owner: usize,
     now_ns: u64,
 }
@@ -82,6 +91,7 @@ pub(super) fn run(shared: &Arc<Shared>) -> io::Result<()> {
         read_buffer: vec![0; READ_BUFFER],
         slab: Slab::new(),
         outbox: Outbox::new(shared.clone()),
+        sealer: Sealer::default(),
         icmp: Bucket::new(ICMP_PER_S, ICMP_PER_S),
         id: u32::from_ne_bytes(seed),
     };
@@ -152,14 +162,7 @@ impl Transmitter {
             return Ok(());
         };
         let plan = tunnel.plan();
-        let visit = Visit {
-            tunnel,
-            plan: &plan,
-            device: &device,
-            target: target(tunnel, &plan),
-            owner: self.outbox.owner(tunnel, &plan),
-            now_ns,
-        };
+        let visit = self.begin(tunnel, &plan, &device, now_ns);
         let header_size = if device.vnet_hdr {
             VirtioNetHdr::SIZE
         } else {
@@ -193,7 +196,56 @@ impl Transmitter {
             }
         }
         self.read_buffer = buffer;
+        self.end(&visit);
         outcome
+    }
+
+    fn begin<'a>(
+        &mut self,
+        tunnel: &'a Arc<Plain>,
+        plan: &'a Arc<Plan>,
+        device: &'a Tun,
+        now_ns: u64,
+    ) -> Visit<'a> {
+        let protect = tunnel.protect.as_ref().filter(|_| plan.up);
+        let cover = protect.and_then(|protect| Cover::take(&self.shared, protect, plan));
+        let target = match (&tunnel.protect, &cover) {
+            (None, _) => target(tunnel, plan),
+            (Some(_), None) => None,
+            (Some(_), Some(cover)) => Some(Target {
+                local: Some(cover.sending.path.local),
+                to: cover.sending.path.remote,
+            }),
+        };
+        let room = cover
+            .as_ref()
+            .map_or(Room::before(plan.headroom), Cover::room);
+        Visit {
+            tunnel,
+            plan,
+            device,
+            target,
+            cover,
+            room,
+            owner: self.outbox.owner(tunnel, plan),
+            now_ns,
+        }
+    }
+
+    /// What is to be protected has waited for the rest.
+    fn end(&mut self, visit: &Visit<'_>) {
+        if let Some(cover) = &visit.cover {
+            self.sealer.seal(
+                &self.shared,
+                visit.tunnel,
+                cover,
+                visit.owner,
+                &mut self.outbox,
+                &mut self.slab,
+                &mut self.id,
+                visit.now_ns,
+            );
+        }
     }
 
     /// One packet of the device: judged, cut, encapsulated and queued.
@@ -234,9 +286,17 @@ impl Transmitter {
         }
         let Some(target) = visit.target else {
             self.answer(visit, inner, Unreachable::HostUnreachable);
-            return Err(PlainDrop::NoRemote);
+            let Some(protect) = &tunnel.protect else {
+                return Err(PlainDrop::NoRemote);
+            };
+            protect.tell_missing(tunnel.id, &self.shared.events);
+            return Err(PlainDrop::NoSa);
         };
-        if is_own(plan, target, inner) {
+        let own = match &visit.cover {
+            Some(cover) => cover.is_own(inner),
+            None => is_own(plan, target, inner),
+        };
+        if own {
             return Err(PlainDrop::Looped);
         }
         if oversize::nesting(inner, MAX_NESTING) >= MAX_NESTING {
@@ -246,7 +306,7 @@ impl Transmitter {
             self.answer(visit, inner, Unreachable::HostUnreachable);
         }
         let before = self.slab.mark();
-        self.place(plan, header, link, packet)?;
+        self.place(visit, header, link, packet)?;
         let limit = tunnel.limit();
         let first = self.slab.placed[before.0];
         let beyond = if plan.is_tap() { ethernet::HEADER } else { 0 };
@@ -265,16 +325,17 @@ impl Transmitter {
     /// Puts a packet into the slab, cut into finished ones.
     fn place(
         &mut self,
-        plan: &Plan,
+        visit: &Visit<'_>,
         header: VirtioNetHdr,
         link: &[u8],
         packet: &[u8],
     ) -> Result<(), PlainDrop> {
+        let (plan, room) = (visit.plan, visit.room);
         let before = self.slab.mark();
         let finished = header.gso_type == GSO_NONE && header.flags & NEEDS_CSUM == 0;
         if plan.is_tap() && finished {
             // Whatever the frame carries: it is the peer's business.
-            return if self.slab.copy(plan.headroom, packet) {
+            return if self.slab.copy(room, packet) {
                 Ok(())
             } else {
                 Err(PlainDrop::Malformed)
@@ -286,7 +347,7 @@ impl Transmitter {
             ..header
         };
         let inner = &packet[link.len()..];
-        let mut placer = self.slab.placer(plan.headroom, link);
+        let mut placer = self.slab.placer(room, link);
         match split(&header, inner, &mut placer) {
             Ok(_) => Ok(()),
             Err(error) => {
@@ -309,7 +370,7 @@ impl Transmitter {
         limit: usize,
         beyond: usize,
     ) {
-        let plan = visit.plan;
+        let (plan, room) = (visit.plan, visit.room);
         let packets: Vec<Vec<u8>> = self.slab.placed[before.0..]
             .iter()
             .map(|placed| self.slab.bytes[placed.start..placed.start + placed.len].to_vec())
@@ -320,9 +381,9 @@ impl Transmitter {
             let from = self.slab.placed.len();
             let mut fields = outer::fields(&plan.options, packet);
             let sent = match oversize::fit(&plan.options, packet, packet.len(), limit + beyond) {
-                Fit::Fits => self.slab.copy(plan.headroom, packet),
+                Fit::Fits => self.slab.copy(room, packet),
                 Fit::Fragment => oversize::fragment_ipv4(packet, limit, &mut |piece| {
-                    self.slab.copy(plan.headroom, piece);
+                    self.slab.copy(room, piece);
                 }),
                 Fit::Answer => {
                     // Segments of one super-packet have one sender, who is told once.
@@ -334,7 +395,7 @@ impl Transmitter {
                 }
                 Fit::SendAnyway => {
                     fields.df = false;
-                    if self.slab.copy(plan.headroom, packet) {
+                    if self.slab.copy(room, packet) {
                         self.encapsulate_cut(visit, target, fields, protocol, limit + beyond);
                         continue;
                     }
@@ -366,6 +427,19 @@ impl Transmitter {
             .tunnel
             .sequence_out
             .fetch_add(count as u32, Ordering::Relaxed);
+        if let Some(cover) = &visit.cover {
+            for index in 0..count {
+                let outgoing = Outgoing {
+                    placed: self.slab.placed[from + index],
+                    fields,
+                    protocol,
+                    sequence: first.wrapping_add(index as u32),
+                    cut: 0,
+                };
+                self.protect(visit, cover, outgoing);
+            }
+            return;
+        }
         let flow = self.flow(plan, from);
         for index in 0..count {
             let placed = self.slab.placed[from + index];
@@ -383,6 +457,27 @@ impl Transmitter {
         }
     }
 
+    /// One packet's turn to wait for protection.
+    fn protect(&mut self, visit: &Visit<'_>, cover: &Cover, outgoing: Outgoing) {
+        let id = self.next_id();
+        let slab = &mut self.slab;
+        let added = self
+            .sealer
+            .add(cover, visit.plan, outgoing, id as u16, slab);
+        if let Err(reason) = added {
+            visit.tunnel.drops.count(reason, 1);
+        }
+    }
+
+    /// For an IPv4 header; never 0: the kernel would choose one of its own, for each fragment another.
+    fn next_id(&mut self) -> u32 {
+        self.id = self.id.wrapping_add(1);
+        if self.id as u16 == 0 {
+            self.id = self.id.wrapping_add(1);
+        }
+        self.id
+    }
+
     /// The last placed packet, in a delivery packet that is cut into fragments of what the path takes.
     fn encapsulate_cut(
         &mut self,
@@ -396,6 +491,16 @@ impl Transmitter {
         let from = self.slab.placed.len() - 1;
         let placed = self.slab.placed[from];
         let sequence = visit.tunnel.sequence_out.fetch_add(1, Ordering::Relaxed);
+        if let Some(cover) = &visit.cover {
+            let outgoing = Outgoing {
+                placed,
+                fields,
+                protocol,
+                sequence,
+                cut: cover.whole_of(limit),
+            };
+            return self.protect(visit, cover, outgoing);
+        }
         let flow = self.flow(plan, from);
         let Some(at) = self.write(plan, target, fields, protocol, sequence, placed) else {
             visit.tunnel.drops.count(PlainDrop::Nested, 1);
@@ -417,7 +522,7 @@ impl Transmitter {
         let mtu = limit + plan.headroom;
         let mut fits = true;
         let cut = fragment(&whole, mtu, id, &mut |piece| {
-            fits &= self.slab.copy(0, piece);
+            fits &= self.slab.copy(Room::NONE, piece);
         });
         if !cut || !fits {
             visit.tunnel.drops.count(PlainDrop::TooBig, 1);
@@ -459,11 +564,7 @@ impl Transmitter {
             start: placed.start - plan.headroom,
             len: placed.len + plan.headroom,
         };
-        self.id = self.id.wrapping_add(1);
-        if self.id as u16 == 0 {
-            // The kernel would choose one of its own, for each fragment another.
-            self.id = self.id.wrapping_add(1);
-        }
+        let id = self.next_id();
         let packet = &mut self.slab.bytes[at.start..at.start + at.len];
         let local = target.local.unwrap_or_else(|| plan.any());
         outer::write(
@@ -471,7 +572,7 @@ impl Transmitter {
             local,
             target.to.ip(),
             fields,
-            self.id as u16,
+            id as u16,
             protocol,
             sequence,
             packet,
@@ -529,28 +630,39 @@ impl Transmitter {
             return Err(PlainDrop::Down);
         }
         let device = tunnel.device().ok_or(PlainDrop::Down)?;
-        let target = target(tunnel, &plan).ok_or(PlainDrop::NoRemote)?;
-        let visit = Visit {
-            tunnel,
-            plan: &plan,
-            device: &device,
-            target: Some(target),
-            owner: self.outbox.owner(tunnel, &plan),
-            now_ns,
+        let visit = self.begin(tunnel, &plan, &device, now_ns);
+        let target = match (visit.target, &tunnel.protect) {
+            (Some(target), _) => target,
+            (None, None) => return Err(PlainDrop::NoRemote),
+            (None, Some(protect)) => {
+                protect.tell_missing(tunnel.id, &self.shared.events);
+                return Err(PlainDrop::NoSa);
+            }
         };
         let from = self.slab.placed.len();
         match packet {
             ControlPacket::Inside { protocol, payload } => {
                 let fields = outer::fields(&plan.options, payload);
-                if !self.slab.copy(plan.headroom, payload) {
+                if !self.slab.copy(visit.room, payload) {
                     return Err(PlainDrop::SendFailed);
                 }
                 self.encapsulate(&visit, target, fields, *protocol, from);
             }
             ControlPacket::Finished(packet) => {
                 let fields = outer::fields(&plan.options, packet);
-                if !self.slab.copy(0, packet) {
+                let room = visit
+                    .cover
+                    .as_ref()
+                    .map_or(Room::NONE, Cover::room_finished);
+                if !self.slab.copy(room, packet) {
                     return Err(PlainDrop::SendFailed);
+                }
+                if let Some(cover) = &visit.cover {
+                    let placed = self.slab.placed[from];
+                    let slab = &mut self.slab;
+                    self.sealer.add_finished(cover, placed, fields, slab)?;
+                    self.end(&visit);
+                    return Ok(());
                 }
                 let flow = self.flow(&plan, from);
                 let packet = Packet {
@@ -561,6 +673,7 @@ impl Transmitter {
                 self.queue(&visit, target, fields, flow, &packet);
             }
         }
+        self.end(&visit);
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! One plain tunnel as the control plane drives it.
+//! One plain or protected tunnel as the control plane drives it.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -7,12 +7,19 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use ginnel_esp::inbound::{Inbound, Refusal};
+use ginnel_esp::outbound::Outbound;
+use ginnel_esp::outer::Rules;
+use ginnel_esp::sa::{self, Mode};
+use ginnel_esp::spi::SpiError;
 use ginnel_gre::options::{Kind, Options};
 use ginnel_gre::receive::State;
 use ginnel_packet::ip;
 
 use super::drops::{PlainDrop, PlainDrops};
+use super::ike::scoped;
 use super::plain::{Counters, Plain, Plan, Told};
+use super::protect::{Association, Owner, Path, Protect, Sending, MAX_INBOUND};
 use super::sockets::{self, Underlay};
 use super::{Control, ControlPacket, Shared};
 use crate::bucket::Bucket;
@@ -39,6 +46,8 @@ pub struct PlainOptions {
     pub tun_fd: Option<OwnedFd>,
     pub tun_offload: bool,
     pub udp_offload: bool,
+    /// Some(bare): only under SAs; *bare* without encapsulation, and `options` then are those of an `ip6tnl` without ends.
+    pub protected: Option<bool>,
 }
 
 /// What making or changing a tunnel may refuse.
@@ -50,6 +59,17 @@ pub enum PlainError {
     Exists(String),
     /// A system call, and which.
     Open(OpenError),
+    /// There is no SA.
+    NoSa,
+}
+
+impl PlainError {
+    fn os(step: &str, errno: i32) -> Self {
+        Self::Open(OpenError {
+            step: step.to_owned(),
+            source: io::Error::from_raw_os_error(errno),
+        })
+    }
 }
 
 impl From<OpenError> for PlainError {
@@ -70,6 +90,16 @@ pub struct PlainCounters {
     pub remote: Option<SocketAddr>,
     pub sequence_out: u32,
     pub sequence_in: Option<u32>,
+}
+
+/// One SA, as the control plane sees it.
+#[derive(Clone, Debug)]
+pub struct AssociationCounters {
+    pub spi: u32,
+    pub inbound: bool,
+    pub counters: sa::Counters,
+    /// Of an inbound one.
+    pub drops: Vec<(&'static str, u64)>,
 }
 
 /// The handle of the control plane.
@@ -125,13 +155,8 @@ impl PlainTunnel {
         process: u32,
     ) -> Result<Self, PlainError> {
         let options = given.options;
-        let v6 = family(&options).map_err(PlainError::Invalid)?;
-        {
-            let mut tables = write(&shared.tables);
-            if let Err(other) = tables.demux.insert(&options, id) {
-                return Err(PlainError::Exists(name_of(&tables, other)));
-            }
-        }
+        let v6 = family_of(&options, given.protected).map_err(PlainError::Invalid)?;
+        list(&mut write(&shared.tables), &options, id, given.protected)?;
         let layer = if options.kind == Kind::GreTap {
             Layer::Ethernet
         } else {
@@ -151,6 +176,7 @@ impl PlainTunnel {
         let plain = Arc::new(Plain {
             id,
             name: device.name().to_owned(),
+            protect: given.protected.map(Protect::new),
             device: Mutex::new(Some(device.clone())),
             plan: Mutex::new(Arc::new(Plan::new(options, v6, given.fwmark, None))),
             mtu: AtomicUsize::new(usize::from(given.mtu)),
@@ -228,7 +254,10 @@ impl PlainTunnel {
             return Ok(());
         }
         let plan = self.plain.plan();
-        let acquired = self.acquire(&plan.options, plan.v6, plan.fwmark)?;
+        let acquired = match self.plain.protect {
+            Some(_) => Underlay::none(),
+            None => self.acquire(&plan.options, plan.v6, plan.fwmark)?,
+        };
         self.replace_plan(&plan, plan.options.clone(), plan.v6, Some(&acquired));
         *underlay = Some(acquired);
         Ok(())
@@ -264,6 +293,12 @@ impl PlainTunnel {
             let mut tables = write(&self.shared.tables);
             tables.demux.remove(self.plain.id);
             tables.tunnels.remove(&self.plain.id);
+            if let Some(protect) = &self.plain.protect {
+                for sa in lock(&protect.inbound).drain(..) {
+                    tables.spis.remove(sa.spi());
+                }
+                protect.clear_sending();
+            }
         }
         self.down();
         let Some(device) = lock(&self.plain.device).take() else {
@@ -309,6 +344,15 @@ impl PlainTunnel {
         local: Option<IpAddr>,
         remote: Option<IpAddr>,
     ) -> Result<(), PlainError> {
+        if self
+            .plain
+            .protect
+            .as_ref()
+            .is_some_and(|protect| protect.bare)
+        {
+            // Its SAs name them.
+            return Ok(());
+        }
         let mut underlay = lock(&self.underlay);
         let plan = self.plain.plan();
         let options = Options {
@@ -316,8 +360,9 @@ impl PlainTunnel {
             remote,
             ..plan.options.clone()
         };
-        let v6 = family(&options).map_err(PlainError::Invalid)?;
-        let mut acquired = if plan.up && v6 != plan.v6 {
+        let protected = self.plain.protect.as_ref().map(|protect| protect.bare);
+        let v6 = family_of(&options, protected).map_err(PlainError::Invalid)?;
+        let mut acquired = if plan.up && v6 != plan.v6 && protected.is_none() {
             let acquired = self.acquire(&options, v6, plan.fwmark);
             Some(acquired.map_err(|source| {
                 let step = "socket".to_owned();
@@ -336,15 +381,14 @@ impl PlainTunnel {
                 return Ok(());
             }
             tables.demux.remove(self.plain.id);
-            if let Err(other) = tables.demux.insert(&options, self.plain.id) {
+            if let Err(refused) = list(&mut tables, &options, self.plain.id, protected) {
                 // They were there a moment ago, under the same lock.
-                let _ = tables.demux.insert(&plan.options, self.plain.id);
-                let name = name_of(&tables, other);
+                let _ = list(&mut tables, &plan.options, self.plain.id, protected);
                 drop(tables);
                 if let Some(acquired) = &mut acquired {
                     sockets::release(&self.shared, acquired);
                 }
-                return Err(PlainError::Exists(name));
+                return Err(refused);
             }
         }
         let unused = match acquired {
@@ -383,7 +427,11 @@ impl PlainTunnel {
     /// Only from our end to the peer's: else whoever can send to us could have us send to anybody.
     pub fn send_back(&self, packet: &[u8]) -> Result<(), PlainError> {
         let plan = self.plain.plan();
-        let remote = self.plain.remote(&plan).map(|at| at.ip());
+        let remote = match self.plain.protect {
+            // Of the encapsulation inside, whatever path ESP takes.
+            Some(_) => plan.options.remote,
+            None => self.plain.remote(&plan).map(|at| at.ip()),
+        };
         let total = ip::total_len(packet).unwrap_or(0);
         let protocol = match packet.first().map(|first| first >> 4) {
             Some(4) => packet.get(9),
@@ -393,6 +441,7 @@ impl PlainTunnel {
         let source = ip::source(packet);
         let local = match plan.options.local {
             Some(local) => Some(local),
+            None if self.plain.protect.is_some() => None,
             None => self
                 .plain
                 .remote(&plan)
@@ -430,6 +479,179 @@ impl PlainTunnel {
             })
     }
 
+    fn protect(&self) -> Result<&Protect, PlainError> {
+        let protect = self.plain.protect.as_ref();
+        protect.ok_or_else(|| PlainError::Invalid("the tunnel is not protected".to_owned()))
+    }
+
+    /// A random SPI for an inbound SA of this tunnel. ENOBUFS when too many are promised.
+    pub fn reserve_spi(&self, now_ns: u64) -> Result<u32, PlainError> {
+        self.protect()?;
+        // Drawn before the table is held; more than one is wanted once in thousands of years.
+        let mut random = [0; 64];
+        ginnel_crypto::entropy(&mut random).map_err(|error| {
+            let step = "getrandom".to_owned();
+            PlainError::Open(OpenError {
+                step,
+                source: io::Error::from(error),
+            })
+        })?;
+        let mut draws = random.chunks_exact(4).map(|word| {
+            word.iter()
+                .fold(0, |value, byte| value << 8 | u32::from(*byte))
+        });
+        let mut tables = write(&self.shared.tables);
+        let reserved = tables.spis.reserve(now_ns, || draws.next().unwrap_or(0));
+        reserved.map_err(|_| PlainError::os("reserve_spi", libc::ENOBUFS))
+    }
+
+    /// A promise that became no SA.
+    pub fn release_spi(&self, spi: u32) -> Result<(), PlainError> {
+        self.protect()?;
+        write(&self.shared.tables).spis.release(spi);
+        Ok(())
+    }
+
+    /// From now on packets with this SPI come in. ENOBUFS beyond `MAX_INBOUND`.
+    pub fn add_inbound(&self, given: Association, window: u32) -> Result<(), PlainError> {
+        let protect = self.protect()?;
+        let spi = given.terms.spi;
+        check_mode(protect, &given)?;
+        let sa = Inbound::new(
+            given.terms,
+            &given.key,
+            &given.integrity,
+            window,
+            given.sequence,
+        );
+        let sa = Arc::new(sa.map_err(|error| PlainError::Invalid(error.to_string()))?);
+        let mut tables = write(&self.shared.tables);
+        if !tables.tunnels.contains_key(&self.plain.id) {
+            return Err(PlainError::os("add_inbound", libc::EBADFD));
+        }
+        let mut inbound = lock(&protect.inbound);
+        if inbound.len() >= MAX_INBOUND {
+            return Err(PlainError::os("add_inbound", libc::ENOBUFS));
+        }
+        let owner = Owner {
+            tunnel: self.plain.id,
+            sa: sa.clone(),
+        };
+        if let Err(error) = tables.spis.insert(spi, owner) {
+            return Err(PlainError::Invalid(match error {
+                SpiError::NotOurs => format!("expected an SPI of 256 or more, found {spi}"),
+                _ => format!("there is an inbound SA with SPI {spi:#010x} already"),
+            }));
+        }
+        inbound.push(sa);
+        Ok(())
+    }
+
+    /// Packets with this SPI are nobody's from now on; idempotent.
+    pub fn remove_inbound(&self, spi: u32) -> Result<(), PlainError> {
+        let protect = self.protect()?;
+        let mut tables = write(&self.shared.tables);
+        let mut inbound = lock(&protect.inbound);
+        let removed = inbound.iter().position(|sa| sa.spi() == spi);
+        let removed = removed.map(|at| (inbound.remove(at), tables.spis.remove(spi)));
+        drop(inbound);
+        drop(tables);
+        // Behind the locks: its keys may be zeroed here.
+        drop(removed);
+        Ok(())
+    }
+
+    /// From the next visit on everything leaves under this SA.
+    pub fn set_outbound(
+        &self,
+        given: Association,
+        path: Path,
+        rules: Rules,
+    ) -> Result<(), PlainError> {
+        let protect = self.protect()?;
+        check_mode(protect, &given)?;
+        let (path, fwmark, device) = self.check_path(path)?;
+        let sa = Outbound::new(given.terms, &given.key, &given.integrity, given.sequence);
+        let sa = Arc::new(sa.map_err(|error| PlainError::Invalid(error.to_string()))?);
+        if self.is_closed() {
+            return Err(PlainError::os("set_outbound", libc::EBADFD));
+        }
+        protect.set_sending(Sending {
+            sa,
+            path,
+            rules,
+            fwmark,
+            device,
+        });
+        self.plain.forget_route();
+        Ok(())
+    }
+
+    /// The same SA by another path. `NoSa` without one.
+    pub fn set_outbound_path(&self, path: Path) -> Result<(), PlainError> {
+        let protect = self.protect()?;
+        let (path, ..) = self.check_path(path)?;
+        if !protect.set_path(path) {
+            return Err(PlainError::NoSa);
+        }
+        self.plain.forget_route();
+        Ok(())
+    }
+
+    /// The path as the sockets take it, and what marks them.
+    fn check_path(&self, path: Path) -> Result<(Path, u32, u32), PlainError> {
+        if path.local.is_ipv6() != path.remote.is_ipv6() {
+            return Err(PlainError::Invalid(format!(
+                "local {} and remote {} are of different families",
+                path.local,
+                path.remote.ip()
+            )));
+        }
+        let options = crate::read(&self.shared.ike)
+            .as_ref()
+            .map(|ports| ports.options);
+        let (fwmark, device) = options.map_or((0, 0), |options| (options.fwmark, options.device));
+        if let Some(natt_port) = options.map(|options| options.natt_port) {
+            if path.in_udp() && path.local_port != natt_port {
+                return Err(PlainError::Invalid(format!(
+                    "expected our port to be that of NAT traversal, {natt_port}, found {}",
+                    path.local_port
+                )));
+            }
+        }
+        let remote = scoped(path.remote, device);
+        Ok((Path { remote, ..path }, fwmark, device))
+    }
+
+    /// Nothing leaves until `set_outbound`; idempotent.
+    pub fn clear_outbound(&self) -> Result<(), PlainError> {
+        self.protect()?.clear_sending();
+        Ok(())
+    }
+
+    /// The outbound SA first, then the inbound ones, oldest first.
+    pub fn associations(&self) -> Result<Vec<AssociationCounters>, PlainError> {
+        let protect = self.protect()?;
+        let outbound = protect.sending().map(|sending| AssociationCounters {
+            spi: sending.sa.spi(),
+            inbound: false,
+            counters: sending.sa.counters(),
+            drops: Vec::new(),
+        });
+        let inbound = lock(&protect.inbound).clone();
+        let inbound = inbound.iter().map(|sa| {
+            let (counters, drops) = sa.counters();
+            let names = Refusal::ALL.map(Refusal::name);
+            AssociationCounters {
+                spi: sa.spi(),
+                inbound: true,
+                counters,
+                drops: names.into_iter().zip(drops).collect(),
+            }
+        });
+        Ok(outbound.into_iter().chain(inbound).collect())
+    }
+
     /// The control plane has seen `EndpointChanged`: the next change is told again.
     pub fn endpoint_seen(&self) {
         self.plain.announced.store(false, Ordering::Relaxed);
@@ -465,8 +687,15 @@ impl PlainTunnel {
                 off("off (the device is gone)"),
             ),
         };
-        let in_udp = plan.options.udp.is_some();
-        let (gso, gro) = match plan.udp.first() {
+        let sending = self.plain.protect.as_ref().and_then(Protect::sending);
+        let port = sending.as_ref().filter(|sending| sending.path.in_udp());
+        let port = port.and_then(|sending| {
+            let ports = crate::read(&self.shared.ike).clone()?;
+            let family = ports.family(sending.path.local.is_ipv6())?;
+            Some(family.natt.clone())
+        });
+        let in_udp = plan.options.udp.is_some() || port.is_some();
+        let (gso, gro) = match plan.udp.first().or(port.as_ref()) {
             Some(socket) => (socket.gso_state(), socket.gro_state()),
             None if in_udp => (off("off (down)"), off("off (down)")),
             None => (off("off (not in UDP)"), off("off (not in UDP)")),
@@ -497,6 +726,52 @@ fn state(offload: &Result<(), String>) -> String {
         Ok(()) => "on".to_owned(),
         Err(why) => format!("off ({why})"),
     }
+}
+
+/// Puts a tunnel into the demultiplexer. Protected ones are there to be known by what arrives without protection: only with both ends known,
+/// and several with the same ends are one there, since SPIs tell them apart (peers behind one NAT).
+fn list(
+    tables: &mut super::Tables,
+    options: &Options,
+    id: u32,
+    protected: Option<bool>,
+) -> Result<(), PlainError> {
+    if protected.is_some() && (options.local.is_none() || options.remote.is_none()) {
+        return Ok(());
+    }
+    let Err(other) = tables.demux.insert(options, id) else {
+        return Ok(());
+    };
+    let both = |tables: &super::Tables| {
+        let other = tables.tunnels.get(&other);
+        protected.is_some() && other.is_some_and(|other| other.protect.is_some())
+    };
+    if both(tables) {
+        return Ok(());
+    }
+    Err(PlainError::Exists(name_of(tables, other)))
+}
+
+/// As `family`, for tunnels of either sort.
+fn family_of(options: &Options, protected: Option<bool>) -> Result<bool, String> {
+    match protected {
+        // There is no delivery header but ESP's.
+        Some(true) => Ok(false),
+        Some(false) if options.udp.is_some() => {
+            Err("a protected tunnel goes in ESP, whose SAs choose UDP or not".to_owned())
+        }
+        _ => family(options),
+    }
+}
+
+/// A tunnel without encapsulation has nothing that transport mode could protect.
+fn check_mode(protect: &Protect, given: &Association) -> Result<(), PlainError> {
+    if protect.bare && given.terms.mode == Mode::Transport {
+        return Err(PlainError::Invalid(
+            "ipsec carries whole packets: its SAs are of tunnel mode".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 fn name_of(tables: &super::Tables, id: u32) -> String {
