@@ -708,8 +708,8 @@ class PlainTunnel:
         From the next packet on everything leaves under this SA; the one before is dropped, its keys zeroed.
 
         remote_port 0: raw protocol 50; else in UDP from *local_port*, which is the NAT traversal port (ValueError). selectors:
-        as for inbound, of what may leave; what matches none is dropped ("no_selector"). dscp: copied out (tunnel mode). df: tunnel
-        mode, IPv4.
+        as for inbound, of what may leave; what matches none is dropped ("no_selector"). dscp: copied out (tunnel mode). df:
+        tunnel mode, IPv4.
         For GRE in tunnel mode the delivery header inside is the tunnel's own (local, remote of `Engine.plain`); ESP's is of
         this SA's path. sequence: numbers up to this one are used up (0: a new SA). ValueError: transport mode for "ipsec".
         """

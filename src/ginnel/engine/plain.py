@@ -1,5 +1,5 @@
 """
-The typed face of the engine's plain tunnels: what `ginnel.engine` is for WireGuard.
+The typed face of the engine's plain and protected tunnels, and of IKE's ports: what `ginnel.engine` is for WireGuard.
 
 `PlainTunnelLike` is what the runtime needs of one, so that fakes type-check against the same words; its methods are documented at
 the boundary itself, `_native.pyi`.
@@ -7,51 +7,57 @@ the boundary itself, `_native.pyi`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 from ginnel._native import (
     CarrierCounters,
     ControlReceived,
     DeviceGone,
     EndpointChanged,
+    IkePorts,
+    IkeReceived,
+    KeyMaterial,
     Mismatch,
     PathError,
     PlainCounters,
     PlainTunnel,
+    SaCounters,
+    SaExpiring,
+    SaMissing,
+    SaMoved,
+    SaUsed,
+    UnknownSpi,
 )
-
-if TYPE_CHECKING:
-    from ginnel._native import (
-        IkeReceived,
-        KeyMaterial,
-        SaCounters,
-        SaExpiring,
-        SaMissing,
-        SaMoved,
-        SaUsed,
-        UnknownSpi,
-    )
-
-    #: What it tells of a protected tunnel's SAs.
-    ProtectionEvent = SaUsed | SaExpiring | SaMissing | SaMoved
-    #: What came for no tunnel yet: IKE messages, and ESP that is nobody's.
-    IkeEvent = IkeReceived | UnknownSpi
 
 __all__ = [
     "CarrierCounters",
     "ControlReceived",
+    "IkeEvent",
+    "IkePorts",
     "IkePortsLike",
+    "IkeReceived",
     "Mismatch",
     "PathError",
     "PlainCounters",
     "PlainEvent",
     "PlainTunnel",
     "PlainTunnelLike",
+    "ProtectionEvent",
+    "SaCounters",
+    "SaExpiring",
+    "SaMissing",
+    "SaMoved",
+    "SaUsed",
     "SelectorTuple",
+    "UnknownSpi",
 ]
 
 #: What the engine tells of a plain tunnel. (The peer of an `EndpointChanged` is 0: there is one.)
 PlainEvent = ControlReceived | PathError | Mismatch | EndpointChanged | DeviceGone
+#: What it tells of a protected tunnel's SAs.
+ProtectionEvent = SaUsed | SaExpiring | SaMissing | SaMoved
+#: What came for no tunnel yet: IKE messages, and ESP that is nobody's.
+IkeEvent = IkeReceived | UnknownSpi
 #: Selectors as the engine takes them: protocol, first and last source port, first and last source address, then destinations'.
 SelectorTuple = tuple[int, int, int, bytes, bytes, int, int, bytes, bytes]
 
@@ -98,6 +104,7 @@ class PlainTunnelLike(Protocol):
         soft_packets: int = 0,
         hard_packets: int = 0,
         hard_ns: int = 0,
+        sequence: int = 0,
     ) -> None: ...
     def remove_inbound(self, spi: int, /) -> None: ...
     def set_outbound(
@@ -121,6 +128,7 @@ class PlainTunnelLike(Protocol):
         soft_packets: int = 0,
         hard_packets: int = 0,
         hard_ns: int = 0,
+        sequence: int = 0,
     ) -> None: ...
     def set_outbound_path(self, local: bytes, remote: bytes, local_port: int, remote_port: int, /) -> None: ...
     def clear_outbound(self) -> None: ...
