@@ -1,0 +1,753 @@
+"""
+All of IKE of one host, without I/O: connections, IKE SAs, and who is spoken to.
+
+    inputs    receive, timeout, sa_used, sa_expiring, sa_moved, unknown_spi; commands: add, change, remove, initiate, terminate,
+    ... output    poll: effects and events, then `WaitUntil`; after each input it is to be polled until that comes
+
+This file finds the IKE SA that something is about, and keeps order among strangers; what an exchange means is in its own file.
+How the rest hangs together: a `Tunnel` (one connection) has lineages, a `Lineage` has IKE SAs and children, an `IkeSa` has a
+window and tasks.
+
+Against strangers: an answer to IKE_SA_INIT costs a Diffie-Hellman result and memory, so from `COOKIES_FROM` half-open SAs on (or
+`COOKIES_FROM_SOURCE` of one address) a cookie is asked for first; the table is bounded, and so is each address's share in it.
+Whatever else is answered to strangers goes through a token bucket. Unprotected messages never change anything that stands: at
+most the peer is asked whether it is there. The one exception proves itself: a crash token (`crash`).
+
+Source: RFC 7296 2.4, 2.6, 2.21; RFC 5996's and strongSwan's figures for half-open SAs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Final, assert_never
+
+from ginnel.crypto.ike import KeyMaterial
+from ginnel.errors import PeerError
+from ginnel.ikev2 import auth, crash, create, delete, explain, init, rekey, view
+from ginnel.ikev2.auth import Authenticate
+from ginnel.ikev2.child import Child, Stage
+from ginnel.ikev2.connection import Connection
+from ginnel.ikev2.content import Content
+from ginnel.ikev2.context import Context
+from ginnel.ikev2.cookies import COOKIES_FROM, Cookies
+from ginnel.ikev2.create import CreateChild
+from ginnel.ikev2.delete import DeleteChild, DeleteIke
+from ginnel.ikev2.drops import Drop
+from ginnel.ikev2.effects import Effect, Event, Path, PeerDead, Send, SendKeepalive, WaitUntil
+from ginnel.ikev2.init import Initiate
+from ginnel.ikev2.limit import Bucket
+from ginnel.ikev2.lineage import Lineage
+from ginnel.ikev2.liveness import Liveness
+from ginnel.ikev2.rekey import RekeyIke
+from ginnel.ikev2.sa import KEEPALIVE_NS, IkeSa, State
+from ginnel.ikev2.timers import Timer
+from ginnel.ikev2.tunnel import Cause, Tunnel
+from ginnel.units import NS_PER_S, Now
+from ginnel.wire.ikev2 import (
+    Exchange,
+    Header,
+    Message,
+    Notify,
+    NotifyType,
+    Payload,
+    ProtocolId,
+    Sk,
+    UnsupportedCriticalPayload,
+    build,
+    parse,
+    parse_header,
+)
+
+#: SAs that we answer and that have not authenticated: this many, or twice as many as there are connections.
+HALF_OPEN_MAX: Final = 1_024
+#: Of one address without a cookie, and with one (a site behind a NAT); a configured peer may have as many more as connections
+#: name it.
+COOKIES_FROM_SOURCE: Final = 8
+HALF_OPEN_PER_SOURCE: Final = 64
+#: strongSwan's half_open_timeout; when the table is half full, less.
+HALF_OPEN_NS: Final = 30 * NS_PER_S
+HALF_OPEN_PRESSED_NS: Final = 5 * NS_PER_S
+#: What is answered to strangers besides: a second, and at once.
+STRANGERS_PER_S: Final = 100
+STRANGERS_BURST: Final = 200
+#: Refusals of strangers that are told to our people.
+TOLD_PER_S: Final = 5
+TOLD_BURST: Final = 20
+#: A hint that a peer has lost its memory leads to a question at most so often, of one IKE SA.
+HINT_NS: Final = 2 * NS_PER_S
+#: IKE SAs asked because of one hint.
+HINTED_MAX: Final = 16
+#: Deadlines handled by one `timeout`; what is left is due at once.
+DEADLINES_AT_ONCE: Final = 64
+#: Attempts begin so far apart, when many are to begin at once.
+START_APART_NS: Final = 3_000_000
+
+
+class Ike:
+    """See above. Names are those of tunnels."""
+
+    def __init__(
+        self,
+        *,
+        entropy: Callable[[int], bytes],
+        reserve_spi: Callable[[str], int],
+        last_received_ns: Callable[[str], int],
+        crash_secret: KeyMaterial,
+        debug_keys: bool = False,
+    ) -> None:
+        """
+        Args:
+            entropy: so many random bytes.
+            reserve_spi: a fresh inbound SPI of that tunnel.
+            last_received_ns: when a genuine ESP packet came by that tunnel last (CLOCK_BOOTTIME); 0: never.
+            crash_secret: what crash tokens are made of; the same after a restart.
+            debug_keys: tell keys as `KeysMade`.
+        """
+        self._ctx = Context(entropy, reserve_spi, last_received_ns, crash_secret, debug_keys)
+        self._cookies = Cookies(self._ctx)
+        self._tunnels: dict[str, Tunnel] = {}
+        #: By the peer's address, None: anybody.
+        self._by_remote: dict[bytes | None, dict[str, Tunnel]] = {}
+        #: By our SPI.
+        self._sas: dict[bytes, IkeSa] = {}
+        #: By the initiator's address, port and SPI.
+        self._half_open: dict[tuple[bytes, int, bytes], IkeSa] = {}
+        self._half_open_of: Counter[bytes] = Counter()
+        self._hinted_ns: dict[bytes, int] = {}
+        self._strangers = Bucket(STRANGERS_PER_S, STRANGERS_BURST)
+        self._told = Bucket(TOLD_PER_S, TOLD_BURST)
+        self._next_start_ns = 0
+
+    # ------------------------------------------------------------ what is seen
+
+    @property
+    def half_open(self) -> int:
+        """IKE SAs that we answered and that have not authenticated."""
+        return len(self._half_open)
+
+    @property
+    def drops(self) -> Counter[str]:
+        """Messages refused without any other trace, by reason."""
+        return self._ctx.drops
+
+    def view(self, name: str, now: Now) -> view.ConnectionView:
+        """Everything that is shown of a connection; KeyError when there is none."""
+        return view.of(self._tunnels[name], self._ctx, now)
+
+    def names(self) -> tuple[str, ...]:
+        """Of all connections."""
+        return tuple(self._tunnels)
+
+    def poll(self) -> Effect | Event | WaitUntil:
+        """What is to be done or told next."""
+        if self._ctx.output:
+            return self._ctx.output.popleft()
+        return WaitUntil(self._ctx.timers.next_ns())
+
+    # ------------------------------------------------------------ commands
+
+    def add(self, connection: Connection, now: Now) -> None:
+        """A connection from now on; ValueError when there is one of that name."""
+        if connection.name in self._tunnels:
+            raise ValueError(f"expected a new connection, found a second {connection.name!r}")
+        tunnel = Tunnel(self._ctx, connection, self._begin)
+        self._tunnels[connection.name] = tunnel
+        self._by_remote.setdefault(connection.remote, {})[connection.name] = tunnel
+        if connection.start == "start":
+            self._start(tunnel, now)
+        elif connection.start == "wait" and connection.remote is not None:
+            self._hint(self._path_to(connection), 0)
+
+    def change(self, connection: Connection, now: Now) -> None:
+        """
+        Another address or configuration for a connection that is there; KeyError when it is not. What was agreed on stays if
+        only times and the like have changed.
+        """
+        tunnel = self._tunnels[connection.name]
+        if tunnel.connection == connection:
+            return
+        if _agreement(tunnel.connection) == _agreement(connection):
+            tunnel.connection = connection
+            return
+        self.remove(connection.name, now)
+        self.add(connection, now)
+
+    def remove(self, name: str, now: Now) -> None:
+        """The connection is no more; the peer is told once, and not waited for. KeyError when there is none."""
+        tunnel = self._tunnels.pop(name)
+        tunnel.wanted = False
+        connection = tunnel.connection
+        others = self._by_remote[connection.remote]
+        del others[name]
+        if not others:
+            del self._by_remote[connection.remote]
+        for lineage in list(tunnel.lineages):
+            if lineage.established and lineage.current.state is State.ESTABLISHED:
+                lineage.current.say_goodbye()
+            tunnel.down(lineage, Cause.OURS, "taken down", now)
+        self._ctx.timers.cancel_all(tunnel)
+
+    def initiate(self, name: str, now: Now) -> None:
+        """Be up from now on: begin, or make the child that is missing. KeyError when there is none."""
+        tunnel = self._tunnels[name]
+        if tunnel.connection.remote is None:
+            tunnel.tell("us", "other", ("the peer's address is not configured: only the peer can begin",), now)
+            return
+        tunnel.wanted = True
+        lineage = tunnel.lineage
+        if lineage is not None:
+            if lineage.child is None and not lineage.current.wants(CreateChild):
+                lineage.current.want(CreateChild(), now)
+        elif not tunnel.lineages:
+            tunnel.start(now)
+
+    def terminate(self, name: str, now: Now) -> None:
+        """Close what is there, and do not begin again before `initiate`. KeyError when there is none."""
+        tunnel = self._tunnels[name]
+        tunnel.wanted = False
+        self._ctx.timers.cancel(tunnel, Timer.START)
+        for lineage in list(tunnel.lineages):
+            if lineage.established:
+                lineage.silence("closed by us", now)
+                lineage.current.want(DeleteIke("closed by us", Cause.OURS), now, first=True)
+            else:
+                tunnel.down(lineage, Cause.OURS, "closed by us", now)
+
+    def rekey_child(self, name: str, now: Now) -> None:
+        """New keys for the child now. KeyError when there is no such connection."""
+        lineage = self._tunnels[name].lineage
+        if lineage is not None and lineage.child is not None:
+            lineage.current.want(CreateChild(lineage.child), now)
+
+    def rekey_ike(self, name: str, now: Now) -> None:
+        """New keys for the IKE SA now. KeyError when there is no such connection."""
+        lineage = self._tunnels[name].lineage
+        if lineage is not None:
+            lineage.current.want(RekeyIke(), now)
+
+    # ------------------------------------------------------------ what the engine tells
+
+    def sa_used(self, name: str, spi: int, now: Now) -> None:
+        """The peer sends with inbound SA *spi*: it has it, so that we may send with its other half."""
+        found = self._child(name, spi)
+        if found is None:
+            return
+        lineage, child = found
+        if not lineage.surplus and child.stage in {Stage.LIVE, Stage.REKEYING}:
+            lineage.tunnel.carry(child, now)
+
+    def sa_expiring(self, name: str, spi: int, inbound: bool, hard: bool, now: Now) -> None:
+        """An SA is near its limit, or has reached it."""
+        tunnel = self._tunnels.get(name)
+        if tunnel is None:
+            return
+        for lineage in tunnel.lineages:
+            child = lineage.children.get(spi) if inbound else lineage.by_out(spi)
+            if child is not None and child.agreed:
+                self._replace(lineage, child, now, hard=hard)
+                return
+
+    def sa_moved(self, name: str, spi: int, remote: bytes, remote_port: int, now: Now) -> None:  # noqa: ARG002 - as all inputs
+        """Genuine packets of inbound SA *spi* come from elsewhere: go after the peer, if it is its NAT that moved it."""
+        found = self._child(name, spi)
+        if found is None:
+            return
+        sa = found[0].current
+        if sa.authenticated and sa.nat.peer and not sa.nat.us and sa.path.natt and remote_port:
+            path = Path(sa.path.local, remote, remote_port, True)
+            if path != sa.path:
+                sa.move(path)
+
+    def unknown_spi(self, spi: int, path: Path, now: Now) -> None:
+        """
+        ESP came for an SPI that is none of ours. A peer that has what we lost is to find out soon: it is told INVALID_SPI, in
+        the open, and will ask; or we begin ourselves.
+        """
+        for tunnel in self._at(path.remote):
+            if tunnel.lineage is not None:
+                # What is late after a rekeying; the IKE SA tells all the rest.
+                continue
+            if tunnel.connection.start != "wait" and tunnel.wanted:
+                tunnel.start(now)
+            elif self._strangers.take(now.mono_ns):
+                port = path.remote_port if path.natt else tunnel.connection.port
+                self._hint(Path(path.local, path.remote, port, path.natt), spi)
+            return
+
+    # ------------------------------------------------------------ messages
+
+    def receive(self, message: bytes, path: Path, now: Now) -> None:
+        """A datagram of an IKE port, without marker."""
+        try:
+            header = parse_header(message)
+        except PeerError:
+            self._ctx.drop("", Drop.MALFORMED)
+            return
+        if header.major != 2:
+            self._other_version(header, path, now)
+            return
+        sa = self._find(header)
+        if sa is None:
+            if header.exchange == Exchange.IKE_SA_INIT and header.spi_r == init.NO_SPI and not header.response:
+                self._stranger(message, header, path, now)
+            else:
+                self._unknown(message, header, path, now)
+            return
+        try:
+            parsed = parse(message)
+        except PeerError:
+            self._ctx.drop(sa.name, Drop.MALFORMED)
+            return
+        if parsed.payloads and isinstance(parsed.payloads[-1], Sk):
+            sa.receive(message, parsed, path, now)
+        else:
+            self._in_the_open(sa, message, parsed, path, now)
+
+    def _find(self, header: Header) -> IkeSa | None:
+        sa = self._sas.get(header.spi_r if header.initiator else header.spi_i)
+        if sa is not None and sa.initiator is not header.initiator and header.spi_i == sa.spi_i:
+            if header.spi_r == sa.spi_r or sa.state is State.INITIATING:
+                return sa
+        if header.response:
+            # Who has no such SA cannot know whose flag to set.
+            other = self._sas.get(header.spi_i) or self._sas.get(header.spi_r)
+            if other is not None and (other.spi_i, other.spi_r) == (header.spi_i, header.spi_r):
+                return other
+        return None
+
+    def _in_the_open(self, sa: IkeSa, data: bytes, message: Message, path: Path, now: Now) -> None:
+        """With our SPIs, but not protected."""
+        header = message.header
+        try:
+            content = Content(message.payloads)
+        except PeerError:
+            self._ctx.drop(sa.name, Drop.MALFORMED)
+            return
+        if sa.state is State.INITIATING:
+            out = sa.window.outstanding
+            if not header.response or header.exchange != Exchange.IKE_SA_INIT or header.message_id != 0 or out is None:
+                self._ctx.drop(sa.name, Drop.UNEXPECTED_RESPONSE)
+                return
+            task = sa.active
+            if isinstance(task, Initiate) and task.receive(sa, data, message, content, path, now):
+                sa.want(Authenticate(), now)
+            return
+        shown = content.notifies.get(NotifyType.QUICK_CRASH_DETECTION)
+        if sa.authenticated and header.response and shown is not None and content.has(NotifyType.INVALID_IKE_SPI):
+            if crash.proves(sa.traits.token, shown.data):
+                self._crashed(sa, now)
+            else:
+                self._ctx.drop(sa.name, Drop.TOKEN)
+            return
+        if sa.authenticated and content.errors:
+            self._ctx.drop(sa.name, Drop.HINT)
+            self._ask(sa, now)
+            return
+        self._ctx.drop(sa.name, Drop.UNPROTECTED)
+
+    def _crashed(self, sa: IkeSa, now: Now) -> None:
+        lineage = sa.lineage
+        if lineage is None:
+            return
+        if lineage.current is sa:
+            lineage.tunnel.down(lineage, Cause.CRASHED, "the peer was started anew, and proved it by its token", now)
+        else:
+            lineage.forget(sa, now)
+
+    def _unknown(self, data: bytes, header: Header, path: Path, now: Now) -> None:
+        """For an IKE SA that we do not have."""
+        ours = header.spi_r if header.initiator else header.spi_i
+        self._ctx.drop("", Drop.UNKNOWN_SA)
+        if header.response or ours in self._sas:
+            return
+        try:
+            message = parse(data)
+            content = Content(message.payloads)
+        except PeerError:
+            return
+        if not message.payloads or not isinstance(message.payloads[-1], Sk):
+            if header.exchange == Exchange.INFORMATIONAL and content.has(NotifyType.INVALID_SPI):
+                self._hinted(path, now)
+            return
+        if init.NO_SPI in {header.spi_i, header.spi_r}:
+            return
+        self._answer_stranger(header, path, (Notify(NotifyType.INVALID_IKE_SPI), crash.notify(self._ctx.crash_secret, ours)), now)
+
+    def _hinted(self, path: Path, now: Now) -> None:
+        """Somebody at that address says that it got ESP for an SPI that it does not know: ask those of ours that are there."""
+        asked = 0
+        for tunnel in self._at(path.remote):
+            lineage = tunnel.lineage
+            if lineage is not None and lineage.current.path.remote == path.remote and asked < HINTED_MAX:
+                asked += 1
+                self._ask(lineage.current, now)
+
+    def _ask(self, sa: IkeSa, now: Now) -> None:
+        """Is the peer there? Not again for a while."""
+        last_ns = self._hinted_ns.get(sa.local_spi)
+        if last_ns is not None and now.mono_ns - last_ns < HINT_NS:
+            return
+        self._hinted_ns[sa.local_spi] = now.mono_ns
+        if sa.active is None:
+            sa.want(Liveness(), now)
+
+    def _other_version(self, header: Header, path: Path, now: Now) -> None:
+        self._ctx.drop("", Drop.VERSION)
+        if header.major > 2:
+            if not header.response:
+                self._answer_stranger(header, path, (Notify(NotifyType.INVALID_MAJOR_VERSION),), now)
+            return
+        tunnel = next(self._at(path.remote), None)
+        if tunnel is not None and self._told.take(now.mono_ns):
+            tunnel.tell("us", "unsupported", explain.unsupported("ikev1"), now)
+
+    def _answer_stranger(self, header: Header, path: Path, payloads: tuple[Payload, ...], now: Now) -> None:
+        """In the open, bounded, and never longer than what asked by much."""
+        if not self._strangers.take(now.mono_ns):
+            self._ctx.drop("", Drop.RATE_LIMIT)
+            return
+        answered = replace(header, initiator=not header.initiator, response=True, major=2, minor=0)
+        self._ctx.emit(Send("", build(Message(answered, payloads)), path))
+
+    def _hint(self, path: Path, spi: int) -> None:
+        """INVALID_SPI in the open: nobody's word, but it makes a peer of ours ask (RFC 7296 1.5)."""
+        header = Header(init.fresh_spi(self._ctx), init.NO_SPI, Exchange.INFORMATIONAL, True, False, 0)
+        told = Notify(NotifyType.INVALID_SPI, spi.to_bytes(4, "big"), ProtocolId.ESP)
+        self._ctx.emit(Send("", build(Message(header, (told,))), path))
+
+    # ------------------------------------------------------------ strangers
+
+    def _stranger(self, data: bytes, header: Header, path: Path, now: Now) -> None:
+        """IKE_SA_INIT."""
+        key = (path.remote, path.remote_port, header.spi_i)
+        known = self._half_open.get(key)
+        if known is not None:
+            kept = known.window.kept_answer(data)
+            for datagram in kept or ():
+                self._ctx.emit(Send("", datagram, path))
+            self._ctx.drop("", Drop.REPEATED if kept is not None else Drop.MESSAGE_ID)
+            return
+        if not header.initiator or header.message_id or header.spi_i == init.NO_SPI:
+            self._ctx.drop("", Drop.MALFORMED)
+            return
+        candidates = list(self._candidates(path))
+        if not candidates:
+            self._ctx.drop("", Drop.UNKNOWN_PEER)
+            self._answer_stranger(header, path, (Notify(NotifyType.NO_PROPOSAL_CHOSEN),), now)
+            return
+        try:
+            message = parse(data)
+            content = Content(message.payloads)
+        except UnsupportedCriticalPayload as mistake:
+            self._ctx.drop("", Drop.MALFORMED)
+            told = Notify(NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD, bytes((mistake.kind,)))
+            self._answer_stranger(header, path, (told,), now)
+            return
+        except PeerError:
+            self._ctx.drop("", Drop.MALFORMED)
+            self._answer_stranger(header, path, (Notify(NotifyType.INVALID_SYNTAX),), now)
+            return
+        if not self._admitted(header, content, path, now):
+            return
+        connections = [one.connection for one in candidates]
+        answered = init.answer(self._ctx, self, connections, data, message, content, path, now)
+        if isinstance(answered, IkeSa):
+            self._keep(key, answered, now)
+            return
+        told, reason, lines = answered
+        self._answer_stranger(header, path, (told,), now)
+        if lines and self._told.take(now.mono_ns):
+            candidates[0].tell("us", reason, lines, now)
+
+    def _admitted(self, header: Header, content: Content, path: Path, now: Now) -> bool:
+        """Whether it may cost us a Diffie-Hellman result and memory: limits and cookies."""
+        source = path.remote
+        named = len(self._by_remote.get(source, ()))
+        mine = self._half_open_of[source]
+        pressed = len(self._half_open) >= COOKIES_FROM or mine >= COOKIES_FROM_SOURCE
+        if pressed and content.nonce is not None:
+            cookie = content.notifies.get(NotifyType.COOKIE)
+            nonce = content.nonce.data
+            if cookie is None or not self._cookies.genuine(cookie.data, nonce, path, header.spi_i, now.mono_ns):
+                self._ctx.drop("", Drop.COOKIE)
+                made = self._cookies.make(nonce, path, header.spi_i, now.mono_ns)
+                answered = replace(header, initiator=False, response=True)
+                self._ctx.emit(Send("", build(Message(answered, (Notify(NotifyType.COOKIE, made),))), path))
+                return False
+        full = len(self._half_open) >= max(HALF_OPEN_MAX, 2 * len(self._tunnels))
+        if mine >= HALF_OPEN_PER_SOURCE + 2 * named or (full and (not named or mine >= 2 * named)):
+            self._ctx.drop("", Drop.HALF_OPEN_LIMIT)
+            return False
+        return True
+
+    def _keep(self, key: tuple[bytes, int, bytes], sa: IkeSa, now: Now) -> None:
+        self._half_open[key] = sa
+        self._half_open_of[sa.path.remote] += 1
+        sa.half_open_key = key
+        self.register(sa)
+        pressed = len(self._half_open) * 2 >= HALF_OPEN_MAX
+        self._ctx.timers.arm(sa, Timer.HALF_OPEN, now.mono_ns + (HALF_OPEN_PRESSED_NS if pressed else HALF_OPEN_NS))
+        kept = sa.window.answered
+        for datagram in kept.datagrams if kept is not None else ():
+            self._ctx.emit(Send("", datagram, sa.path))
+
+    def _candidates(self, path: Path) -> Iterator[Tunnel]:
+        """Whom a stranger on *path* may mean: who names its address first."""
+        for tunnel in self._at(path.remote):
+            if tunnel.connection.local in {None, path.local}:
+                yield tunnel
+
+    def _at(self, remote: bytes) -> Iterator[Tunnel]:
+        for key in (remote, None):
+            yield from tuple(self._by_remote.get(key, {}).values())
+
+    # ------------------------------------------------------------ what IKE SAs need (`sa.Home`)
+
+    def answer(self, sa: IkeSa, exchange: int, content: Content, now: Now) -> tuple[Payload, ...]:
+        """See `Home`."""
+        match exchange:
+            case Exchange.IKE_AUTH:
+                candidates = list(self._candidates(sa.path))
+                payloads = auth.answer(sa, content, candidates, now)
+                if sa.state is not State.REFUSED:
+                    self._no_longer_half_open(sa)
+                return payloads
+            case Exchange.CREATE_CHILD_SA:
+                ike = content.sa is not None and any(one.protocol == ProtocolId.IKE for one in content.sa.proposals)
+                if ike:
+                    return rekey.answer(sa, content, now)
+                return create.answer(sa, content, now, busy=isinstance(sa.active, RekeyIke))
+            case _:
+                return delete.answer(sa, content, now)
+
+    def register(self, sa: IkeSa) -> None:
+        """See `Home`."""
+        self._sas[sa.local_spi] = sa
+
+    def forget(self, sa: IkeSa) -> None:
+        """See `Home`."""
+        if self._sas.get(sa.local_spi) is sa:
+            del self._sas[sa.local_spi]
+        self._hinted_ns.pop(sa.local_spi, None)
+        self._no_longer_half_open(sa)
+
+    def _no_longer_half_open(self, sa: IkeSa) -> None:
+        key, sa.half_open_key = sa.half_open_key, None
+        if key is not None and self._half_open.pop(key, None) is not None:
+            self._half_open_of[key[0]] -= 1
+            if not self._half_open_of[key[0]]:
+                del self._half_open_of[key[0]]
+
+    def unanswered(self, sa: IkeSa, now: Now) -> None:
+        """See `Home`."""
+        lineage = sa.lineage
+        if lineage is None:
+            sa.finish(now)
+            return
+        tunnel = lineage.tunnel
+        silent_s = (now.mono_ns - sa.heard_ns) / NS_PER_S
+        match sa.state:
+            case State.INITIATING | State.PROVING:
+                out = sa.window.outstanding
+                tried_s = (now.mono_ns - out.since_ns) / NS_PER_S if out is not None else 0.0
+                port, answered = sa.path.remote_port, sa.state is State.PROVING
+                lines = explain.no_answer(init.address_text(sa.path.remote), port, tried_s, established=answered)
+                tunnel.tell("us", "timeout", lines, now)
+                tunnel.failed(lineage, now)
+            case State.CLOSING:
+                task = sa.active
+                cause = task.cause if isinstance(task, DeleteIke) else Cause.OURS
+                self.closed(sa, "closed, unanswered", cause, now)
+            case State.ESTABLISHED if lineage.current is sa and not lineage.inherits(sa, now):
+                self._ctx.emit(PeerDead(tunnel.name, silent_s))
+                tunnel.down(lineage, Cause.DEAD, f"the peer has answered nothing for {silent_s:.0f} s", now)
+            case _:
+                lineage.forget(sa, now)
+
+    def ended(self, sa: IkeSa, why: str, now: Now) -> None:
+        """See `Home`."""
+        lineage = sa.lineage
+        if lineage is None:
+            self._refused_for_good(sa, now)
+        elif lineage.current is sa and not lineage.inherits(sa, now):
+            if lineage.established:
+                lineage.tunnel.down(lineage, Cause.PEER, why, now)
+            else:
+                lineage.tunnel.tell("us", "other", (why,), now)
+                lineage.tunnel.failed(lineage, now)
+        else:
+            lineage.forget(sa, now)
+
+    def _refused_for_good(self, sa: IkeSa, now: Now) -> None:
+        """A half-open SA whose only request was malformed: the answer is kept for a while."""
+        if sa.state is State.HALF_OPEN:
+            sa.become(State.REFUSED)
+        else:
+            sa.finish(now)
+
+    def closed(self, sa: IkeSa, why: str, cause: Cause, now: Now) -> None:
+        """See `Home`."""
+        lineage = sa.lineage
+        if lineage is None:
+            sa.finish(now)
+        elif lineage.current is not sa:
+            lineage.forget(sa, now)
+        elif lineage.established:
+            lineage.tunnel.down(lineage, cause, why, now)
+        else:
+            lineage.tunnel.failed(lineage, now)
+
+    # ------------------------------------------------------------ time
+
+    def timeout(self, now: Now) -> None:
+        """Do what is due: a bounded part of it; what is left is due at once."""
+        for _ in range(DEADLINES_AT_ONCE):
+            due = self._ctx.timers.pop_due(now.mono_ns)
+            if due is None:
+                return
+            owner, timer = due
+            match owner:
+                case IkeSa():
+                    self._sa_due(owner, timer, now)
+                case Child():
+                    self._child_due(owner, timer, now)
+                case Lineage():
+                    self._lineage_due(owner, timer, now)
+                case Tunnel():
+                    owner.start(now)
+                case _:
+                    assert_never(owner)  # type: ignore[arg-type]
+
+    def _sa_due(self, sa: IkeSa, timer: Timer, now: Now) -> None:
+        lineage = sa.lineage
+        match timer:
+            case Timer.RETRANSMIT:
+                sa.retransmit(now)
+            case Timer.HALF_OPEN:
+                sa.finish(now)
+            case Timer.REKEY:
+                sa.want(RekeyIke(), now)
+            case Timer.HARD:
+                sa.want(DeleteIke("its keys are too old", Cause.PEER), now, first=True)
+            case Timer.SURPLUS:
+                sa.want(DeleteIke("replaced", Cause.REPLACED), now, first=True)
+            case Timer.LIVENESS:
+                self._liveness_due(sa, now)
+            case Timer.KEEPALIVE:
+                self._ctx.emit(SendKeepalive(sa.name, sa.path))
+                self._ctx.timers.arm(sa, Timer.KEEPALIVE, now.mono_ns + KEEPALIVE_NS)
+            case Timer.REAUTHENTICATE if lineage is not None:
+                lineage.tunnel.renew(now)
+            case _:
+                pass
+
+    def _liveness_due(self, sa: IkeSa, now: Now) -> None:
+        """Ask, unless something came lately; then when that is `dpd_ns` ago."""
+        dpd_ns = sa.connection.dpd_ns
+        if not dpd_ns or sa.state is not State.ESTABLISHED:
+            return
+        heard_ns = max(sa.heard_ns, self._ctx.last_received_ns(sa.name))
+        if now.mono_ns - heard_ns < dpd_ns:
+            self._ctx.timers.arm(sa, Timer.LIVENESS, heard_ns + dpd_ns)
+            return
+        if sa.active is None:
+            sa.want(Liveness(), now)
+        self._ctx.timers.arm(sa, Timer.LIVENESS, now.mono_ns + dpd_ns)
+
+    def _child_due(self, child: Child, timer: Timer, now: Now) -> None:
+        lineage = child.lineage
+        if lineage is None:
+            return
+        match timer:
+            case Timer.REKEY | Timer.RETRY:
+                self._replace(lineage, child, now, hard=False)
+            case Timer.HARD:
+                self._replace(lineage, child, now, hard=True)
+            case Timer.OVERDUE:
+                lineage.current.want(DeleteChild(child, "replaced"), now)
+            case Timer.RETIRE:
+                lineage.remove(child)
+            case _:
+                pass
+
+    def _lineage_due(self, lineage: Lineage, timer: Timer, now: Now) -> None:
+        tunnel = lineage.tunnel
+        match timer:
+            case Timer.RETRY:
+                if lineage.child is None or tunnel.carrier is None:
+                    self._missing_child(lineage, now)
+            case Timer.SURPLUS:
+                if any(one.established and not one.surplus for one in tunnel.lineages):
+                    lineage.current.want(DeleteIke("another IKE SA does the same", Cause.REPLACED), now, first=True)
+                else:
+                    lineage.surplus = False
+            case _:
+                pass
+
+    def _missing_child(self, lineage: Lineage, now: Now) -> None:
+        child = lineage.child
+        if child is None:
+            if not lineage.current.wants(CreateChild):
+                lineage.current.want(CreateChild(), now)
+        elif child.waiting is not None:
+            lineage.tunnel.carry(child, now)
+        else:
+            # It has carried once, and its numbers are spent: another.
+            lineage.current.want(CreateChild(child), now)
+
+    def _replace(self, lineage: Lineage, child: Child, now: Now, *, hard: bool) -> None:
+        """New keys for a child; hard: it carries nothing any more, so it is deleted first."""
+        if not hard:
+            lineage.current.want(CreateChild(child), now)
+            return
+        lineage.current.want(DeleteChild(child, "its keys are too old"), now)
+        if not child.replaced:
+            lineage.current.want(CreateChild(), now)
+
+    # ------------------------------------------------------------ beginning
+
+    def _start(self, tunnel: Tunnel, now: Now) -> None:
+        """As soon as those that began lately leave room."""
+        at_ns = max(now.mono_ns, self._next_start_ns)
+        self._next_start_ns = at_ns + START_APART_NS
+        tunnel.begin_at(at_ns)
+
+    def _begin(self, tunnel: Tunnel, now: Now) -> None:
+        connection = tunnel.connection
+        sa = init.begin(self._ctx, self, self._path_to(connection), now)
+        sa.window.tempo(connection.retransmit_ns, connection.give_up_ns)
+        lineage = tunnel.adopt(sa)
+        self.register(sa)
+        Initiate(tunnel, lineage, self._ctx).send(sa, now)
+
+    def _path_to(self, connection: Connection) -> Path:
+        """Before the peer has answered: from our address, or from whichever the route gives (all zero)."""
+        remote = connection.remote
+        assert remote is not None, "there is somebody to call"
+        return Path(connection.local or bytes(len(remote)), remote, connection.port, False)
+
+    def _child(self, name: str, spi: int) -> tuple[Lineage, Child] | None:
+        tunnel = self._tunnels.get(name)
+        for lineage in tunnel.lineages if tunnel is not None else ():
+            child = lineage.children.get(spi)
+            if child is not None:
+                return lineage, child
+        return None
+
+
+def _agreement(connection: Connection) -> Connection:
+    """What both sides agreed on: the connection without what is ours alone."""
+    return replace(
+        connection,
+        start="start",
+        ike_rekey_ns=0,
+        rekey_ns=0,
+        rekey_bytes=0,
+        rekey_packets=0,
+        dpd_ns=0,
+        dpd_action="restart",
+        retransmit_ns=0,
+        give_up_ns=0,
+    )
