@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ginnel.config import words
-from ginnel.config.node import PlainConfig, PlainKind
+from ginnel.config import ipsec_sense, words
+from ginnel.config.ipsec_sense import Around, Ipsec
+from ginnel.config.node import IpsecConfig, PlainConfig, PlainKind
 from ginnel.config.node_values import IPV6_MTU_MIN, version_of
 from ginnel.config.positions import Path
 from ginnel.units import Prefix
@@ -34,6 +35,8 @@ class Tunnel:
     name: str
     given: dict[str, Any] = field(default_factory=dict)
     spelled: dict[str, str] = field(default_factory=dict)
+    #: Its `[tunnel.NAME.ipsec]`, when it has one.
+    ipsec: Ipsec | None = None
 
     def path(self, key: str = "") -> Path:
         return ("tunnel", self.name, self.spelled.get(key, key)) if key else ("tunnel", self.name)
@@ -54,6 +57,13 @@ def family_of(tunnel: Tunnel, version: Literal[0, 4, 6]) -> Literal[4, 6]:
     return version or 4
 
 
+def around(tunnel: Tunnel, kind: PlainKind, version: Literal[0, 4, 6]) -> Around:
+    """What of a tunnel its protection has to go with."""
+    given = tunnel.given
+    family = family_of(tunnel, version)
+    return Around(kind, family, given.get("local", "any"), given.get("remote", "any"), given, tunnel.spelled)
+
+
 def of_one(tunnel: Tunnel, kind: PlainKind, version: Literal[0, 4, 6]) -> Iterator[Complaint]:
     """What is wrong with one tunnel whose values are all well formed."""
     family = family_of(tunnel, version)
@@ -62,6 +72,21 @@ def of_one(tunnel: Tunnel, kind: PlainKind, version: Literal[0, 4, 6]) -> Iterat
     yield from _header(tunnel, family)
     yield from _inside(tunnel, kind)
     yield from _recursion(tunnel)
+    yield from _protection(tunnel, kind, version)
+
+
+def _protection(tunnel: Tunnel, kind: PlainKind, version: Literal[0, 4, 6]) -> Iterator[Complaint]:
+    ipsec = tunnel.ipsec
+    if ipsec is None:
+        if kind == "ipsec":
+            hint = f'add [tunnel.{tunnel.name}.ipsec] and psk-file = "{tunnel.name}.psk"'
+            yield tunnel.path("kind"), f" is of kind ipsec and has no [tunnel.{tunnel.name}.ipsec]", hint, False
+        return
+    for key, message, hint, at_key in ipsec_sense.of_one(ipsec, around(tunnel, kind, version)):
+        where = f".ipsec.{ipsec.spelled.get(key, key)}" if key else ".ipsec"
+        yield (*tunnel.path(), *ipsec.path(key)), f"{where}{message}", hint, at_key
+    for key, message, hint, at_key in ipsec_sense.of_the_tunnel(around(tunnel, kind, version)):
+        yield tunnel.path(key), f".{tunnel.spelled[key]}{message}", hint, at_key
 
 
 def _options_of_the_kind(tunnel: Tunnel, kind: PlainKind, family: Literal[4, 6]) -> Iterator[Complaint]:
@@ -112,7 +137,9 @@ def _ends(tunnel: Tunnel, kind: PlainKind, family: Literal[4, 6]) -> Iterator[Co
     keyed = bool(tunnel.has("key", "ikey"))
     if not no_local and local == remote:
         yield tunnel.path("remote"), f": both ends are {local}", "remote is the address of the other host", False
-    if kind in GRE_KINDS:
+    if tunnel.ipsec is not None:
+        pass  # The security association tells its packets, wherever they come from.
+    elif kind in GRE_KINDS:
         if no_remote and not keyed:
             hint = "add remote, or key for a tunnel whose remote is learned"
             yield tunnel.given_path("remote"), " has no remote, and no key to know its packets by", hint, True
@@ -209,10 +236,14 @@ def of_all(tunnels: Sequence[tuple[Tunnel, PlainConfig]]) -> Iterator[Complaint]
     addresses: dict[str, str] = {}
     networks: dict[Prefix, str] = {}
     routes: dict[tuple[str, str, str], str] = {}
+    protected: dict[object, str] = {}
     for tunnel, config in tunnels:
-        other = ends.setdefault(_identity(config), tunnel.name)
-        if other != tunnel.name:
-            yield tunnel.path("remote"), *_same_ends(tunnel.name, other, config), False
+        if config.ipsec is not None:
+            yield from _same_peer(tunnel, config, config.ipsec, protected)
+        else:
+            other = ends.setdefault(_identity(config), tunnel.name)
+            if other != tunnel.name:
+                yield tunnel.path("remote"), *_same_ends(tunnel.name, other, config), False
         for index, text in enumerate(config.address):
             where = f"tunnel.{tunnel.name}.address[{index}]"
             bare = text.partition("/")[0]
@@ -235,6 +266,16 @@ def of_all(tunnels: Sequence[tuple[Tunnel, PlainConfig]]) -> Iterator[Complaint]
                 message = f"tunnel.{tunnel.name}.routes[{index}]: {route.prefix} goes through {other} already"
                 hint = f'give one of them a metric: "{route.prefix} metric 20" is taken when the other is gone'
                 yield (*tunnel.path("routes"), index), message, hint, False
+
+
+def _same_peer(tunnel: Tunnel, config: PlainConfig, ipsec: IpsecConfig, seen: dict[object, str]) -> Iterator[Complaint]:
+    """Two protected tunnels between the same ends and identities: whoever is called cannot tell which is meant."""
+    key = (config.family, config.local, config.remote, ipsec.local_id, ipsec.remote_id)
+    other = seen.setdefault(key, tunnel.name)
+    if other != tunnel.name:
+        who = f"{ipsec.local_id or config.local} and {ipsec.remote_id or config.remote}"
+        message = f"tunnel.{tunnel.name}: {other} is protected between {who} already, and IKE could not tell the two apart"
+        yield tunnel.path("remote"), message, "give each its own local-id and remote-id, the mirror image at the other end", False
 
 
 def _identity(config: PlainConfig) -> object:

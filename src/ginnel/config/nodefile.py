@@ -9,6 +9,8 @@ here: TTL and flow label from the packet inside, TOS 0, path MTU discovery on. T
 cost people packets: `encaplimit` is "none" (its ip6gre adds 8 bytes of Destination Options that some firewalls drop), and the
 MSS of TCP connections through a tunnel is clamped.
 
+A `[tunnel.NAME.ipsec]` protects the tunnel; its keys, rules and defaults are `ipsec_values`, `ipsec_sense`, `ipsec_profiles`.
+
 Refused, each with its reason, is what would come up and then not work, or work until the second tunnel: the rules of VyOS
 (two tunnels that cannot be told apart, any source without a key, a TTL without path MTU discovery, keys where there is no GRE,
 too small an MTU for IPv6) and ours (a route to the remote through the tunnel itself, two tunnels with one address, ends
@@ -24,9 +26,10 @@ import tomllib
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, cast
 
-from ginnel.config import toml
+from ginnel.config import ipsec_sense, ipsec_values, toml
+from ginnel.config.ipsec_sense import Ipsec
 from ginnel.config.node import GRE_IN_UDP_PORT, Backend, Encapsulation, Keepalive, NodeConfig, PlainConfig, PlainKind
-from ginnel.config.node_sense import Tunnel, family_of, of_all, of_one
+from ginnel.config.node_sense import Tunnel, around, family_of, of_all, of_one
 from ginnel.config.node_values import ALIASES, MEANT, READERS, BadItemsError, BadValueError, closest, shown
 from ginnel.config.positions import Path, Positions
 from ginnel.config.wgquick import is_interface_name
@@ -40,9 +43,11 @@ MISTAKES_MAX = 100
 TUNNELS_MAX = 10_000
 
 _NAME = re.compile(r"[a-zA-Z0-9_=+.-]{1,64}")
-_SECRET = re.compile(r"private|preshared|psk|secret|password", re.IGNORECASE)
+#: Lines that are never quoted. In an ipsec table people write the secret under many names.
+_SECRET = re.compile(r"private|shared|psk|secret|pass", re.IGNORECASE)
+_SECRET_OF_IPSEC = re.compile(r"key|private|shared|psk|secret|pass", re.IGNORECASE)
 
-_KINDS: tuple[str, ...] = ("gre", "gretap", "ipip", "sit", "ip6tnl", "ip6gre", "ip6gretap")
+_KINDS: tuple[str, ...] = ("gre", "gretap", "ipip", "sit", "ip6tnl", "ip6gre", "ip6gretap", "ipsec")
 #: What people write who know other programs.
 _OTHER_KINDS = {
     "wireguard": "WireGuard has files of its own here: `ginnel up wg0` reads /etc/wireguard/wg0.conf",
@@ -54,7 +59,11 @@ _OTHER_KINDS = {
     "6in4": 'write "sit"',
     "ip6ip": 'write "sit"',
     "4in6": 'write "ip6tnl"',
-    "ipsec": "IPsec comes later",
+    "gre+ipsec": 'write kind = "gre", and protect it by [tunnel.NAME.ipsec]',
+    "esp": 'write "ipsec"',
+    "vti": 'write "ipsec"',
+    "vti6": 'write "ipsec"',
+    "xfrm": 'write "ipsec"',
 }
 
 
@@ -107,8 +116,8 @@ def parse(text: str, path: str, name: str | None = None) -> NodeConfig:
         document = toml.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(path, [_toml_mistake(str(error), text)]) from None
-    reader = _Reader()
-    config = reader.read(document, name, path)
+    reader = _Reader(path)
+    config = reader.read(document, name)
     if reader.found:
         raise ConfigError(path, _placed(reader.found, text))
     return config
@@ -135,7 +144,8 @@ def _placed(found: list[_Found], text: str) -> list[Mistake]:
     for each in dict.fromkeys(found):
         span = positions.key(each.path) if each.at_key else positions.value(each.path)
         line = positions.line(span)
-        mistakes.append(Mistake(each.message, span, each.hint, "" if _SECRET.search(line) else line))
+        secret = _SECRET_OF_IPSEC if "ipsec" in each.path else _SECRET
+        mistakes.append(Mistake(each.message, span, each.hint, "" if secret.search(line) else line))
     mistakes.sort(key=lambda mistake: (mistake.span.line, mistake.span.column) if mistake.span else (0, 0))
     if len(mistakes) > MISTAKES_MAX:
         mistakes = [*mistakes[:MISTAKES_MAX], Mistake(f"and {len(mistakes) - MISTAKES_MAX} more")]
@@ -148,11 +158,12 @@ def _placed(found: list[_Found], text: str) -> list[Mistake]:
 class _Reader:
     """Form, then sense: what is wrong in form is not judged again for its sense."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str) -> None:
+        self.path = path
         self.found: list[_Found] = []
         self.tunnels: list[tuple[Tunnel, PlainConfig]] = []
 
-    def read(self, document: dict[str, Any], name: str, path: str) -> NodeConfig:
+    def read(self, document: dict[str, Any], name: str) -> NodeConfig:
         for key, value in document.items():
             if key not in {"node", "tunnel"}:
                 hint = closest(key, ("node", "tunnel")) or "a node file has [node] and [tunnel.NAME]"
@@ -174,9 +185,9 @@ class _Reader:
         for tunnel_name, table in tables.items():
             self._tunnel(tunnel_name, table)
         if not self.found:
-            for path_, message, hint, at_key in of_all(self.tunnels):
-                self._mistake(path_, message, hint, at_key=at_key)
-        return NodeConfig(name=name, path=path, backend=backend, plain=tuple(config for _, config in self.tunnels))
+            for path, message, hint, at_key in of_all(self.tunnels):
+                self._mistake(path, message, hint, at_key=at_key)
+        return NodeConfig(name=name, path=self.path, backend=backend, plain=tuple(config for _, config in self.tunnels))
 
     def _mistake(self, path: Path, message: str, hint: str = "", *, at_key: bool = False) -> None:
         self.found.append(_Found(path, message, hint, at_key))
@@ -214,7 +225,10 @@ class _Reader:
         for path, message, hint, at_key in of_one(tunnel, *kind):
             self._mistake(path, f"tunnel.{name}{message}", hint, at_key=at_key)
         if len(self.found) == before:
-            self.tunnels.append((tunnel, _config(tunnel, *kind)))
+            protection = None
+            if tunnel.ipsec is not None:
+                protection = ipsec_sense.config(tunnel.ipsec, around(tunnel, *kind), self.path)
+            self.tunnels.append((tunnel, replace(_config(tunnel, *kind), ipsec=protection)))
 
     def _kind(self, tunnel: Tunnel, table: dict[str, Any]) -> tuple[PlainKind, Literal[0, 4, 6]] | None:
         """The kind, and the delivery header's version where the kind says it."""
@@ -222,7 +236,7 @@ class _Reader:
             case None:
                 hint = f'add kind = "gre" (or {", ".join(_KINDS[1:5])})'
                 self._mistake(tunnel.path(), f"tunnel.{tunnel.name} has no kind", hint, at_key=True)
-            case "gre" | "gretap" as kind:
+            case "gre" | "gretap" | "ipsec" as kind:
                 return kind, 0
             case "ip6gre" | "ip6gretap" as kind:
                 return ("gre" if kind == "ip6gre" else "gretap"), 6
@@ -242,8 +256,7 @@ class _Reader:
         where = f"tunnel.{tunnel.name}.{spelled}"
         path: Path = ("tunnel", tunnel.name, spelled)
         if key == "ipsec":
-            hint = "take [tunnel.NAME.ipsec] out to have the tunnel unprotected: then everybody on the way can read it"
-            self._mistake(path, f"{where} comes with GRE over IPsec, which is not built yet", hint, at_key=True)
+            self._ipsec(tunnel, where, path, value)
             return
         reader = READERS.get(key)
         if reader is None:
@@ -262,6 +275,34 @@ class _Reader:
                 self._mistake((*path, at), f"{item}: {bad.message}", bad.hint, at_key=bad.at_key)
         except BadValueError as bad:
             self._mistake(path, f"{where}: {bad.message}", bad.hint)
+
+    def _ipsec(self, tunnel: Tunnel, where: str, path: Path, value: object) -> None:
+        """`[tunnel.NAME.ipsec]`, each key by itself."""
+        if not isinstance(value, dict):
+            hint = f'write [tunnel.{tunnel.name}.ipsec] and psk-file = "{tunnel.name}.psk"'
+            self._mistake(path, f"{where}: expected a table, found {shown(value)}", hint)
+            return
+        found = tunnel.ipsec = Ipsec()
+        for spelled, item in value.items():
+            key = spelled.replace("_", "-")
+            at = f"{where}.{spelled}"
+            known = ipsec_values.READERS.get(key)
+            if known is None:
+                hint = ipsec_values.MEANT.get(key, "") or closest(key, ipsec_values.KEYS)
+                self._mistake((*path, spelled), f"{at}: there is no such option", hint, at_key=True)
+                continue
+            if key in found.spelled:
+                self._mistake((*path, spelled), f"{at}: {found.spelled[key]} says the same already", at_key=True)
+                continue
+            found.spelled[key] = spelled
+            field, reader = known
+            try:
+                found.given[key] = found.fields[field] = reader(item)
+            except BadItemsError as several:
+                for index, bad in several.wrong.items():
+                    self._mistake((*path, spelled, index), f"{at}[{index}]: {bad.message}", bad.hint)
+            except BadValueError as bad:
+                self._mistake((*path, spelled), f"{at}: {bad.message}", bad.hint)
 
 
 # ---------------------------------------------------------------- the result

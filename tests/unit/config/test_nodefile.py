@@ -207,7 +207,7 @@ REFUSALS = refusals()
 
 
 def test_the_refusals_were_read() -> None:
-    assert len(REFUSALS) == 77
+    assert len(REFUSALS) == 133
 
 
 @pytest.mark.parametrize(("text", "expected"), REFUSALS, ids=[expected.partition("\n")[0] for _, expected in REFUSALS])
