@@ -28,7 +28,9 @@ class NodeProcess:
     process: subprocess.Popen[Any]
 
     @classmethod
-    def start(cls, space: Namespace, name: str, directory: Path, tunnels: Sequence[PlainConfig]) -> NodeProcess:
+    def start(
+        cls, space: Namespace, name: str, directory: Path, tunnels: Sequence[PlainConfig], *, write_keys: str = ""
+    ) -> NodeProcess:
         """Start it and wait for its word; AssertionError with that word unless it is "ready"."""
         config = NodeConfig(name, f"/etc/ginnel/{name}.toml", plain=tuple(tunnels))
         log = directory / f"{name}.log"
@@ -36,6 +38,7 @@ class NodeProcess:
         with log.open("ab") as output:
             process = space.popen(
                 *NODE, "--name", name, "--config", config.path, "--foreground", "--ready-fd", str(writing),
+                *(["--write-keys", write_keys] if write_keys else []),
                 stdin=subprocess.PIPE, stdout=output, stderr=output, pass_fds=[writing],
                 env={**ENVIRONMENT, "LOG_LEVEL": "debug"},
             )  # fmt: skip

@@ -176,10 +176,7 @@ class Ipsec:
 
     def remove(self, name: str) -> None:
         """End it, telling the peer as far as one datagram does, and forget it."""
-        now = self.now()
-        self.ike.terminate(name, now)
-        self.apply()
-        self.ike.remove(name, now)
+        self.ike.remove(name, self.now())
         self.apply()
 
     def command(self, what: str, name: str) -> None:
@@ -203,8 +200,8 @@ class Ipsec:
                 raise ValueError(f"expected initiate, terminate, rekey or rekey-ike, found {what!r}")
         self.apply()
 
-    def view(self, name: str) -> ConnectionView | None:
-        """What the machine knows of a connection; None while it has none of that name."""
+    def view(self, name: str) -> ConnectionView:
+        """What the machine knows of a connection; KeyError while it has none of that name."""
         return self.ike.view(name, self.now())
 
     def close(self) -> None:
@@ -252,7 +249,7 @@ class Ipsec:
         path = output.path
         try:
             self.ports.send(
-                output.message, local=path.local or None, remote=path.remote, remote_port=path.remote_port, natt=path.natt
+                output.message, local=_known(path.local), remote=path.remote, remote_port=path.remote_port, natt=path.natt
             )
         except OSError as error:
             self._unsent(output.tunnel, error)
@@ -262,7 +259,7 @@ class Ipsec:
     def _send_keepalive(self, output: effects.SendKeepalive) -> None:
         path = output.path
         try:
-            self.ports.send_keepalive(local=path.local or None, remote=path.remote, remote_port=path.remote_port)
+            self.ports.send_keepalive(local=_known(path.local), remote=path.remote, remote_port=path.remote_port)
         except OSError as error:
             self._unsent(output.tunnel, error)
 
@@ -384,6 +381,11 @@ class Ipsec:
         except Exception as error:  # noqa: BLE001 - what it was about is lost, the other deadlines are not
             self._host.mistake(error)
         self.apply()
+
+
+def _known(local: bytes) -> bytes | None:
+    """None for an address of zeros: the route's choice."""
+    return local if any(local) else None
 
 
 def _limits(output: effects.AddInbound | effects.SetOutbound) -> dict[str, Any]:

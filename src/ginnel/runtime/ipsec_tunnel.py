@@ -16,8 +16,9 @@ from __future__ import annotations
 from ginnel.config.node import PlainConfig
 from ginnel.engine.plain import PlainTunnelLike
 from ginnel.ikev2.connection import Believing, Connection, Proving
-from ginnel.runtime import ipsec_connection
+from ginnel.runtime import ipsec_connection, ipsec_view
 from ginnel.runtime.ipsec import Ipsec, Member
+from ginnel.watch.ipsec import IpsecView
 
 
 class Protection:
@@ -74,9 +75,32 @@ class Protection:
             ValueError: not possible now; why.
         """
         if self._connection is None:
-            why = "its ends are not known yet" if self._up else "its device is down"
-            raise ValueError(f"{self.name}: there is nothing to {what}: {why}")
+            raise ValueError(f"{self.name}: there is nothing to {what}: {self._missing()}")
         self.ipsec.command(what, self.name)
+
+    def view(self, link_mtu: int) -> IpsecView:
+        """
+        Everything that is shown of it.
+
+        Args:
+            link_mtu: of the device, 0 while unknown.
+        """
+        ipsec = self.ipsec
+        return ipsec_view.view(
+            self.config,
+            ipsec.view(self.name) if self._connection is not None else None,
+            self._tunnel.associations(),
+            ipsec.now(),
+            ends=self._ends or (None, None),
+            missing=self._missing(),
+            link_mtu=link_mtu,
+            unsent=ipsec.unsent.get(self.name, ""),
+            keys_written=ipsec.keys.directory if ipsec.keys is not None else "",
+        )
+
+    def _missing(self) -> str:
+        """Why there is no connection."""
+        return "its ends are not known yet" if self._up else "its device is down"
 
     def _look(self) -> None:
         if not self._up or self._ends is None:

@@ -214,7 +214,7 @@ class Node:
                 fwmark=config.fwmark,
                 device=device,
                 mtu=config.mtu or DEFAULT_MTU,
-                **({"protected": True} if config.ipsec is not None else {}),  # type: ignore[arg-type]
+                protected=config.ipsec is not None,
             )
         except FileExistsError as error:
             if error.errno == errno.EBUSY or error.filename in {None, config.name} or "/" in str(error.filename):

@@ -41,6 +41,7 @@ from ginnel.watch import plain as watch
 
 if TYPE_CHECKING:
     from ginnel.runtime.ipsec_tunnel import Protection
+    from ginnel.watch.ipsec import Evidence, IpsecView
 
 #: A named remote that was silent for so long is asked for anew.
 SILENT_S = 60
@@ -569,7 +570,8 @@ class PlainOwner:
             self.path.heard(now_ns)
         self.apply()
         self.reach.looked(max(counters.last_send_ns, self.keepalive.last_sent_ns), counters.last_receive_ns)
-        if self.remote_now() is not None and self.reach.wants_ping(now_ns):
+        # Whether the peer of a protected tunnel is there is what IKE asks.
+        if self.protection is None and self.remote_now() is not None and self.reach.wants_ping(now_ns):
             self._host.ping(self)
 
     def answered(self) -> None:
@@ -609,7 +611,7 @@ class PlainOwner:
         for notice, origin in self.path.current_notices(now_ns).items():
             if notice is not Notice.BESIDE:
                 return watch.notice_sentence(notice.value, text_of(origin), self.ends(), ttl=self.config.ttl)
-        if self.reach.is_filtered(now_ns):
+        if self.protection is None and self.reach.is_filtered(now_ns):
             return watch.filtered_sentence(self.ends(), (now_ns - self.reach.unanswered_since_ns) / NS_PER_S)
         return ""
 
@@ -624,6 +626,7 @@ class PlainOwner:
             self.apply()
         self.reach.looked(max(counters.last_send_ns, self.keepalive.last_sent_ns), counters.last_receive_ns)
         problems = tuple(self._problems(now_ns, counters.rx_packets))
+        protected = self.protection.view(self.mtu) if self.protection is not None else None
         silent_ns = self.reach.unanswered_since_ns
         seen = watch.Evidence(
             up=self.link_up,
@@ -638,6 +641,7 @@ class PlainOwner:
             receive_age_s=_age_s(counters.last_receive_ns, now_ns),
             send_age_s=_age_s(counters.last_send_ns, now_ns),
             silent_s=(now_ns - silent_ns) / NS_PER_S if silent_ns else None,
+            protection=_evidence(protected) if protected is not None else None,
         )
         udp = config.encapsulation
         return watch.PlainView(
@@ -688,6 +692,7 @@ class PlainOwner:
             drops=tunnel.drops(),
             offloads=tunnel.offloads(),
             warnings=tuple(self._warnings(problems, seen)),
+            ipsec=protected,
         )
 
     def _warnings(self, problems: tuple[str, ...], seen: watch.Evidence) -> Iterator[str]:
@@ -720,6 +725,13 @@ class PlainOwner:
             machine.answered,
             _age_s(machine.last_returned_ns, now_ns),
         )
+
+
+def _evidence(view: IpsecView) -> Evidence:
+    """Imported only where a tunnel is protected."""
+    from ginnel.runtime.ipsec_view import evidence
+
+    return evidence(view)
 
 
 def ends(config: PlainConfig, position: int) -> tuple[bytes | None, bytes | None]:
