@@ -22,7 +22,7 @@ SOURCE = ROOT / "src" / "ginnel"
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 
 #: The machines and everything they are made of take time, chance and bytes as arguments.
-PURE = {"wire", "crypto", "mtu", "wireguard", "gre", "network"}
+PURE = {"wire", "crypto", "mtu", "wireguard", "gre", "ikev2", "network"}
 #: Pure functions on addresses that happen to live in `socket`.
 PURE_NAMES = {"socket.AF_INET", "socket.AF_INET6", "socket.inet_ntop", "socket.inet_pton"}
 IMPURE_MODULES = {"socket", "asyncio", "time", "random", "secrets", "os", "threading", "subprocess", "select", "selectors"}

@@ -12,8 +12,8 @@ Source: RFC 7296 1.2, 2.6, 2.6.1, 2.7, 2.23; RFC 7383 2.3; RFC 7427 4; RFC 6023 
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
+from socket import AF_INET, AF_INET6, inet_ntop
 from typing import TYPE_CHECKING, Final
 
 from ginnel.crypto.ike import InvalidPublicValue, KeyExchange
@@ -310,7 +310,7 @@ def fresh_spi(ctx: Context) -> bytes:
 
 def address_text(packed: bytes) -> str:
     """For sentences."""
-    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+    return inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed)
 
 
 def begin(ctx: Context, home: Home, path: Path, now: Now) -> IkeSa:

@@ -14,8 +14,8 @@ The wish to be up: "start" always has it; "trap" from `initiate` on until `termi
 from __future__ import annotations
 
 import enum
-import socket
 from collections.abc import Callable
+from socket import AF_INET, AF_INET6, inet_ntop
 from typing import TYPE_CHECKING, Final, Literal
 
 from ginnel.ikev2 import identities, keys
@@ -274,8 +274,8 @@ class Tunnel:
         """In the debug mode: lines for tshark."""
         if made.keys.esp is None:
             return
-        family = socket.AF_INET if len(sa.path.local) == 4 else socket.AF_INET6
-        here, there = socket.inet_ntop(family, sa.path.local), socket.inet_ntop(family, sa.path.remote)
+        family = AF_INET if len(sa.path.local) == 4 else AF_INET6
+        here, there = inet_ntop(family, sa.path.local), inet_ntop(family, sa.path.remote)
         outbound, inbound = made.keys.esp
         suite = child.chosen.suite
         self.ctx.emit(KeysMade(self.name, "esp_sa", keys.esp_line(suite, here, there, child.spi_out, outbound)))
