@@ -48,8 +48,8 @@ def bench(guest: Guest) -> Iterator[Bench]:
         try:
             far.start(TABLE)
             guest.host(sys.executable, "-c", GATHER_NOTHING, far.device)
-            far.serve("iperf3", "--server")
-            listening(far, 5201)
+            near.serve("iperf3", "--server")
+            listening(near, 5201)
             yield Bench(near, far)
         finally:
             far.clear(TABLE)
@@ -65,7 +65,7 @@ def test_traffic_both_ways_and_counters_that_agree(bench: Bench, case: Case) -> 
         bench.near.run(*ping_argv(case.inner(2, family)))
         bench.far.run(*ping_argv(case.inner(1, family), "-s", "3000"))
     for family, way in ((case.carries[0], []), (case.carries[-1], ["--reverse"])):
-        bench.near.run("iperf3", "--client", case.inner(2, family), "--bytes", str(TRANSFER), *way)
+        bench.far.run("iperf3", "--client", case.inner(1, family), "--bytes", str(TRANSFER), *way)
 
     def moved() -> tuple[tuple[int, int], tuple[int, int]]:
         near, far = bench.near.packets(case), bench.far.packets(case)
