@@ -132,6 +132,10 @@ def conclude(sa: IkeSa, asked: Offer, content: Content, now: Now, *, rekeyed: bo
     for answer, ours in ((content.ts_i.selectors, asked.local_ts), (content.ts_r.selectors, asked.remote_ts)):
         if not selectors.within(answer, ours):
             return No(Notify(NotifyType.TS_UNACCEPTABLE), "selectors", explain.selectors_widened(answer, ours))
+    if not selectors.for_engine(content.ts_i.selectors, content.ts_r.selectors):
+        # Of no family or protocol in common: no packet could pass, and to the engine an empty list means that all may.
+        lines = explain.selectors_widened(content.ts_r.selectors, asked.remote_ts)
+        return No(Notify(NotifyType.TS_UNACCEPTABLE), "selectors", lines)
     shared: KeyMaterial | None = None
     if asked.nonce:
         if content.nonce is None:
@@ -239,11 +243,12 @@ def _narrowed(
     if sa.connection.transport and sa.nat.found:
         ours = selectors.narrow_through_nat(theirs_r, local, sa.path.local)
         others = selectors.narrow_through_nat(theirs_i, remote, sa.path.remote)
-        if ours is None or others is None:
+        if ours is None or others is None or not selectors.for_engine(ours[0], others[0]):
             return refused
         return ours[0], others[0], others[1], ours[1]
     mine, peers = selectors.narrow(theirs_r, local), selectors.narrow(theirs_i, remote)
-    if mine is None or peers is None:
+    # What has no family or protocol in common lets no packet pass; to the engine an empty list means that all may.
+    if mine is None or peers is None or not selectors.for_engine(mine, peers):
         return refused
     return mine, peers, peers, mine
 
