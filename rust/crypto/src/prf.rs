@@ -30,7 +30,7 @@ pub fn prf_plus(hash: Hash, key: &[u8], seed: &[u8], size: usize) -> Option<KeyM
         KeyMaterial::fill(size, |out| {
             let mut previous = Zeroizing::new([0; crate::hash::MAX_SIZE]);
             let mut used = 0;
-            for (part, number) in out.chunks_mut(hash.size()).zip(1_u8..) {
+            for (part, number) in out.chunks_mut(hash.size()).zip(1_u8..=255) {
                 previous = hmac.sign(&[&previous[..used], seed, &[number]]);
                 used = hash.size();
                 part.copy_from_slice(&previous[..part.len()]);
