@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: How long a replaced inbound SA still takes what is late (strongSwan's delete_rekeyed_delay).
 RETIRED_NS: Final = 5 * NS_PER_S
+#: How long both of two that were made at once stand before ours goes.
+SURPLUS_NS: Final = 2 * NS_PER_S
 #: How long the peer may take to delete what is its to delete.
 OVERDUE_NS: Final = 15 * NS_PER_S
 

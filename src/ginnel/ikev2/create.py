@@ -134,6 +134,8 @@ class CreateChild:
             if old is not None and old.stage is Stage.REKEYING:
                 old.become(Stage.REPLACED)
             return
+        if old is None:
+            lineage.settle(now, mine)
         lineage.install(made, now, at_once=True)
         if theirs is not None and theirs.stage in {Stage.LIVE, Stage.REKEYING}:
             theirs.become(Stage.REDUNDANT)
@@ -214,4 +216,6 @@ def answer(sa: IkeSa, content: Content, now: Now, *, busy: bool) -> tuple[Payloa
         lineage.supersede(old, child, now)
         if old.stage is Stage.LIVE:
             old.become(Stage.REPLACED)
+    else:
+        lineage.settle(now)
     return made.answer

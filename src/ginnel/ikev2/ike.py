@@ -307,9 +307,8 @@ class Ike:
 
     def _find(self, header: Header) -> IkeSa | None:
         sa = self._sas.get(header.spi_r if header.initiator else header.spi_i)
-        if sa is not None and sa.initiator is not header.initiator and header.spi_i == sa.spi_i:
-            if header.spi_r == sa.spi_r or sa.state is State.INITIATING:
-                return sa
+        if sa is not None and sa.initiator is not header.initiator and sa.answers_to(header):
+            return sa
         if header.response:
             # Who has no such SA cannot know whose flag to set.
             other = self._sas.get(header.spi_i) or self._sas.get(header.spi_r)

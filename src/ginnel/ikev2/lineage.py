@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ginnel.ikev2.child import OVERDUE_NS, RETIRED_NS, Child, Stage
+from ginnel.ikev2.child import OVERDUE_NS, RETIRED_NS, SURPLUS_NS, Child, Stage
 from ginnel.ikev2.context import Context
 from ginnel.ikev2.effects import RemoveInbound
 from ginnel.ikev2.sa import KEEPALIVE_NS, IkeSa, State
@@ -157,9 +157,24 @@ class Lineage:
         if child.rekeyed:
             self.tunnel.child_rekeys += 1
         self.child_failures = 0
-        if (at_once and not self.surplus) or self.tunnel.carrier is None:
+        if (at_once and not self.surplus and child.stage is Stage.LIVE) or self.tunnel.carrier is None:
             self.tunnel.carry(child, now)
         return child
+
+    def settle(self, now: Now, new: Child | None = None) -> None:
+        """
+        Both ends have made a child that was missing, at once: the one with the lowest nonce goes, a little later, when both ends surely
+        have both. Its initiator deletes it; the other end does if it does not. new: is about to be installed.
+        """
+        live = [one for one in self.children.values() if one.stage in {Stage.LIVE, Stage.REKEYING} and not one.replaced]
+        live += [] if new is None else [new]
+        if len({one.initiated for one in live}) < 2:
+            return
+        loser = min(live, key=lambda one: one.low_nonce)
+        loser.become(Stage.REDUNDANT)
+        self.ctx.timers.cancel_all(loser)
+        after_ns = SURPLUS_NS if loser.initiated else OVERDUE_NS
+        self.ctx.timers.arm(loser, Timer.OVERDUE, now.mono_ns + after_ns)
 
     def supersede(self, old: Child, new: Child, now: Now) -> None:
         """*new* is agreed on in the place of *old*, which the peer deletes; or we do, when it does not."""

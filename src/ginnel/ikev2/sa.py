@@ -257,6 +257,10 @@ class IkeSa:
         """Whether both sides know each other."""
         return self.state in AUTHENTICATED
 
+    def answers_to(self, header: Header) -> bool:
+        """Whether a message has both its SPIs; the responder's is not known at first."""
+        return header.spi_i == self.spi_i and (header.spi_r == self.spi_r or self.state is State.INITIATING)
+
     def keyed(self, keys: IkeKeys, chosen: Chosen) -> None:
         """From now on messages are sealed."""
         self.keys = keys

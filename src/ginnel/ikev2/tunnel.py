@@ -134,6 +134,10 @@ class Tunnel:
             return
         self.ctx.emit(ClearOutbound(self.name))
         self.ctx.emit(ChildDown(self.name, why))
+        left = self.lineage
+        if left is not None and left.child is not None:
+            # Agreed on, but its numbers are spent: it is to be rekeyed.
+            self.ctx.timers.arm(left, Timer.RETRY, now.mono_ns)
 
     # ------------------------------------------------------------ beginning
 
