@@ -639,9 +639,10 @@ class PlainTunnel:
         Dropped packets by reason, zeros included: not_ip, wrong_family, malformed, looped, nested, held, down, no_remote,
         too_big, send_failed, header_truncated, version, routing, key_mismatch, checksum_missing, checksum_unexpected,
         checksum_wrong, sequence_missing, out_of_order, unknown_protocol, inner_malformed, ecn, joined, control_limited,
-        device_write; and of protection: no_sa, no_selector, sa_exhausted, unprotected, replayed, too_old, bad_icv, esp_malformed,
-        wrong_mode, selectors, expired_sa, dummy (next header 59, which is no fault).
+        device_write, no_sa, no_selector, sa_exhausted, unprotected, replayed, too_old, bad_icv, esp_malformed, wrong_mode,
+        selectors, expired_sa, dummy.
 
+        Those from no_sa on are of protected tunnels alone; dummy (next header 59) is no fault.
         What each means stands at its place in `rust/engine/src/carrier/drops.rs`.
         """
     def offloads(self) -> dict[str, str]:

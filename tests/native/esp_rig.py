@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ginnel import _native as native
 from namespaces import Namespace, wait_until
@@ -245,3 +248,31 @@ def paired(wire: Wire, kind: str = "gre", *, family: int = 4, mtu: int = 1300, *
         finally:
             for opened in made.sockets:
                 opened.close()
+
+
+# ---------------------------------------------------------------- packets of this test's own
+
+
+def sealed(
+    spi: int, number: int, payload: bytes, next_header: int, *, direction: int, esn: bool = False, padding: bytes | None = None
+) -> bytes:
+    """An ESP packet under aes128gcm16, as the end of that *direction* sends it (RFC 4106)."""
+    key, _ = raw_keys("aes128gcm16", direction)
+    if padding is None:
+        padding = bytes(range(1, 1 + -(len(payload) + 2) % 4))
+    text = payload + padding + bytes((len(padding), next_header))
+    header = struct.pack("!II", spi, number & 0xFFFFFFFF)
+    associated = struct.pack("!IQ", spi, number) if esn else header
+    iv = struct.pack("!Q", number)
+    return header + iv + AESGCM(key[:16]).encrypt(key[16:] + iv, text, associated)
+
+
+def opened(packet: bytes, *, direction: int, esn_high: int | None = None) -> tuple[int, int, bytes, int]:
+    """SPI, low number, payload and next header of an ESP packet under aes128gcm16."""
+    key, _ = raw_keys("aes128gcm16", direction)
+    spi, low = struct.unpack_from("!II", packet)
+    associated = packet[:8] if esn_high is None else struct.pack("!III", spi, esn_high, low)
+    text = AESGCM(key[:16]).decrypt(key[16:] + packet[8:16], packet[16:], associated)
+    length, next_header = text[-2:]
+    assert text[-2 - length : -2] == bytes(range(1, length + 1))
+    return spi, low, text[: -2 - length], next_header
