@@ -465,6 +465,14 @@ def test_the_address_of_the_right_end_is_the_routes(net: Net, start: Start, tmp_
         },
     )  # fmt: skip
     both.carries()
+    wait_until(lambda: both.right.show()["remote"] == "192.0.2.1", 5, "the peer's address to be learned")
+    spis = both.protected(both.right)["ike"]["spi_i"]
+    # What is learned of the way to it changes nothing of what was agreed on.
+    both.right_space.ip("route", "add", "198.51.100.0/24", "via", "192.0.2.1")
+    wait_until(lambda: both.right.show()["local"] == "192.0.2.2", 5, "the route to be looked at")
+    both.carries()
+    assert both.protected(both.right)["ike"]["spi_i"] == spis
+    assert "ike_down" not in both.right.said()
     assert both.left.show()["ipsec"]["local"] == "192.0.2.1"
     assert both.right.show()["ipsec"]["remote"] == "192.0.2.1"
 

@@ -49,6 +49,8 @@ from ginnel.units import NS_PER_S, Now
 HARD_FACTOR = 2
 #: What was already explained is not explained again in the log for so long.
 EXPLAIN_AGAIN_NS = 600 * NS_PER_S
+#: Different failures of one tunnel that are remembered for that.
+EXPLAINED_LIMIT = 8
 
 
 class Host(Protocol):
@@ -103,8 +105,8 @@ class Ipsec:
         self._names: dict[int, str] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
-        #: What the log explained last of each tunnel, and when.
-        self._explained: dict[str, tuple[int, effects.Refused]] = {}
+        #: What the log has explained of each tunnel, and when.
+        self._explained: dict[str, dict[effects.Refused, int]] = {}
         #: Why the last datagram to a tunnel's peer could not be sent; empty when it could.
         self.unsent: dict[str, str] = {}
 
@@ -347,8 +349,8 @@ class Ipsec:
         """A failed negotiation is tried again and again: the same failure is told in full once in a while."""
         journal, now_ns = self._host.journal, self._host.mono_ns()
         first = event.lines[0] if event.lines else event.reason
-        known = self._explained.get(event.tunnel)
-        again = known is not None and known[1] == event and now_ns - known[0] < EXPLAIN_AGAIN_NS
+        known = self._explained.setdefault(event.tunnel, {}) if event.tunnel in self._members else {}
+        again = now_ns - known.get(event, -EXPLAIN_AGAIN_NS) < EXPLAIN_AGAIN_NS
         journal(
             "negotiation_failed_again" if again else "negotiation_failed",
             interface=event.tunnel,
@@ -360,8 +362,9 @@ class Ipsec:
             return
         for line in event.lines[1:]:
             journal("explained", interface=event.tunnel, why=line)
-        if event.tunnel in self._members:
-            self._explained[event.tunnel] = now_ns, event
+        known[event] = now_ns
+        while len(known) > EXPLAINED_LIMIT:
+            del known[next(iter(known))]
 
     # ------------------------------------------------------------ the timer
 

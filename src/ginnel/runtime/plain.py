@@ -454,7 +454,7 @@ class PlainOwner:
         # The engine forgets the source address that it took from the old route; and a learned remote, so only if it must.
         if self._local is None and source != self._source:
             old, self._source = self._source, source
-            if self.protection is not None and source is not None and self._known:
+            if self.protection is not None and source is not None and self._known and self._remote is not None:
                 self._set_ends(self._remote)  # in tunnel mode our address is that of the delivery header inside
             elif old is not None and self._known and (self._remote is not None or not address_is_here(old)):
                 self._set_ends(self._remote)
@@ -493,7 +493,9 @@ class PlainOwner:
         if self.probe is not None:
             self.probe.set_ends(local, remote)
         if self.protection is not None:
-            self.protection.set_ends(local, self._remote, known=self._known)
+            # Towards anybody there is no route: which address is ours is whichever the peer spoke to.
+            ours = local if self._remote is not None else self._local
+            self.protection.set_ends(ours, self._remote, known=self._known)
 
     def _set_ends(self, remote: bytes | None) -> bool:
         local = self._local if self.protection is None else self._local or self._source

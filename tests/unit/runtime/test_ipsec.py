@@ -278,17 +278,20 @@ def test_what_is_said_of_sas() -> None:
 def test_a_failure_is_explained_once_in_a_while() -> None:
     world = World()
     refused = effects.Refused("gre1", "peer", "proposal", ("the peer took none of our proposals", "ours: a", "theirs: b"))
-    world.do(refused, refused)
-    assert world.said("negotiation_failed") == [
-        'negotiation_failed interface=gre1 by=peer reason=proposal why="the peer took none of our proposals"'
-    ]
+    other = effects.Refused("gre1", "us", "authentication", ("the peer could not prove who it is",))
+    world.do(refused, other, refused, other)
+    first, second = world.said("negotiation_failed")
+    assert first == 'negotiation_failed interface=gre1 by=peer reason=proposal why="the peer took none of our proposals"'
+    assert "by=us" in second
     assert [line.split("why=")[1] for line in world.said("explained")] == ['"ours: a"', '"theirs: b"']
-    assert len(world.said("negotiation_failed_again")) == 1
-    world.do(refused._replace(lines=("other",)))
-    assert len(world.said("negotiation_failed")) == 2
+    assert len(world.said("negotiation_failed_again")) == 2
     world.clock.advance_to(world.mono_ns() + EXPLAIN_AGAIN_NS)
-    world.do(refused._replace(lines=("other",)))
+    world.do(other)
     assert len(world.said("negotiation_failed")) == 3
+    world.do(*(refused._replace(lines=(str(number),)) for number in range(20)))
+    assert len(world.ipsec._explained["gre1"]) == module.EXPLAINED_LIMIT
+    world.do(effects.IkeUp("gre1", b"", b"", True, "", "", ""), other)
+    assert len(world.said("negotiation_failed")) == 24
 
 
 def test_keys_are_written_only_in_the_debug_mode(tmp_path: Path) -> None:
