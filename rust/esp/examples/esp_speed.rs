@@ -51,6 +51,7 @@ fn speed(suite: Suite, batch: usize, payload: usize) -> Result<(), Box<dyn Error
         source: [192, 0, 2, 1].into(),
         destination: [192, 0, 2, 2].into(),
         tos: 0,
+        in_udp: false,
     };
     let (mut scratch, mut results) = (Scratch::default(), Vec::new());
     let (mut out, mut back) = (Duration::MAX, Duration::MAX);

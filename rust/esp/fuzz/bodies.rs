@@ -170,7 +170,7 @@ pub fn selectors(data: &[u8]) {
         // A whole packet's payload passes by itself, as in transport mode.
         if at.fragment == ip::Fragment::Whole {
             let payload = &packet[at.transport..];
-            assert!(alone.admit_payload(seen_from, seen_to, at.protocol, payload));
+            assert!(alone.admit_payload(Some((seen_from, seen_to)), at.protocol, payload));
         } else if at.fragment == ip::Fragment::Later {
             let opaque = |ports: Ports| ports == Ports::ANY || ports == Ports::OPAQUE;
             assert!(opaque(from) && opaque(to));
@@ -302,6 +302,7 @@ pub fn arrive(data: &[u8]) {
                     source: [192, 0, 2, 1].into(),
                     destination: [192, 0, 2, 2].into(),
                     tos: action,
+                    in_udp: action & 64 != 0,
                 };
                 if let Ok(len) = receiver.admit(&opened, &outer, payload) {
                     assert!(len <= payload.len());

@@ -112,6 +112,8 @@ pub struct Outer {
     pub destination: IpAddr,
     /// DSCP and ECN.
     pub tos: u8,
+    /// ESP came in UDP: a NAT may have changed the addresses, and may change them again.
+    pub in_udp: bool,
 }
 
 /// What a batch changed.
@@ -256,10 +258,10 @@ impl Inbound {
     ) -> Result<usize, Refusal> {
         let admitted = match self.terms.mode {
             Mode::Transport => {
-                let (from, to) = (outer.source, outer.destination);
+                let ends = (!outer.in_udp).then_some((outer.source, outer.destination));
                 let selectors = &self.terms.selectors;
                 selectors
-                    .admit_payload(from, to, opened.next_header, payload)
+                    .admit_payload(ends, opened.next_header, payload)
                     .then_some(payload.len())
                     .ok_or(Refusal::Selectors)
             }

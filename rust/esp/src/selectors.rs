@@ -6,10 +6,13 @@
 //! | ports | TCP, UDP, DCCP, SCTP, UDP-Lite: source and destination |
 //! | | ICMP, ICMPv6: type and code as one number, on both sides; Mobility Header: its type and 0, likewise |
 //! | | anything else, a later fragment, a header cut short: OPAQUE, there is none to be seen |
-//! | addresses | of the IP header: the inner one in tunnel mode; in transport mode the outer, as they are on arrival |
+//! | addresses | of the IP header: the inner one in tunnel mode, the outer one in transport mode |
 //!
 //! A range of ports matches the port that is seen; *any* (0 to 65535) also what is OPAQUE; the range 65535 to 0 only that. So fragments
 //! but the first match no selector that names ports: RFC 4301 7 leaves them to selectors of their own.
+//!
+//! In transport mode in UDP addresses are not looked at: nothing vouches for them, and a NAT on the way changes them when it likes. The SPI
+//! has found the tunnel, and the ICV the sender.
 //!
 //! A packet whose headers can not be walked (an extension header beyond its end, more of them than anybody sends) matches nothing. No
 //! selectors at all let everything pass: the tunnel's own checks remain.
@@ -91,8 +94,9 @@ impl Selector {
     fn admits(&self, seen: &Seen) -> bool {
         let within = |range: (IpAddr, IpAddr), address| range.0 <= address && address <= range.1;
         (self.protocol == 0 || self.protocol == seen.protocol)
-            && within(self.source, seen.source)
-            && within(self.destination, seen.destination)
+            && seen.ends.is_none_or(|(source, destination)| {
+                within(self.source, source) && within(self.destination, destination)
+            })
             && self.source_ports.admit(seen.source_port)
             && self.destination_ports.admit(seen.destination_port)
     }
@@ -102,8 +106,8 @@ impl Selector {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen {
     protocol: u8,
-    source: IpAddr,
-    destination: IpAddr,
+    /// Source and destination; `None`: anywhere.
+    ends: Option<(IpAddr, IpAddr)>,
     /// `None` = OPAQUE.
     source_port: Option<u16>,
     destination_port: Option<u16>,
@@ -125,13 +129,12 @@ impl Selectors {
         self.0.is_empty() || see_packet(packet).is_some_and(|seen| self.any(&seen))
     }
 
-    /// Whether a payload may pass between these addresses (transport mode). *protocol* is what the payload begins with; before and after
-    /// ESP it is a whole datagram, never a fragment.
+    /// Whether a payload may pass between *ends*, source and destination, or wherever they are (transport mode). *protocol* is what the
+    /// payload begins with; before and after ESP it is a whole datagram, never a fragment.
     #[inline]
     pub fn admit_payload(
         &self,
-        source: IpAddr,
-        destination: IpAddr,
+        ends: Option<(IpAddr, IpAddr)>,
         protocol: u8,
         payload: &[u8],
     ) -> bool {
@@ -141,8 +144,7 @@ impl Selectors {
         let (source_port, destination_port) = ports(protocol, payload);
         self.any(&Seen {
             protocol,
-            source,
-            destination,
+            ends,
             source_port,
             destination_port,
         })
@@ -162,8 +164,7 @@ fn see_packet(packet: &[u8]) -> Option<Seen> {
     };
     Some(Seen {
         protocol: at.protocol,
-        source: ip::source(packet)?,
-        destination: ip::destination(packet)?,
+        ends: Some((ip::source(packet)?, ip::destination(packet)?)),
         source_port,
         destination_port,
     })
@@ -199,6 +200,10 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn ends(source: &str, destination: &str) -> (IpAddr, IpAddr) {
+        (address(source), address(destination))
+    }
+
     fn range(text: &str) -> (IpAddr, IpAddr) {
         let (first, last) = text.split_once(' ').unwrap();
         (address(first), address(last))
@@ -230,7 +235,7 @@ mod tests {
     fn none_let_everything_pass_even_what_is_no_packet() {
         let none = Selectors::default();
         assert!(none.admit_packet(&udp4()) && none.admit_packet(&[]) && none.admit_packet(&[0x45]));
-        assert!(none.admit_payload(address("::1"), address("::2"), 47, &[]));
+        assert!(none.admit_payload(Some(ends("::1", "::2")), 47, &[]));
     }
 
     #[test]
@@ -259,8 +264,8 @@ mod tests {
         let one = Selector::new(0, Ports::ANY, six, Ports::ANY, range("fd00::2 fd00::3"));
         let selectors = Selectors::new(vec![one.unwrap()]).unwrap();
         assert!(selectors.admit_packet(&udp6()));
-        assert!(selectors.admit_payload(address("fd00::1"), address("fd00::3"), 47, &[]));
-        assert!(!selectors.admit_payload(address("fd00::1"), address("fd00::4"), 47, &[]));
+        assert!(selectors.admit_payload(Some(ends("fd00::1", "fd00::3")), 47, &[]));
+        assert!(!selectors.admit_payload(Some(ends("fd00::1", "fd00::4")), 47, &[]));
     }
 
     #[test]
@@ -285,11 +290,9 @@ mod tests {
                 let says = format!("{protocol} {source:?} {destination:?}");
                 assert_eq!(selectors.admit_packet(&packet), admitted, "{says}");
                 let at = ip::layout(&packet).unwrap().transport;
-                let (from, to) = (
-                    ip::source(&packet).unwrap(),
-                    ip::destination(&packet).unwrap(),
-                );
-                let payload = selectors.admit_payload(from, to, 17, &packet[at..]);
+                let from = ip::source(&packet).unwrap();
+                let to = ip::destination(&packet).unwrap();
+                let payload = selectors.admit_payload(Some((from, to)), 17, &packet[at..]);
                 assert_eq!(payload, admitted, "transport mode: {says}");
             }
         }
@@ -363,8 +366,8 @@ mod tests {
             assert!(!only(protocol, port(0, 65_534), Ports::ANY, ALL4).admit_packet(&packet));
         }
         let host = only(47, Ports::ANY, Ports::ANY, ALL4);
-        assert!(host.admit_payload(address("192.0.2.1"), address("192.0.2.2"), 47, &[]));
-        assert!(!host.admit_payload(address("192.0.2.1"), address("192.0.2.2"), 4, &[]));
+        assert!(host.admit_payload(Some(ends("192.0.2.1", "192.0.2.2")), 47, &[]));
+        assert!(!host.admit_payload(Some(ends("192.0.2.1", "192.0.2.2")), 4, &[]));
     }
 
     #[test]
@@ -386,6 +389,19 @@ mod tests {
         ] {
             assert!(!anything.admit_packet(&bad));
         }
+    }
+
+    #[test]
+    fn without_ends_the_protocol_and_the_ports_count_alone() {
+        let here = range("192.0.2.1 192.0.2.1");
+        let one = Selector::new(17, Ports::ANY, here, port(80, 80), here).unwrap();
+        let selectors = Selectors::new(vec![one]).unwrap();
+        let web = [0x12, 0x34, 0, 80];
+        assert!(selectors.admit_payload(None, 17, &web));
+        assert!(selectors.admit_payload(Some(ends("192.0.2.1", "192.0.2.1")), 17, &web));
+        assert!(!selectors.admit_payload(Some(ends("192.0.2.2", "192.0.2.1")), 17, &web));
+        assert!(!selectors.admit_payload(None, 6, &web));
+        assert!(!selectors.admit_payload(None, 17, &[0x12, 0x34, 0, 81]));
     }
 
     #[test]

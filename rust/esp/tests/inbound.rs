@@ -480,8 +480,16 @@ fn what_the_sa_was_not_negotiated_for_is_refused_after_opening() {
         source: [192, 0, 2, 7].into(),
         ..outer(0)
     };
+    let refused = admit(&receiver, &sealed(GRE), &elsewhere);
+    assert_eq!(refused, Err(Refusal::Selectors));
+    // In UDP a NAT has the say over addresses, and over nothing else.
+    let moved = ginnel_esp::inbound::Outer {
+        in_udp: true,
+        ..elsewhere
+    };
+    assert!(admit(&receiver, &sealed(GRE), &moved).is_ok());
     assert_eq!(
-        admit(&receiver, &sealed(GRE), &elsewhere),
+        admit(&receiver, &sealed(4), &moved),
         Err(Refusal::Selectors)
     );
 }

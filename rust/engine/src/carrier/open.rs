@@ -172,6 +172,7 @@ impl Opener {
                 source: first.source.ip(),
                 destination: first.local,
                 tos: first.tos,
+                in_udp: first.source.port() != 0,
             };
             let mut genuine = false;
             for result in &self.results {

@@ -267,7 +267,8 @@ fn admit(cover: &Cover, next_header: u8, payload: &[u8]) -> Result<(), PlainDrop
     let path = &cover.sending.path;
     let admitted = match cover.shape.mode {
         Mode::Transport => {
-            selectors.admit_payload(path.local, path.remote.ip(), next_header, payload)
+            let ends = (!path.in_udp()).then_some((path.local, path.remote.ip()));
+            selectors.admit_payload(ends, next_header, payload)
         }
         Mode::Tunnel => selectors.admit_packet(payload),
     };

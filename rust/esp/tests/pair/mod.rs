@@ -129,6 +129,7 @@ pub fn outer(tos: u8) -> Outer {
         source: IpAddr::from([192, 0, 2, 1]),
         destination: IpAddr::from([198, 51, 100, 2]),
         tos,
+        in_udp: false,
     }
 }
 
