@@ -673,10 +673,9 @@ class PlainTunnel:
         From now on packets with *spi* come in by this tunnel. At most four at a time: OSError ENOBUFS.
 
         suite, key, integrity: as for `IkeCipher`; the keys are taken. selectors: (protocol or 0, first and last source port,
-        first and
-        last source address, first and last destination port, first and last destination address) of what may come in, as it is
-        seen on
-        arrival; empty: anything (the tunnel's own checks hold all the same). Limits: 0 is none; hard_ns: CLOCK_BOOTTIME.
+        first and last source address, first and last destination port, first and last destination address) of what may come in,
+        as it is seen on arrival (in transport mode in UDP addresses are not looked at: a NAT has the say over them); empty:
+        anything (the tunnel's own checks hold all the same). Limits: 0 is none; hard_ns: CLOCK_BOOTTIME.
         replay_window: 0 (none, only without ESN) … 65536. sequence: numbers up to this one count as received (0: a new SA).
         ValueError for keys of another size than the suite's, and for an SPI that is in use.
         """
