@@ -45,7 +45,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
         one_family=False,
         tried=True,
     ),
-    "vyos": Profile(ike=("aes256gcm16-prfsha256-x25519-ecp256",), esp=("aes256gcm16-x25519-ecp256",)),
+    "vyos": Profile(ike=("aes256gcm16-prfsha256-x25519-ecp256", *_IKE), esp=("aes256gcm16-x25519-ecp256",)),
     "cisco-ios": Profile(ike=_IKE, esp=_ESP),
     "mikrotik": Profile(ike=_IKE, esp=(*_ESP, "aes256-sha256-ecp256-modp2048")),
     "fortigate": Profile(ike=_IKE, esp=_ESP),
