@@ -239,8 +239,7 @@ def answer(sa: IkeSa, content: Content, candidates: Sequence[Tunnel], now: Now) 
         and _could_have_chosen(sa, one.connection)
     ]
     if not fitting:
-        known = [one.connection.remote_id for one in candidates]
-        return _refuse(sa, candidates, "identity", explain.unknown_identity(peer, known, content.id_r), now)
+        return _refuse(sa, candidates, "identity", _nobody(peer, content.id_r, candidates), now)
     # Who is named comes before "%any".
     tunnel = min(fitting, key=lambda one: one.connection.remote_id is None)
     connection = tunnel.connection
@@ -273,6 +272,15 @@ def answer(sa: IkeSa, content: Content, candidates: Sequence[Tunnel], now: Now) 
         tunnel.first_contact(lineage, now)
     sa.init = None
     return tuple(payloads)
+
+
+def _nobody(peer: Id, asked: Id | None, candidates: Sequence[Tunnel]) -> tuple[str, ...]:
+    """Why no tunnel is for the two identities: its own is another, or the peer's is."""
+    connections = [one.connection for one in candidates]
+    ours = [one.local_id for one in connections if one.remote_id is None or identities.same(one.remote_id, peer)]
+    if asked is not None and ours and not any(identities.same(one, asked) for one in ours):
+        return explain.other_asked_for(peer, asked, ours)
+    return explain.unknown_identity(peer, [one.remote_id for one in connections], asked)
 
 
 def _child(sa: IkeSa, content: Content, now: Now) -> tuple[Payload, ...]:

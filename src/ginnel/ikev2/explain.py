@@ -47,7 +47,8 @@ def proposal_refused(what: What, offered: Sequence[Proposal]) -> Lines:
         *_numbered("we offered", offered),
         f"hint: name in `{_KEY[what]}` what the peer is configured for; its own log may show both sides",
     )
-    if what == "esp":
+    # The first child, made with the IKE SA, is offered without groups.
+    if what == "esp" and any(groups(offered)):
         return (*lines, _pfs_hint(groups(offered)))
     return lines
 
@@ -241,8 +242,17 @@ def _selector_difference(theirs: Sequence[Selector], ours: Sequence[Selector]) -
 # ---------------------------------------------------------------- identities and authentication
 
 
+def other_asked_for(sent: Id, asked: Id, ours: Iterable[Id]) -> Lines:
+    """The peer is known, but it asks for somebody (IDr) who we are not towards it."""
+    return (
+        f"{identities.text(sent)} asks for us as {identities.text(asked)}, who we are not",
+        f"we are: {_joined(identities.text(one) for one in ours)}",
+        f'hint: local_id = "{identities.text(asked)}", or change the identity that the peer expects',
+    )
+
+
 def unknown_identity(sent: Id, configured: Iterable[Id | None], asked: Id | None = None) -> Lines:
-    """No connection is for the peer's identity (or for the one it asks us to be)."""
+    """No connection is for the peer's identity."""
     known = _joined(identities.text(one) for one in configured)
     asks = (f"it asks for us as {identities.text(asked)}",) if asked is not None else ()
     return (

@@ -93,6 +93,7 @@ def test_a_peer_that_refuses_says_nothing_and_the_lines_say_that() -> None:
         "hint: name in `ike` what the peer is configured for; its own log may show both sides",
     )
     assert "PFS" in explain.proposal_refused("esp", proposals.default_esp())[-1]
+    assert "PFS" not in explain.proposal_refused("esp", proposals.parse_list(["aes256gcm16"], "esp"))[-1]
 
 
 def test_an_answer_that_was_not_offered() -> None:
@@ -188,6 +189,11 @@ def test_an_identity_that_nobody_has() -> None:
         'hint: remote_id = "CN=evil", or change the identity on the peer',
     )
     assert explain.unknown_identity(who("a"), [], who("b"))[1] == "it asks for us as b"
+    assert explain.other_asked_for(who("sun"), who("moon"), [who("mars")]) == (
+        "sun asks for us as moon, who we are not",
+        "we are: mars",
+        'hint: local_id = "moon", or change the identity that the peer expects',
+    )
     assert explain.other_identity(who("sun"), who("mars"))[0] == "expected the peer to be sun, found mars"
 
 
