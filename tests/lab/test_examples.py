@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -22,7 +23,7 @@ from lab.conftest import EXAMPLES, GINNEL, LabRunner
 #: What the lab of three sites may take (a healthy one takes five seconds).
 LAB_BUDGET_S = 40.0
 
-NETWORKS = ["three-sites", "hub", "site-to-site", "road-warrior", "gre-sites"]
+NETWORKS = ["three-sites", "hub", "site-to-site", "road-warrior", "gre-sites", "gre-ipsec-sites", "gre-ipsec-certificates"]
 #: gre-ospf is run in test_gre.py, beside what takes as long.
 SCRIPTS = ["gre-ospf", "gre-edge-origin", "container"]
 
@@ -56,12 +57,12 @@ def test_an_example_is_as_its_file_says(name: str, lab: LabRunner, example: Call
         assert all(link[part]["ok"] and link[part]["evidence"] for part in ("configured", "alive", "carrying"))
     assert report["mtu"]
     for item in report["mtu"]:
-        expected = 1476 if name == "gre-sites" else 1420
+        expected = MTU.get(name, 1420)
         assert f"{expected} bytes pass whole, {expected + 1} are refused" in item["proven"]["evidence"]
     assert report["throughput"]["gbit_s"] > 0
     for link in report["capture"]["links"]:
         assert link["control_seen"] > 0, "the capture sees what is in clear"
-        assert link["plain" if name == "gre-sites" else "wireguard"] > 0
+        assert link[SEEN.get(name, "wireguard")] > 0
         assert (link["leaks"], link["dropped"]) == (0, 0)
     assert path.with_name("network.lock.toml").read_bytes() == before, "nothing is renumbered"
     CHECKS[name](report)
@@ -107,13 +108,60 @@ def gre_sites(report: dict[str, Any]) -> None:
     assert "of GRE, which does not encrypt" in report["capture"]["clean"]["evidence"]
 
 
+def gre_ipsec_sites(report: dict[str, Any]) -> None:
+    (link,) = report["links"]
+    assert link["configured"]["evidence"] == "as planned: GRE over IPsec in transport mode over IPv4, 2 routes"
+    assert "server-a.gre-ipsec-sites has proven who it is" in link["alive"]["evidence"]
+    assert report["capture"]["clean"]["evidence"].endswith("no canary, no inner address in clear")
+
+
+def gre_ipsec_certificates(report: dict[str, Any]) -> None:
+    through = [reach for reach in report["reachability"] if len(reach["path"]) == 3]
+    assert {tuple(reach["path"]) for reach in through} == {
+        ("branch-north", "head-office", "branch-south"),
+        ("branch-south", "head-office", "branch-north"),
+    }
+    assert all(reach["found"] for reach in through)
+    assert all("has proven who it is" in link["alive"]["evidence"] for link in report["links"])
+
+
+#: What fits where it is not WireGuard, and what is seen on the way.
+MTU = {"gre-sites": 1476, "gre-ipsec-sites": 1434, "gre-ipsec-certificates": 1434}
+SEEN = {"gre-sites": "plain", "gre-ipsec-sites": "esp", "gre-ipsec-certificates": "esp"}
+
 CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
     "three-sites": three_sites,
     "hub": hub,
     "site-to-site": site_to_site,
     "road-warrior": road_warrior,
     "gre-sites": gre_sites,
+    "gre-ipsec-sites": gre_ipsec_sites,
+    "gre-ipsec-certificates": gre_ipsec_certificates,
 }
+
+
+@pytest.mark.parametrize(
+    ("kind", "mtus", "seen"), [("gre+ipsec", {1434}, "esp"), ("ipsec", {1438}, "esp"), ("gre", {1476, 1464}, "plain")]
+)
+def test_one_word_makes_three_sites_of_other_tunnels(
+    kind: str, mtus: set[int], seen: str, lab: LabRunner, example: Callable[[str], Path]
+) -> None:
+    """What the file expects of them stays as it is, and holds."""
+    path = example("three-sites")
+    text = path.read_text()
+    path.write_text(text.replace('shape = "mesh"', f'kind = "{kind}"\nshape = "mesh"'))
+    assert path.read_text() != text
+    ran = lab(path, "--json", "--throughput", "0")
+    assert ran.code == 0, ran.stderr + ran.stdout
+    report = ran.report()
+    assert report["failures"] == []
+    assert {link["kind"] for link in report["links"]} == {kind}
+    assert [item["finding"]["ok"] for item in report["expectations"]] == [True] * 3
+    assert {item["mtu"] for item in report["mtu"]} == mtus
+    for link in report["capture"]["links"]:
+        assert link[seen] > 0
+        assert link["leaks"] == 0
+    three_sites(report)
 
 
 @pytest.mark.parametrize("name", ["three-sites", "road-warrior"])
@@ -145,15 +193,21 @@ def test_the_hand_written_files_are_what_the_network_file_compiles_to() -> None:
         assert written == replace(tunnel.config, name="gre1", mtu=None)
 
 
-def test_the_hand_written_files_join_two_servers() -> None:
+@pytest.mark.parametrize(("name", "mtu"), [("gre-sites", 1476), ("gre-ipsec-sites", 1418)])
+def test_the_hand_written_files_join_two_servers(name: str, mtu: int, tmp_path: Path) -> None:
     """As the README says: forwarding on, `ginnel up` on both; the LANs reach each other, and `down` takes it all back."""
+    files = tmp_path / name
+    shutil.copytree(EXAMPLES / name, files)
+    psk = files / "gre1.psk"
+    psk.touch(mode=0o600)
+    psk.write_text("what both servers have\n")
     ends = {"server-a": ("203.0.113.10", "10.20.0"), "server-b": ("198.51.100.20", "10.30.0")}
     with Namespaces("test") as spaces:
         spaces.start(dict.fromkeys(ends, "node") | {f"lan-{name}": "lan" for name in ends})
         left, right = (spaces[name] for name in ends)
         left.configure([f"link add eth0 type veth peer name eth0 netns {right.pid}"])
-        for name, (address, lan) in ends.items():
-            server, host = spaces[name], spaces[f"lan-{name}"]
+        for end, (address, lan) in ends.items():
+            server, host = spaces[end], spaces[f"lan-{end}"]
             server.configure(
                 [
                     f"link add lan0 type veth peer name eth0 netns {host.pid}",
@@ -166,17 +220,17 @@ def test_the_hand_written_files_join_two_servers() -> None:
             )
             host.configure(["link set eth0 up", f"addr add {lan}.5/24 dev eth0", f"route add default via {lan}.1"])
             assert server.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]).returncode == 0
-        for name in ends:
-            up = spaces[name].run([GINNEL, "up", EXAMPLES / "gre-sites" / f"{name}.toml"])
+        for end in ends:
+            up = spaces[end].run([GINNEL, "up", files / f"{end}.toml"])
             assert up.returncode == 0, up.stderr
         with Pinger(spaces["lan-server-a"], 4, b"from LAN to LAN") as pinger:
-            assert pinger.ping("10.30.0.5", 10, 1476).ok
-            assert pinger.ping("10.30.0.5", 5, 1477).said == "needs fragmentation, mtu 1476"
-        for name in ends:
-            down = spaces[name].run([GINNEL, "down", EXAMPLES / "gre-sites" / f"{name}.toml"])
+            assert pinger.ping("10.30.0.5", 10, mtu).ok
+            assert pinger.ping("10.30.0.5", 5, mtu + 1).said == f"needs fragmentation, mtu {mtu}"
+        for end in ends:
+            down = spaces[end].run([GINNEL, "down", files / f"{end}.toml"])
             assert down.returncode == 0, down.stderr
-            assert "gre1" not in spaces[name].run(["ip", "link"]).stdout
-            assert "10.10.10" not in spaces[name].run(["ip", "route"]).stdout
+            assert "gre1" not in spaces[end].run(["ip", "link"]).stdout
+            assert "10.10.10" not in spaces[end].run(["ip", "route"]).stdout
 
 
 # ---------------------------------------------------------------- scripts

@@ -174,7 +174,10 @@ def configured(
     if wrong:
         return Finding(False, "; ".join(wrong))
     config = descriptions[between[0]].tunnel(between[1]).config
-    words = ["GRE in UDP" if config.encapsulation else "GRE", f"over IPv{config.family}"]
+    what = "GRE in UDP" if config.encapsulation else "IPsec" if config.kind == "ipsec" else "GRE"
+    if config.ipsec is not None and config.kind != "ipsec":
+        what = f"GRE over IPsec in {config.ipsec.mode} mode"
+    words = [what, f"over IPv{config.family}"]
     words += [f"key {config.ikey}"] if config.ikey is not None else []
     words += ["checksums"] if config.icsum else []
     words += ["sequence numbers"] if config.iseq else []

@@ -328,7 +328,7 @@ class IpsecTable(_Table):
     auth: Literal["psk", "certificate"] = "psk"
     ike: list[_IkeText] = Field(default=[], max_length=16)
     esp: list[_EspText] = Field(default=[], max_length=16)
-    encapsulation: Literal["auto", "udp", "raw"] = "auto"
+    encapsulation: Literal["auto", "udp", "raw"] = "udp"
     ike_rekey: _Lifetime = Field(default=14_400, alias="ike-rekey")
     rekey: _Lifetime = 3_600
     dpd: _Seconds = 30

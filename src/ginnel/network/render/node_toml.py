@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from ginnel.config.node import GRE_IN_UDP_PORT, Encapsulation, Keepalive, PlainConfig
+from ginnel.config.ipsec_values import READERS
+from ginnel.config.node import GRE_IN_UDP_PORT, Encapsulation, IpsecConfig, Keepalive, PlainConfig
 from ginnel.network.compile import NodeDescription
 
 
@@ -23,18 +24,18 @@ def render(description: NodeDescription) -> str:
         description: what the node runs; its GRE tunnels are what is rendered.
 
     Returns:
-        the text of NAME.toml; it holds no secret, because GRE has none.
+        the text of NAME.toml; it holds no secret, only the names of the files that do.
     """
     lines = [f"# {description.network}: {description.name}. Rendered by ginnel; changes belong in the network file."]
     lines += [f"# This host forwards: sysctl -w {setting}=1" for setting in forwarding(description)]
     for tunnel in description.tunnels:
-        lines += ["", *_tunnel(tunnel.config)]
+        lines += ["", *_tunnel(tunnel.config), *_protection(tunnel.config)]
     return "\n".join(lines) + "\n"
 
 
 def render_tunnels(tunnels: tuple[PlainConfig, ...]) -> str:
     """The same for tunnels alone, whatever describes them."""
-    return "\n\n".join("\n".join(_tunnel(config)) for config in tunnels) + "\n"
+    return "\n\n".join("\n".join([*_tunnel(config), *_protection(config)]) for config in tunnels) + "\n"
 
 
 def forwarding(description: NodeDescription) -> tuple[str, ...]:
@@ -94,6 +95,38 @@ def _values(config: PlainConfig) -> Iterator[tuple[str, str]]:
         yield "mss-clamp", _flag(config.mss_clamp)
     if config.keepalive is not None:
         yield "keepalive", _keepalive(config.keepalive, Keepalive(retries=0) if config.encapsulation else Keepalive())
+
+
+#: The fields of `IpsecConfig` that say what a node file leaves to be concluded: from the files given, from the remote.
+_CONCLUDED = frozenset({"auth"})
+
+
+def _protection(config: PlainConfig) -> Iterator[str]:
+    """The table of what protects a tunnel, under the keys that a node file has for it."""
+    if config.ipsec is None:
+        return
+    default = IpsecConfig(
+        mode="tunnel" if config.kind == "ipsec" else "transport", start="wait" if config.remote == "any" else "start"
+    )
+    yield ""
+    yield f"[tunnel.{_key(config.name)}.ipsec]"
+    for key, (field, _) in READERS.items():
+        value = getattr(config.ipsec, field)
+        if value != getattr(default, field) and field not in _CONCLUDED:
+            yield f"{key} = {_value(value)}"
+
+
+def _value(value: bool | float | str | tuple[str, ...]) -> str:
+    match value:
+        case bool():
+            return _flag(value)
+        case str():
+            return _text(value)
+        case (only,):
+            return _text(only)
+        case tuple():
+            return f"[{', '.join(map(_text, value))}]"
+    return str(value)
 
 
 def _encapsulation(udp: Encapsulation) -> Iterator[tuple[str, str]]:

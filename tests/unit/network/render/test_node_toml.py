@@ -35,7 +35,17 @@ def test_the_exact_file() -> None:
 
 
 def test_rendered_networks_read_back() -> None:
-    for text in (TWO, NAT + "[gre]\n" + UDP + 'csum = true\ntos = "inherit"\n', TWO.replace("198.51.100.20", "lyon.example.org")):
+    over, alone = (TWO.replace('kind = "gre"', f'kind = "{kind}"') for kind in ("gre+ipsec", "ipsec"))
+    certificates = over + '[ipsec]\nauth = "certificate"\nmode = "tunnel"\nesp = ["aes128gcm16", "aes256-sha256"]\nrekey = 600\n'
+    for text in (
+        over,
+        alone,
+        certificates,
+        NAT.replace('kind = "gre"', 'kind = "gre+ipsec"'),
+        TWO,
+        NAT + "[gre]\n" + UDP + 'csum = true\ntos = "inherit"\n',
+        TWO.replace("198.51.100.20", "lyon.example.org"),
+    ):
         for description in compiled(text).values():
             assert nodefile.parse(render(description), "/etc/ginnel/node.toml") == description.config("/etc/ginnel/node.toml")
 
