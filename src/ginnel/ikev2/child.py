@@ -88,6 +88,8 @@ class Child:
     #: Where it belongs; set when it is installed.
     lineage: Lineage | None = None
     stage: Stage = Stage.LIVE
+    #: The peer is known to have it too: it asked for more since, or uses it. What we asked for and got is.
+    confirmed: bool = True
     replacement: Child | None = None
     #: When it began to carry; 0: it never did.
     carried_ns: int = 0
@@ -103,6 +105,14 @@ class Child:
     def agreed(self) -> bool:
         """Whether both sides have it."""
         return self.stage in AGREED
+
+    @property
+    def heir(self) -> Child | None:
+        """The one at the end of the line of those that took its place."""
+        found, one = None, self.replacement
+        while one is not None and one.agreed and one is not self:
+            found, one = one, one.replacement
+        return found
 
     @property
     def replaced(self) -> bool:

@@ -57,7 +57,7 @@ class CreateChild:
 
     # ------------------------------------------------------------ the request
 
-    def request(self, sa: IkeSa, _now: Now) -> tuple[Payload, ...] | None:
+    def request(self, sa: IkeSa, now: Now) -> tuple[Payload, ...] | None:
         """An offer, with REKEY_SA in front when it is to replace one."""
         old, lineage = self.replaces, sa.lineage
         if lineage is None or sa.state is not State.ESTABLISHED:
@@ -156,6 +156,10 @@ class CreateChild:
             case NotifyType.TEMPORARY_FAILURE:
                 self._later(lineage, BUSY_NS + lineage.ctx.part(BUSY_PART_NS), now)
                 return
+            case NotifyType.CHILD_SA_NOT_FOUND if old is not None and not old.confirmed:
+                # It may still wait for our answer that made it.
+                self._later(lineage, BUSY_NS + lineage.ctx.part(BUSY_PART_NS), now)
+                return
             case NotifyType.CHILD_SA_NOT_FOUND if old is not None:
                 lineage.drop(old, now, "the peer does not have this child SA any more")
                 sa.want(CreateChild(), now, first=True)
@@ -212,6 +216,7 @@ def answer(sa: IkeSa, content: Content, now: Now, *, busy: bool) -> tuple[Payloa
         lineage.tunnel.refuse(made, now)
         return (made.notify,)
     child = lineage.install(made, now, at_once=False)
+    child.confirmed = False
     if old is not None:
         lineage.supersede(old, child, now)
         if old.stage is Stage.LIVE:

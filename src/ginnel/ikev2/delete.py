@@ -44,8 +44,9 @@ class DeleteChild:
         if child.stage is Stage.REKEYING:
             child.become(Stage.LIVE)
         child.become(Stage.DELETING)
-        if child.replacement is not None:
-            lineage.tunnel.carry(child.replacement, now)
+        heir = child.heir
+        if heir is not None and lineage.tunnel.carrier is child:
+            lineage.tunnel.carry(heir, now)
         lineage.tunnel.uncarry(child, self._why, now)
         return (Delete(ProtocolId.ESP, (child.spi_in.to_bytes(4, "big"),)),)
 

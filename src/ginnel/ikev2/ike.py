@@ -235,6 +235,7 @@ class Ike:
         if found is None:
             return
         lineage, child = found
+        child.confirmed = True
         if not lineage.surplus and child.stage in {Stage.LIVE, Stage.REKEYING}:
             lineage.tunnel.carry(child, now)
 
@@ -577,6 +578,7 @@ class Ike:
                 lineage.tunnel.tell("us", "other", (why,), now)
                 lineage.tunnel.failed(lineage, now)
         else:
+            lineage.confirm(sa, now)
             lineage.forget(sa, now)
 
     def _refused_for_good(self, sa: IkeSa, now: Now) -> None:
@@ -631,6 +633,8 @@ class Ike:
             case Timer.HARD:
                 sa.want(DeleteIke("its keys are too old", Cause.PEER), now, first=True)
             case Timer.SURPLUS:
+                if lineage is not None:
+                    lineage.confirm(sa, now)
                 sa.want(DeleteIke("replaced", Cause.REPLACED), now, first=True)
             case Timer.LIVENESS:
                 self._liveness_due(sa, now)

@@ -87,6 +87,7 @@ class Lineage:
         """*new* takes the place of the current IKE SA, which one of us deletes next; what waited there goes on here."""
         old = self.current
         self.current = new
+        new.heard_ns = max(new.heard_ns, old.heard_ns)
         if old.state is State.ESTABLISHED:
             old.become(State.REPLACED)
         for timer in (Timer.REKEY, Timer.HARD, Timer.LIVENESS, Timer.KEEPALIVE, Timer.REAUTHENTICATE):
@@ -100,6 +101,18 @@ class Lineage:
         old.queue.clear()
         self.tunnel.ike_rekeys += 1
         new.proceed(now)
+
+    def confirm(self, sa: IkeSa, now: Now) -> None:
+        """
+        The peer sends a new request by *sa*: so it has our answers to those before, and what they made. Only then may we ask anything
+        about that, or in it: a peer that has not seen our answer yet would not know what we speak of.
+        """
+        for child in self.children.values():
+            child.confirmed = True
+        for one in (sa.successor, self.current):
+            if one is not None and not one.confirmed:
+                one.confirmed = True
+                one.proceed(now)
 
     def inherits(self, sa: IkeSa, now: Now) -> bool:
         """*sa*, which is current, is over: whether the peer's rekeying had made one that takes its place (ours is forgotten)."""
@@ -190,10 +203,12 @@ class Lineage:
         """
         if not child.agreed:
             return
-        late = child.replaced
-        replacement = child.replacement
+        late = child.replacement is not None
+        heir = child.heir
         for other in self.children.values():
-            if other.replacement is child:
+            if other.replacement is child and heir is not None:
+                other.replacement = heir
+            elif other.replacement is child:
                 # What was to take its place is gone: it counts again.
                 other.replacement = None
                 self.ctx.timers.cancel(other, Timer.OVERDUE)
@@ -204,8 +219,9 @@ class Lineage:
         self.ctx.timers.cancel_all(child)
         child.become(Stage.RETIRED)
         child.waiting = None
-        if late and replacement is not None:
-            self.tunnel.carry(replacement, now)
+        if heir is not None and self.tunnel.carrier is child:
+            self.tunnel.carry(heir, now)
+        if late:
             self.ctx.timers.arm(child, Timer.RETIRE, now.mono_ns + RETIRED_NS)
         self.tunnel.uncarry(child, why, now)
         if not late:

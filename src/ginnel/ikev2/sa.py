@@ -168,6 +168,7 @@ class IkeSa:
         "_first_fragment",
         "active",
         "chosen",
+        "confirmed",
         "created_ns",
         "ctx",
         "doomed",
@@ -207,6 +208,8 @@ class IkeSa:
         self.local_spi = spi_i if initiator else spi_r
         self.path = path
         self.state = state
+        #: The peer is known to have it too; before, nothing is asked in it.
+        self.confirmed = True
         self.lineage: Lineage | None = None
         self.chosen: Chosen | None = None
         self.keys: IkeKeys | None = None
@@ -287,7 +290,7 @@ class IkeSa:
 
     def proceed(self, now: Now) -> None:
         """Send the next request, if none is outstanding."""
-        while self.active is None and self.queue and self.state is not State.GONE:
+        while self.active is None and self.queue and self.confirmed and self.state is not State.GONE:
             task = self.queue.popleft()
             self.active = task
             payloads = task.request(self, now)
@@ -373,6 +376,8 @@ class IkeSa:
         if header.response:
             self._response(content, now)
         else:
+            if self.lineage is not None:
+                self.lineage.confirm(self, now)
             payloads = self.home.answer(self, header.exchange, content, now)
             self._answer(self._first_fragment or data, header.exchange, payloads, path, now)
 
