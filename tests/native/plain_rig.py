@@ -35,7 +35,7 @@ OUR6, PEER6 = "fd09::1", "fd09::2"
 PORT = 4754
 LINK_MTU = 1500
 #: The delivery header's protocols that are looked at.
-PROTOCOLS = (47, 4, 41, 17, 44, 60)
+PROTOCOLS = (47, 4, 41, 17, 44, 50, 60)
 
 
 def packed(address: str) -> bytes:
