@@ -190,7 +190,7 @@ class Authenticate:
         else:
             made = negotiate.conclude(sa, self._offer, content, now, rekeyed=False)
             if not isinstance(made, No):
-                if lineage.room():
+                if lineage.room(now, force=True):
                     lineage.install(made, now, at_once=True)
                     return
                 no = negotiate.NO_ROOM
@@ -286,7 +286,7 @@ def _nobody(peer: Id, asked: Id | None, candidates: Sequence[Tunnel]) -> tuple[s
 def _child(sa: IkeSa, content: Content, now: Now) -> tuple[Payload, ...]:
     lineage = sa.lineage
     assert lineage is not None
-    made = negotiate.accept(sa, content, now, ke=False, rekeyed=False) if lineage.room() else negotiate.NO_ROOM
+    made = negotiate.accept(sa, content, now, ke=False, rekeyed=False) if lineage.room(now, force=True) else negotiate.NO_ROOM
     if isinstance(made, No):
         lineage.tunnel.refuse(made, now)
         return (made.notify,)

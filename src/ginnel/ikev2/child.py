@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: How long a replaced inbound SA still takes what is late (strongSwan's delete_rekeyed_delay).
 RETIRED_NS: Final = 5 * NS_PER_S
+#: How long it does at least: what was sent before arrives within.
+LATE_NS: Final = NS_PER_S
 #: How long both of two that were made at once stand before ours goes.
 SURPLUS_NS: Final = 2 * NS_PER_S
 #: How long the peer may take to delete what is its to delete.
@@ -91,8 +93,9 @@ class Child:
     #: The peer is known to have it too: it asked for more since, or uses it. What we asked for and got is.
     confirmed: bool = True
     replacement: Child | None = None
-    #: When it began to carry; 0: it never did.
+    #: When it began to carry, and when it was deleted; 0: not yet.
     carried_ns: int = 0
+    retired_ns: int = 0
 
     def become(self, stage: Stage) -> None:
         """The next stage; an illegal one is our own mistake."""

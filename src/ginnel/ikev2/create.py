@@ -54,6 +54,8 @@ class CreateChild:
         self._group: int | None = None
         self._tried: set[int] = set()
         self._offer: Offer | None = None
+        #: When we asked, the peer was known to have the old one.
+        self._sure = True
 
     # ------------------------------------------------------------ the request
 
@@ -67,8 +69,12 @@ class CreateChild:
                 return None
         elif old.stage is not Stage.LIVE or old.replaced:
             return None
-        else:
+        if not lineage.room(now):
+            self._later(lineage, BUSY_NS, now)
+            return None
+        if old is not None:
             old.become(Stage.REKEYING)
+            self._sure = old.confirmed
         group = self._next_group(sa)
         self._tried.add(group)
         self._offer, payloads = negotiate.offer(sa, group)
@@ -112,7 +118,7 @@ class CreateChild:
             self._refused(sa, lineage, asked, error, now)
             return
         made = negotiate.conclude(sa, asked, content, now, rekeyed=self.replaces is not None)
-        if not isinstance(made, No) and not lineage.room():
+        if not isinstance(made, No) and not lineage.room(now, force=True):
             made = NO_ROOM
         if isinstance(made, No):
             self._not_made(sa)
@@ -156,8 +162,8 @@ class CreateChild:
             case NotifyType.TEMPORARY_FAILURE:
                 self._later(lineage, BUSY_NS + lineage.ctx.part(BUSY_PART_NS), now)
                 return
-            case NotifyType.CHILD_SA_NOT_FOUND if old is not None and not old.confirmed:
-                # It may still wait for our answer that made it.
+            case NotifyType.CHILD_SA_NOT_FOUND if old is not None and not self._sure:
+                # It was still waiting for our answer that made it.
                 self._later(lineage, BUSY_NS + lineage.ctx.part(BUSY_PART_NS), now)
                 return
             case NotifyType.CHILD_SA_NOT_FOUND if old is not None:
@@ -208,9 +214,11 @@ def answer(sa: IkeSa, content: Content, now: Now, *, busy: bool) -> tuple[Payloa
             return (Notify(NotifyType.CHILD_SA_NOT_FOUND, b"", rekey.protocol, rekey.spi),)
         if old.stage not in {Stage.LIVE, Stage.REKEYING} or old.replaced:
             return (Notify(NotifyType.TEMPORARY_FAILURE),)
-    if not lineage.room():
+    if not lineage.room(now, spare=1 if isinstance(sa.active, CreateChild) else 0):
+        if old is not None:
+            return (Notify(NotifyType.TEMPORARY_FAILURE),)
         lineage.tunnel.refuse(NO_ROOM, now)
-        return (NO_ROOM.notify if old is None else Notify(NotifyType.TEMPORARY_FAILURE),)
+        return (NO_ROOM.notify,)
     made = negotiate.accept(sa, content, now, ke=True, rekeyed=old is not None)
     if isinstance(made, No):
         lineage.tunnel.refuse(made, now)

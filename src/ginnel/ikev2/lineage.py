@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ginnel.ikev2.child import OVERDUE_NS, RETIRED_NS, SURPLUS_NS, Child, Stage
+from ginnel.ikev2.child import LATE_NS, OVERDUE_NS, RETIRED_NS, SURPLUS_NS, Child, Stage
 from ginnel.ikev2.context import Context
 from ginnel.ikev2.effects import RemoveInbound
 from ginnel.ikev2.sa import KEEPALIVE_NS, IkeSa, State
@@ -104,8 +104,8 @@ class Lineage:
 
     def confirm(self, sa: IkeSa, now: Now) -> None:
         """
-        The peer sends a new request by *sa*: so it has our answers to those before, and what they made. Only then may we ask anything
-        about that, or in it: a peer that has not seen our answer yet would not know what we speak of.
+        The peer sends a new request by *sa*: so it has our answers to those before, and what they made. Only then may we ask
+        anything about that, or in it: a peer that has not seen our answer yet would not know what we speak of.
         """
         for child in self.children.values():
             child.confirmed = True
@@ -140,15 +140,24 @@ class Lineage:
         found = [one for one in self.children.values() if one.stage in {Stage.LIVE, Stage.REKEYING} and not one.replaced]
         return found[-1] if found else None
 
-    def room(self) -> bool:
-        """Make room for one more inbound SA; False when all four are in use."""
+    def room(self, now: Now, *, spare: int = 0, force: bool = False) -> bool:
+        """
+        Make room for one more inbound SA; False when all four are in use.
+
+        Args:
+            spare: so many more must be had as well (for what our own outstanding request may bring).
+            force: whoever is only kept for late packets gives way, however young; else after `LATE_NS` at the earliest.
+        """
         inbound = [child for lineage in self.tunnel.lineages for child in lineage.children.values()]
-        while len(inbound) >= INBOUND_MAX:
-            retired = next((child for child in inbound if child.stage is Stage.RETIRED), None)
-            if retired is None or retired.lineage is None:
-                return False
-            inbound.remove(retired)
-            retired.lineage.remove(retired)
+        old_ns = now.mono_ns - LATE_NS
+        retired = [one for one in inbound if one.stage is Stage.RETIRED and (force or one.retired_ns <= old_ns)]
+        free = INBOUND_MAX - len(inbound)
+        if free + len(retired) < 1 + spare:
+            return False
+        if not free:
+            oldest = min(retired, key=lambda one: one.retired_ns)
+            if oldest.lineage is not None:
+                oldest.lineage.remove(oldest)
         return True
 
     def install(self, made: Made, now: Now, *, at_once: bool) -> Child:
@@ -176,8 +185,8 @@ class Lineage:
 
     def settle(self, now: Now, new: Child | None = None) -> None:
         """
-        Both ends have made a child that was missing, at once: the one with the lowest nonce goes, a little later, when both ends surely
-        have both. Its initiator deletes it; the other end does if it does not. new: is about to be installed.
+        Both ends have made a child that was missing, at once: the one with the lowest nonce goes, a little later, when both
+        ends surely have both. Its initiator deletes it; the other end does if it does not. new: is about to be installed.
         """
         live = [one for one in self.children.values() if one.stage in {Stage.LIVE, Stage.REKEYING} and not one.replaced]
         live += [] if new is None else [new]
@@ -218,6 +227,7 @@ class Lineage:
                     self.ctx.timers.arm(other, Timer.RETRY, now.mono_ns + self.ctx.part(OVERDUE_NS))
         self.ctx.timers.cancel_all(child)
         child.become(Stage.RETIRED)
+        child.retired_ns = now.mono_ns
         child.waiting = None
         if heir is not None and self.tunnel.carrier is child:
             self.tunnel.carry(heir, now)
