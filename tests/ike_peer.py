@@ -13,8 +13,10 @@ Source: RFC 7296 2.14, 2.15, 2.17.
 
 from __future__ import annotations
 
+import itertools
+import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ginnel.crypto.ike import IkeCipher, KeyExchange, KeyMaterial, prf, prf_plus, prf_public
 from ginnel.ikev2 import proposals, protection
@@ -47,6 +49,7 @@ GROUP = 31
 IKE_PROPOSALS = proposals.parse_list(["aes128gcm16-prfsha256-x25519"], "ike")
 CHILD_PROPOSALS = proposals.parse_list(["aes128gcm16-noesn"], "esp")
 PFS_PROPOSALS = proposals.parse_list(["aes128gcm16-x25519-noesn"], "esp")
+_numbers = itertools.count()
 ESP_SPI = bytes.fromhex("c0ffee01")
 
 
@@ -78,8 +81,9 @@ class Peer:
         self.address = address
         self.initiator = initiator
         self.identity = Id(IdType.FQDN, name.encode())
-        self.spi_i = b"PEERSPI1" if initiator else bytes(8)
-        self.spi_r = bytes(8) if initiator else b"PEERSPI2"
+        spi = b"PEER" + struct.pack(">I", next(_numbers))
+        self.spi_i = spi if initiator else bytes(8)
+        self.spi_r = bytes(8) if initiator else spi
         self.nonce = b"n" * 32
         self.exchange = KeyExchange(GROUP)
         self.keys: Keys | None = None
@@ -102,8 +106,7 @@ class Peer:
         return [one.message for one in self.host.sent[before:]]
 
     def header(self, exchange: int, message_id: int, *, response: bool = False, **changes: object) -> Header:
-        made = Header(self.spi_i, self.spi_r, exchange, self.initiator, response, message_id)
-        return Header(**{**{name: getattr(made, name) for name in Header.__slots__}, **changes})  # type: ignore[arg-type]
+        return replace(Header(self.spi_i, self.spi_r, exchange, self.initiator, response, message_id), **changes)  # type: ignore[arg-type]
 
     def sealed(
         self,
