@@ -502,3 +502,70 @@ def test_behind_a_nat(net: Net, start: Start, tmp_path: Path) -> None:
     assert right.show()["ipsec"]["remote"] == "203.0.113.1"
     capture.stop()
     assert not [frame for frame in capture.packets() if CANARY[:16] in frame]
+
+
+@dataclass(slots=True)
+class Apart:
+    """Two nodes with a router between them: 192.0.2.1 and 198.51.100.1, one GRE tunnel, 10.9.0.1 and .2."""
+
+    left: NodeProcess
+    right: NodeProcess
+    router: Namespace
+
+    @classmethod
+    def make(cls, net: Net, begin: Start, directory: Path, *, mtu: int = 1500, **ipsec: Any) -> Apart:
+        spaces = net.namespace("l"), net.namespace("r")
+        router = net.namespace("inet")
+        router.write_proc("/proc/sys/net/ipv4/ip_forward", "1")
+        for space, network, link_mtu in ((spaces[0], "192.0.2", 1500), (spaces[1], "198.51.100", mtu)):
+            net.veth(space, router, [f"{network}.1/24"], [f"{network}.254/24"], mtu=link_mtu)
+            space.ip("route", "add", "default", "via", f"{network}.254")
+        ends = "192.0.2.1", "198.51.100.1"
+        protection = IpsecConfig(psk_file=psk(directory), retransmit_s=0.5, give_up_s=5.0, **ipsec)
+        nodes = [
+            begin(space, PlainConfig("gre1", "gre", 4, local=us, remote=peer, mtu=1400, ipsec=protection))
+            for space, us, peer in zip(spaces, ends, ends[::-1], strict=True)
+        ]
+        for number, node in ((2, nodes[1]), (1, nodes[0])):
+            node.up(("gre1", f"10.9.0.{number}/30"))
+        return cls(nodes[0], nodes[1], router)
+
+    def established(self) -> None:
+        for node in (self.left, self.right):
+            wait_until(lambda node=node: node.show()["ipsec"]["child"], UP_S, "a child SA")
+
+
+@pytest.mark.parametrize("encapsulation", ["udp", "raw"])
+def test_a_smaller_path_is_learned_from_icmp_about_esp(net: Net, start: Start, tmp_path: Path, encapsulation: Any) -> None:
+    both = Apart.make(net, start, tmp_path, mtu=1300, encapsulation=encapsulation, esp_proposals=("aes256gcm16",))
+    both.established()
+    assert not both.left.space.ping("10.9.0.2", options=["-M", "do", "-s", "1370"])
+    learned = wait_until(lambda: both.left.show()["path_mtu"], 5, "the path's MTU")
+    # 1300 less IPv4, (UDP,) ESP with AES-GCM (rounded down to 4), and GRE.
+    assert learned == (1234 if encapsulation == "udp" else 1242)
+    assert both.left.space.ping("10.9.0.2", count=2, options=["-M", "do", "-s", str(learned - 28)])
+    assert not both.left.space.ping("10.9.0.2", options=["-M", "do", "-s", str(learned - 27)])
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (
+            "ip protocol esp reject with icmp type admin-prohibited",
+            "protocol 50 (ESP) is refused on the way: 192.0.2.254 said so",
+        ),
+        ("udp dport 500 drop", "nothing came back from 198.51.100.1, UDP port 500, for 5 s"),
+    ],
+    ids=["esp", "ike"],
+)
+def test_what_the_way_refuses_is_named(net: Net, start: Start, tmp_path: Path, rule: str, words: str) -> None:
+    both = Apart.make(net, start, tmp_path, encapsulation="raw", start="wait")
+    both.router.run("nft", f"add table ip f; add chain ip f c {{ type filter hook forward priority 0; }}; add rule ip f c {rule}")
+    both.left.ask(op="initiate")
+
+    def said() -> bool:
+        both.left.space.ping("10.9.0.2", within_s=0.1)
+        return words in json.dumps(both.left.show())
+
+    wait_until(said, 15, words)
+    assert both.left.show()["carrying"]["answer"] == "no"

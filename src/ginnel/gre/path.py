@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from ginnel.gre import effects
@@ -101,6 +102,7 @@ class PathMachine:
         "_output",
         "_overhead",
         "_remote",
+        "_room",
         "_ttl_is_ours",
         "_unreachable_ns",
         "looping",
@@ -108,14 +110,24 @@ class PathMachine:
         "notices",
     )
 
-    def __init__(self, *, family: int, overhead: int, ttl: int, remote: bytes | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        family: int,
+        overhead: int,
+        ttl: int,
+        remote: bytes | None = None,
+        room: Callable[[int], int] | None = None,
+    ) -> None:
         """
         Args:
             family: of the delivery header, 4 or 6.
             overhead: bytes that all layers add to an inner packet (for Ethernet inside: to the IP packet in the frame).
             ttl: of the delivery header; 0 = inherited.
             remote: the peer's address, packed.
+            room: the largest inner packet in a delivery packet of so many bytes, where padding makes that no mere difference.
         """
+        self._room = room if room is not None else lambda delivery: delivery - overhead
         self._family, self._overhead, self._ttl_is_ours, self._remote = family, overhead, ttl != 0, remote
         self._link_mtu = 0xFFFF
         self._output: deque[Output] = deque()
@@ -210,7 +222,7 @@ class PathMachine:
         if delivery < FLOOR[self._family]:
             self._output.append(effects.PathMtuTooSmall(delivery, FLOOR[self._family], origin))
             delivery = FLOOR[self._family]
-        inner = max(delivery - self._overhead, INNER_FLOOR)
+        inner = max(self._room(delivery), INNER_FLOOR)
         if inner == self.mtu:
             self._learned_ns = now_ns
             return

@@ -13,6 +13,7 @@ Nothing here decides whether packets may pass: without an SA the engine sends an
 
 from __future__ import annotations
 
+from ginnel import mtu
 from ginnel.config.node import PlainConfig
 from ginnel.engine.plain import PlainTunnelLike
 from ginnel.ikev2.connection import Believing, Connection, Proving
@@ -97,6 +98,11 @@ class Protection:
             unsent=ipsec.unsent.get(self.name, ""),
             keys_written=ipsec.keys.directory if ipsec.keys is not None else "",
         )
+
+    def room(self, delivery: int) -> int:
+        """The largest packet inside a packet of *delivery* bytes on the way: under the SA that there is, else under any."""
+        connection = self.ipsec.view(self.name) if self._connection is not None else None
+        return mtu.room(ipsec_view.stacks(self.config, connection), delivery)
 
     def _missing(self) -> str:
         """Why there is no connection."""

@@ -52,7 +52,7 @@ def view(
     lines, by, age_s = _refusal(connection, now)
     state, why = _state(connection, carrying, lines, missing)
     path = ike.path if ike is not None else None
-    wire_bytes, taken = _layers(config, carrying, link_mtu, in_udp=ike.udp if ike is not None else None)
+    wire_bytes, taken = _layers(config, connection, link_mtu)
     return watch.IpsecView(
         state=state,
         why=why,
@@ -189,18 +189,20 @@ def _heard(connection: ConnectionView | None, associations: Iterable[SaCounters]
     return min([connection.ike.heard_s, *(age for age in ages if age is not None)])
 
 
-def _layers(
-    config: PlainConfig, carrying: Child | None, link_mtu: int, *, in_udp: bool | None
-) -> tuple[int, tuple[watch.LayerView, ...]]:
-    """The largest packet on the way, and what it is made of: of the SA that there is, else of the heaviest that is offered."""
+def stacks(config: PlainConfig, connection: ConnectionView | None) -> tuple[mtu.Stack, ...]:
+    """How its packets travel: under the SA that there is; without one, every way that is offered."""
+    carrying = _carrying(connection)
+    if connection is None or connection.ike is None or carrying is None:
+        return layers.stacks(config)
+    suite, tunnel = mtu.suite(carrying.suite), carrying.mode == "tunnel"
+    return (mtu.protected(layers.plain_stack(config), config.family, suite, tunnel=tunnel, udp=connection.ike.udp),)
+
+
+def _layers(config: PlainConfig, connection: ConnectionView | None, link_mtu: int) -> tuple[int, tuple[watch.LayerView, ...]]:
+    """The largest packet on the way, and what it is made of, in the heaviest way that it may travel."""
     if not link_mtu:
         return 0, ()
-    inside = layers.plain_stack(config)
-    if carrying is not None and in_udp is not None:
-        tunnel = carrying.mode == "tunnel"
-        stack = mtu.protected(inside, config.family, mtu.suite(carrying.suite), tunnel=tunnel, udp=in_udp)
-    else:
-        stack = max(layers.stacks(config), key=lambda one: one.wire_size(link_mtu))
+    stack = max(stacks(config, connection), key=lambda one: one.wire_size(link_mtu))
     wire_bytes = stack.wire_size(link_mtu)
     try:
         found = stack.sum(wire_bytes).layers

@@ -139,7 +139,11 @@ class PlainOwner:
         )
         self.overhead = layers.overhead(config)
         self.path = PathMachine(
-            family=config.family, overhead=self.overhead, ttl=config.ttl, remote=self._remote if self._known else None
+            family=config.family,
+            overhead=self.overhead,
+            ttl=config.ttl,
+            remote=self._remote if self._known else None,
+            room=protection.room if protection is not None else None,
         )
         #: Only where keepalives are, and packets are never fragmented on their way.
         self.probe = (
@@ -464,15 +468,20 @@ class PlainOwner:
 
     def ends(self) -> watch.Ends:
         """For sentences."""
-        udp = self.config.encapsulation
-        port = (udp.dport or self._learned_port()) if udp else 0
         return watch.Ends(
-            self.config.kind,
+            self.config.kind if self.protection is None else "ipsec",
             text_of(self._local or self._source),
             text_of(self.remote_now()) or self.label(),
-            port or (udp.listen if udp else 0),
+            self._remote_port(),
             self.config.remote if self._named else "",
         )
+
+    def _remote_port(self) -> int:
+        """Where its packets go in UDP; 0 when they go as they are."""
+        if self.protection is not None:
+            return self._learned_port()
+        udp = self.config.encapsulation
+        return ((udp.dport or self._learned_port()) or udp.listen) if udp else 0
 
     def _learned_port(self) -> int:
         learned = self.tunnel.counters().remote

@@ -29,14 +29,17 @@ from ginnel.watch.snapshot import Verdict
 RECENT_S = 60.0
 
 
+_PROTOCOLS = {"ipip": "protocol 4", "sit": "protocol 41", "ip6tnl": "protocols 4 and 41", "ipsec": "protocol 50 (ESP)"}
+
+
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """How a tunnel is told to people: its kind, both ends as text, and what carries it."""
+    """How a tunnel is told to people: its kind ("ipsec" for whatever ESP protects), both ends as text, and what carries it."""
 
     kind: str
     local: str
     remote: str
-    #: Destination port of GRE in UDP; 0 = raw.
+    #: Destination port of GRE or ESP in UDP; 0 = raw.
     port: int = 0
     #: As it was configured, when that was a name.
     host: str = ""
@@ -46,12 +49,12 @@ class Ends:
         """What a filter on the way would have to let pass."""
         if self.port:
             return f"UDP port {self.port}"
-        return {"ipip": "protocol 4", "sit": "protocol 41", "ip6tnl": "protocols 4 and 41"}.get(self.kind, "protocol 47")
+        return _PROTOCOLS.get(self.kind, "protocol 47")
 
     @property
     def way_out(self) -> str:
         """How to get past a filter for the protocol; empty when there is no other way."""
-        return '; encapsulation = "udp" goes around it' if not self.port and self.kind in {"gre", "gretap"} else ""
+        return '; encapsulation = "udp" goes around it' if not self.port and self.kind in {"gre", "gretap", "ipsec"} else ""
 
 
 # ---------------------------------------------------------------- sentences
