@@ -2,14 +2,17 @@
 IKEv2 messages from literal bytes, both ways; then every truncation, one bad value per field, and bytes that were mutated.
 
 The mutations know where the types and lengths of a message are (a dictionary of them, as fuzzers have), so they get past the
-first checks. Whatever comes, there is a message or a PeerError, and what was parsed builds the same message again.
+first checks; and they begin with what strongSwan sends, among others. Whatever comes, there is a message or a PeerError, and what
+was parsed builds the same message again.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -461,10 +464,26 @@ def _mutated(data: bytes, chance: random.Random) -> bytes:
     return bytes(out)
 
 
+def _kept() -> list[tuple[int, bytes]]:
+    """What strongSwan sent: (type of the first payload, payloads) of what was inside, (0, message) of whole messages."""
+    kept = json.loads((Path(__file__).parents[2] / "vectors" / "ikev2_strongswan.json").read_text())["messages"]
+    return [(one.get("first", 0), bytes.fromhex(one.get("inside") or one["message"])) for one in kept]
+
+
+@pytest.mark.parametrize(("first", "data"), _kept())
+def test_what_strongswan_sends_is_read_and_built_again_byte_for_byte(first: int, data: bytes) -> None:
+    if first:
+        assert wire.build_payloads(wire.parse_payloads(first, data)) == (first, data)
+    else:
+        assert wire.build(wire.parse(data)) == data
+
+
 def test_mutated_messages_are_parsed_or_refused_and_nothing_else() -> None:
     chance = random.Random(7296)
     header = Header(SPI_I, SPI_R, 35, initiator=True, response=False, message_id=1)
     corpus = [INIT, wire.build(Message(header, INSIDE_PAYLOADS)), wire.build(Message(header, (Sk(35, bytes(60), 1, 2),)))]
+    for first, kept in _kept():
+        corpus.append(wire.build(Message(header, wire.parse_payloads(first, kept))) if first else kept)
     accepted = refused = 0
     for turn in range(20_000):
         data = _mutated(corpus[turn % len(corpus)], chance)
