@@ -28,6 +28,7 @@ from ginnel.wire.ikev2 import Selector
 
 if TYPE_CHECKING:
     from ginnel.ikev2.lineage import Lineage
+    from ginnel.ikev2.sa import IkeSa
 
 #: How long a replaced inbound SA still takes what is late (strongSwan's delete_rekeyed_delay).
 RETIRED_NS: Final = 5 * NS_PER_S
@@ -90,8 +91,8 @@ class Child:
     #: Where it belongs; set when it is installed.
     lineage: Lineage | None = None
     stage: Stage = Stage.LIVE
-    #: The peer is known to have it too: it asked for more since, or uses it. What we asked for and got is.
-    confirmed: bool = True
+    #: The peer asked for it in this IKE SA, and may not have our answer yet: it has not asked for more since, nor used it.
+    unsure_in: IkeSa | None = None
     replacement: Child | None = None
     #: When it began to carry, and when it was deleted; 0: not yet.
     carried_ns: int = 0

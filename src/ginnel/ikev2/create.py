@@ -74,7 +74,7 @@ class CreateChild:
             return None
         if old is not None:
             old.become(Stage.REKEYING)
-            self._sure = old.confirmed
+            self._sure = old.unsure_in is None
         group = self._next_group(sa)
         self._tried.add(group)
         self._offer, payloads = negotiate.offer(sa, group)
@@ -224,7 +224,7 @@ def answer(sa: IkeSa, content: Content, now: Now, *, busy: bool) -> tuple[Payloa
         lineage.tunnel.refuse(made, now)
         return (made.notify,)
     child = lineage.install(made, now, at_once=False)
-    child.confirmed = False
+    child.unsure_in = sa
     if old is not None:
         lineage.supersede(old, child, now)
         if old.stage is Stage.LIVE:

@@ -27,7 +27,7 @@ from ginnel.crypto.ike import KeyMaterial
 from ginnel.errors import PeerError
 from ginnel.ikev2 import auth, crash, create, delete, explain, init, rekey, view
 from ginnel.ikev2.auth import Authenticate
-from ginnel.ikev2.child import Child, Stage
+from ginnel.ikev2.child import OVERDUE_NS, Child, Stage
 from ginnel.ikev2.connection import Connection
 from ginnel.ikev2.content import Content
 from ginnel.ikev2.context import Context
@@ -235,7 +235,7 @@ class Ike:
         if found is None:
             return
         lineage, child = found
-        child.confirmed = True
+        child.unsure_in = None
         if not lineage.surplus and child.stage in {Stage.LIVE, Stage.REKEYING}:
             lineage.tunnel.carry(child, now)
 
@@ -564,6 +564,7 @@ class Ike:
                 self._ctx.emit(PeerDead(tunnel.name, silent_s))
                 tunnel.down(lineage, Cause.DEAD, f"the peer has answered nothing for {silent_s:.0f} s", now)
             case _:
+                lineage.confirm(sa, now)
                 lineage.forget(sa, now)
 
     def ended(self, sa: IkeSa, why: str, now: Now) -> None:
@@ -633,9 +634,7 @@ class Ike:
             case Timer.HARD:
                 sa.want(DeleteIke("its keys are too old", Cause.PEER), now, first=True)
             case Timer.SURPLUS:
-                if lineage is not None:
-                    lineage.confirm(sa, now)
-                sa.want(DeleteIke("replaced", Cause.REPLACED), now, first=True)
+                self._surplus_due(sa, now)
             case Timer.LIVENESS:
                 self._liveness_due(sa, now)
             case Timer.KEEPALIVE:
@@ -645,6 +644,15 @@ class Ike:
                 lineage.tunnel.renew(now)
             case _:
                 pass
+
+    def _surplus_due(self, sa: IkeSa, now: Now) -> None:
+        """The peer should have deleted *sa*, but may still wait for our answer that made its successor: is it there at all?"""
+        lineage = sa.lineage
+        if lineage is not None and lineage.current.unsure_in is sa:
+            sa.want(Liveness(), now)
+            self._ctx.timers.arm(sa, Timer.SURPLUS, now.mono_ns + OVERDUE_NS)
+            return
+        sa.want(DeleteIke("replaced", Cause.REPLACED), now, first=True)
 
     def _liveness_due(self, sa: IkeSa, now: Now) -> None:
         """Ask, unless something came lately; then when that is `dpd_ns` ago."""
@@ -668,6 +676,9 @@ class Ike:
                 self._replace(lineage, child, now, hard=False)
             case Timer.HARD:
                 self._replace(lineage, child, now, hard=True)
+            case Timer.OVERDUE if child.heir is not None and child.heir.unsure_in is not None:
+                # The peer may still wait for our answer that made the other.
+                self._ctx.timers.arm(child, Timer.OVERDUE, now.mono_ns + OVERDUE_NS)
             case Timer.OVERDUE:
                 lineage.current.want(DeleteChild(child, "replaced"), now)
             case Timer.RETIRE:

@@ -108,11 +108,12 @@ class Lineage:
         anything about that, or in it: a peer that has not seen our answer yet would not know what we speak of.
         """
         for child in self.children.values():
-            child.confirmed = True
-        for one in (sa.successor, self.current):
-            if one is not None and not one.confirmed:
-                one.confirmed = True
-                one.proceed(now)
+            if child.unsure_in is sa or child.unsure_in not in self.sas:
+                child.unsure_in = None
+        for one in self.sas:
+            if one.unsure_in is sa or one is sa:
+                one.unsure_in = None
+        self.current.proceed(now)
 
     def inherits(self, sa: IkeSa, now: Now) -> bool:
         """*sa*, which is current, is over: whether the peer's rekeying had made one that takes its place (ours is forgotten)."""

@@ -210,7 +210,7 @@ def answer(sa: IkeSa, content: Content, now: Now) -> tuple[Payload, ...]:
         return (Notify(NotifyType.INVALID_SYNTAX),)
     said = Exchanged(content.nonce.data, sa.ctx.entropy(NONCE_BYTES), chosen.proposal.spi, fresh_spi(sa.ctx))
     new = inherit(sa, said, chosen, shared, now, initiator=False)
-    new.confirmed = False
+    new.unsure_in = sa
     new.traits.token = crash.taken(content.notifies)
     lineage.sas.append(new)
     if isinstance(sa.active, RekeyIke):

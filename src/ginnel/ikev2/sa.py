@@ -168,7 +168,6 @@ class IkeSa:
         "_first_fragment",
         "active",
         "chosen",
-        "confirmed",
         "created_ns",
         "ctx",
         "doomed",
@@ -192,6 +191,7 @@ class IkeSa:
         "state",
         "successor",
         "traits",
+        "unsure_in",
         "window",
     )
 
@@ -208,8 +208,8 @@ class IkeSa:
         self.local_spi = spi_i if initiator else spi_r
         self.path = path
         self.state = state
-        #: The peer is known to have it too; before, nothing is asked in it.
-        self.confirmed = True
+        #: The peer asked for this one in that one, and may not have our answer yet: before it has, nothing is asked here.
+        self.unsure_in: IkeSa | None = None
         self.lineage: Lineage | None = None
         self.chosen: Chosen | None = None
         self.keys: IkeKeys | None = None
@@ -290,7 +290,7 @@ class IkeSa:
 
     def proceed(self, now: Now) -> None:
         """Send the next request, if none is outstanding."""
-        while self.active is None and self.queue and self.confirmed and self.state is not State.GONE:
+        while self.active is None and self.queue and self.unsure_in is None and self.state is not State.GONE:
             task = self.queue.popleft()
             self.active = task
             payloads = task.request(self, now)
