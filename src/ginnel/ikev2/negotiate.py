@@ -129,12 +129,13 @@ def conclude(sa: IkeSa, asked: Offer, content: Content, now: Now, *, rekeyed: bo
     transport = content.has(NotifyType.USE_TRANSPORT_MODE)
     if transport != sa.connection.transport:
         return _mode(sa, by_peer=True)
-    for answer, ours in ((content.ts_i.selectors, asked.local_ts), (content.ts_r.selectors, asked.remote_ts)):
+    local_ts, remote_ts = _as_seen_here(sa, content.ts_i.selectors, content.ts_r.selectors)
+    for answer, ours in ((local_ts, asked.local_ts), (remote_ts, asked.remote_ts)):
         if not selectors.within(answer, ours):
             return No(Notify(NotifyType.TS_UNACCEPTABLE), "selectors", explain.selectors_widened(answer, ours))
-    if not selectors.for_engine(content.ts_i.selectors, content.ts_r.selectors):
+    if not selectors.for_engine(local_ts, remote_ts):
         # Of no family or protocol in common: no packet could pass, and to the engine an empty list means that all may.
-        lines = explain.selectors_widened(content.ts_r.selectors, asked.remote_ts)
+        lines = explain.selectors_widened(remote_ts, asked.remote_ts)
         return No(Notify(NotifyType.TS_UNACCEPTABLE), "selectors", lines)
     shared: KeyMaterial | None = None
     if asked.nonce:
@@ -159,10 +160,27 @@ def conclude(sa: IkeSa, asked: Offer, content: Content, now: Now, *, rekeyed: bo
         now,
         initiator=True if asked.nonce else sa.initiator,
         transport=transport,
-        local_ts=content.ts_i.selectors,
-        remote_ts=content.ts_r.selectors,
+        local_ts=local_ts,
+        remote_ts=remote_ts,
         rekeyed=rekeyed,
     )
+
+
+def _as_seen_here(
+    sa: IkeSa, local_ts: tuple[Selector, ...], remote_ts: tuple[Selector, ...]
+) -> tuple[tuple[Selector, ...], tuple[Selector, ...]]:
+    """
+    The answer's selectors. Of transport mode through a NAT they name the addresses that the responder sees: ours in their place.
+
+    Source: RFC 7296, 2.23.1.
+    """
+    if not sa.connection.transport:
+        return local_ts, remote_ts
+    if sa.nat.us:
+        local_ts = selectors.substituted(local_ts, sa.path.local)
+    if sa.nat.peer:
+        remote_ts = selectors.substituted(remote_ts, sa.path.remote)
+    return local_ts, remote_ts
 
 
 def accept(sa: IkeSa, content: Content, now: Now, *, ke: bool, rekeyed: bool) -> Made | No:
