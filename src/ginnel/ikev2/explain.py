@@ -22,6 +22,8 @@ What = Literal["ike", "esp"]
 
 #: Of the other side's proposals that are shown; more are told as a number.
 SHOWN_MAX: Final = 8
+#: Of one proposal: strongSwan's widest is 300 characters.
+_WORDS_MAX: Final = 400
 _SA: Final = {"ike": "the IKE SA", "esp": "the child SA"}
 _KEY: Final = {"ike": "ike", "esp": "esp"}
 
@@ -86,10 +88,16 @@ def pfs_mismatch(offered: Sequence[Proposal], configured: Sequence[Proposal]) ->
     )
 
 
+def _words(proposal: Proposal) -> str:
+    """Bounded: whoever sends an offer also writes into the log."""
+    text = words(proposal)
+    return text if len(text) <= _WORDS_MAX else f"{text[:_WORDS_MAX]}…"
+
+
 def _numbered(head: str, proposals: Sequence[Proposal]) -> list[str]:
     if not proposals:
         return [f"{head}: nothing"]
-    lines = [f"{head}: {words(one)}" for one in proposals[:SHOWN_MAX]]
+    lines = [f"{head}: {_words(one)}" for one in proposals[:SHOWN_MAX]]
     return [*lines, f"{head}: {len(proposals) - SHOWN_MAX} more"] if len(proposals) > SHOWN_MAX else lines
 
 
@@ -97,7 +105,7 @@ def _nearest(difference: Difference) -> list[str]:
     theirs, ours = difference.theirs, difference.ours
     if theirs is None or ours is None:
         return []
-    pair = f"nearest: the peer's {words(theirs)} and our {words(ours)}"
+    pair = f"nearest: the peer's {_words(theirs)} and our {_words(ours)}"
     if not difference.kind:
         strange = [algorithms.word(one) for one in theirs.transforms if one.kind not in algorithms.KIND_NAMES]
         if strange:

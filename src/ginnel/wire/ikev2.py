@@ -38,6 +38,8 @@ NON_ESP_MARKER: Final = bytes(4)
 PAYLOADS_MAX: Final = 100
 PROPOSALS_MAX: Final = 64
 TRANSFORMS_MAX: Final = 64
+#: Of all proposals of one payload together: what a stranger can make us compare.
+ALL_TRANSFORMS_MAX: Final = 512
 ATTRIBUTES_MAX: Final = 8
 SELECTORS_MAX: Final = 255
 #: RFC 7296, 2.10.
@@ -518,6 +520,7 @@ def _sk(kind: int, first: int, body: Reader) -> Sk:
 
 def _sa(body: Reader) -> Sa:
     proposals: list[Proposal] = []
+    left = ALL_TRANSFORMS_MAX
     more = True
     while more:
         if len(proposals) == PROPOSALS_MAX:
@@ -527,6 +530,9 @@ def _sa(body: Reader) -> Sa:
         inside = body.inner(_within(length, _PROPOSAL.size, start))
         more = _more(last, _MORE_PROPOSALS, body, start)
         _check_spi_size(protocol, spi_size, start)
+        left -= count
+        if left < 0:
+            raise PeerError(f"expected at most {ALL_TRANSFORMS_MAX} transforms before offset {start}, found more")
         spi = inside.take(spi_size)
         proposals.append(Proposal(number, protocol, spi, _transforms(inside, count)))
     return Sa(tuple(proposals))

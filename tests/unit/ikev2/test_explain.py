@@ -85,6 +85,13 @@ def test_a_long_offer_is_cut() -> None:
     assert sum(line.startswith("the peer offers: aes") for line in lines) == explain.SHOWN_MAX
 
 
+def test_a_wide_proposal_is_cut() -> None:
+    wide = (Proposal(1, 1, b"", tuple(Transform(1, 1000 + number) for number in range(64))),)
+    difference = proposals.select(wide, proposals.default_ike(), ke=True)
+    assert isinstance(difference, Difference)
+    assert all(len(line) < 1_000 for line in explain.no_proposal("ike", wide, proposals.default_ike(), difference))
+
+
 def test_a_peer_that_refuses_says_nothing_and_the_lines_say_that() -> None:
     lines = explain.proposal_refused("ike", proposals.parse_list(["aes256gcm16-prfsha256-x25519"], "ike"))
     assert lines == (

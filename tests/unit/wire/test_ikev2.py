@@ -333,6 +333,9 @@ def test_what_a_peer_can_grow_is_bounded() -> None:
     transforms = "03000008 01000014" * 64 + "00000008 01000014"
     with pytest.raises(PeerError, match="at most 64 transforms"):
         _inside(33, f"0000 {8 + 65 * 8:04x} 01010041" + transforms)()
+    proposal = "0200 0208 01010040" + "03000008 01000014" * 63 + "00000008 01000014"
+    with pytest.raises(PeerError, match="at most 512 transforms"):
+        _inside(33, proposal * 8 + "0000 0010 01010001 00000008 01000014")()
     attributes = "80070001" * 9
     with pytest.raises(PeerError, match="at most 8 attributes"):
         _inside(33, f"0000 {8 + 8 + 36:04x} 01010001 0000 {8 + 36:04x} 01000014" + attributes)()
