@@ -9,7 +9,11 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use ginnel_crypto::{blake2s, entropy, Job, PacketKey, Secret, TAG_SIZE};
+use ginnel_crypto::agreement::{Group, KeyExchange};
+use ginnel_crypto::esp::{EspCipher, EspJob, Suite, HEADER_SIZE};
+use ginnel_crypto::hash::bytes_equal;
+use ginnel_crypto::ike::IkeCipher;
+use ginnel_crypto::{blake2s, entropy, Job, KeyMaterial, PacketKey, Secret, TAG_SIZE};
 
 const SAMPLES: usize = 400_000;
 /// Calls in one sample, so that it is longer than the clock's step.
@@ -17,8 +21,12 @@ const CALLS: usize = 8;
 const LIMIT: f64 = 10.0;
 
 /// Welch's t of the times of `call(0)` and `call(1)`.
-fn t_statistic(mut call: impl FnMut(usize)) -> f64 {
-    let mut classes = vec![0; SAMPLES];
+fn t_statistic(call: impl FnMut(usize)) -> f64 {
+    t_statistic_of(SAMPLES, call)
+}
+
+fn t_statistic_of(samples: usize, mut call: impl FnMut(usize)) -> f64 {
+    let mut classes = vec![0; samples];
     entropy(&mut classes).unwrap();
     let mut times: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
     for class in classes {
@@ -122,6 +130,67 @@ fn main() -> ExitCode {
         });
         report(&format!("packet tag, {backend}"), t, false);
     }
+    for name in ["aes128gcm16", "chacha20poly1305", "aes128-sha256"] {
+        let suite = Suite::parse(name).unwrap();
+        let keys = [suite.key_len(), suite.integrity_len()]
+            .map(|size| KeyMaterial::from_slice(&vec![9; size]));
+        let cipher = EspCipher::new(suite, false, &keys[0], &keys[1]).unwrap();
+        let text = HEADER_SIZE + suite.iv_len();
+        let size = text + 64 + suite.icv_len();
+        let jobs = [0, 1].map(|at| EspJob {
+            sequence: at as u64,
+            start: at * size,
+            len: 64,
+        });
+        let mut slab = vec![0; 2 * size];
+        cipher.seal_many(&mut slab, &jobs);
+        // From one place for both classes: where bytes lie takes its own time.
+        let mut buffer = slab.clone();
+        let t = t_statistic(|class| {
+            buffer.copy_from_slice(&slab);
+            let at = [text + 64, size - 1][class];
+            buffer[at] ^= 1;
+            buffer[size + at] ^= 1;
+            cipher.open_many(&mut buffer, &jobs, black_box(&mut [false; 2]));
+        });
+        report(&format!("ESP's ICV, {name}"), t, false);
+
+        let cipher = IkeCipher::new(suite, &keys[0], &keys[1]).unwrap();
+        let mut sealed = cipher.seal(&[3; 32], &[4; 100]);
+        let ends = [sealed.len() - suite.icv_len(), sealed.len() - 1];
+        let t = t_statistic(|class| {
+            sealed[ends[class]] ^= 1;
+            black_box(cipher.open(&[3; 32], &sealed)).unwrap_err();
+            sealed[ends[class]] ^= 1;
+        });
+        report(&format!("IKE's checksum, {name}"), t, false);
+    }
+    let key = KeyMaterial::from_slice(&[0; 32]);
+    let others = [0, 31].map(|at| {
+        KeyMaterial::fill(32, |raw| {
+            raw[at] = 1;
+        })
+    });
+    let t = t_statistic(|class| {
+        black_box(key == others[class]);
+    });
+    report("KeyMaterial ==", t, false);
+    let t = t_statistic(|class| {
+        black_box(bytes_equal(key.expose(), others[class].expose()));
+    });
+    report("bytes_equal (AUTH)", t, false);
+
+    // A MODP exponent of few ones against one of many; both of the size that is used.
+    let peer = KeyExchange::new(Group::Modp(1024))
+        .unwrap()
+        .public()
+        .to_vec();
+    let exponents = [vec![0x80; 32], vec![0xff; 32]];
+    let t = t_statistic_of(4_000, |class| {
+        let exchange = KeyExchange::with_private(Group::Modp(1024), &exponents[class]).unwrap();
+        black_box(exchange.agree(&peer)).unwrap();
+    });
+    report("MODP exponents", t, false);
     if leaks {
         ExitCode::FAILURE
     } else {

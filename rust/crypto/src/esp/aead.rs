@@ -5,8 +5,8 @@
 
 use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce, UnboundKey};
 
-use super::suite::{AEAD_IV, SALT_SIZE};
-use super::{Encryption, EspJob, Parts, Suite, HEADER_SIZE};
+use super::suite::SALT_SIZE;
+use super::{EspJob, Parts, Suite};
 use crate::packet::Backend;
 #[cfg(target_arch = "x86_64")]
 use crate::packet::Vector;
@@ -53,7 +53,7 @@ impl Aead {
             salt: *salt,
             #[cfg(target_arch = "x86_64")]
             vector: match suite.encryption {
-                Encryption::ChaCha20Poly1305 => {
+                super::Encryption::ChaCha20Poly1305 => {
                     Vector::new(backend, key.try_into().ok()?, u32::from_le_bytes(*salt))
                 }
                 _ => None,
@@ -133,7 +133,9 @@ impl Aead {
 /// ChaCha20-Poly1305 across the packets of a batch.
 #[cfg(target_arch = "x86_64")]
 mod across {
-    use super::{associated, EspJob, Suite, AEAD_IV, HEADER_SIZE, LONG_AAD, SHORT_AAD};
+    use super::{associated, EspJob, Suite, LONG_AAD, SHORT_AAD};
+    use crate::esp::suite::AEAD_IV;
+    use crate::esp::HEADER_SIZE;
     use crate::packet::Vector;
     use crate::simd::Item;
 
