@@ -116,7 +116,7 @@ def text(identity: Id | None) -> str:
             return _named(_safe(data), IdType.RFC822_ADDR, "email:")
         case IdType.DER_ASN1_DN:
             try:
-                return _name_text(data)
+                return _name_text(data[: 4 * IDENTITY_MAX_BYTES])
             except ValueError:
                 return f"a distinguished name that cannot be read, 0x{data[:64].hex()}"
         case IdType.KEY_ID:

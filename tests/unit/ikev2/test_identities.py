@@ -75,6 +75,12 @@ def test_what_a_peer_sent_is_shown_without_control_characters() -> None:
     assert identities.text(Id(IdType.IPV4_ADDR, b"abc")) == "identity of type 1, 0x616263"
     assert identities.text(Id(200, b"abc")) == "identity of type 200, 0x616263"
     assert len(identities.text(Id(IdType.FQDN, b"\xff" * 60_000))) < 5_000
+    long = identities.parse(", ".join(f"OU={number:04}" for number in range(60)))
+    assert long is not None
+    assert identities.parse(identities.text(long)) == long
+    body = long.data[4:] * 60
+    huge = b"\x30\x82" + len(body).to_bytes(2, "big") + body
+    assert len(identities.text(Id(IdType.DER_ASN1_DN, huge))) < 5_000
 
 
 def test_which_are_the_same() -> None:
