@@ -1,19 +1,17 @@
 """
 All of IKE of one host, without I/O: connections, IKE SAs, and who is spoken to.
 
-    inputs    receive, timeout, sa_used, sa_expiring, sa_moved, unknown_spi; commands: add, change, remove, initiate, terminate,
-    ... output    poll: effects and events, then `WaitUntil`; after each input it is to be polled until that comes
+    inputs    receive, timeout, sa_used, sa_expiring, sa_moved, unknown_spi; commands: add, change, remove, initiate, ...
+    output    poll: effects and events, then `WaitUntil`; after each input it is to be polled until that comes
 
-This file finds the IKE SA that something is about, and keeps order among strangers; what an exchange means is in its own file.
-How the rest hangs together: a `Tunnel` (one connection) has lineages, a `Lineage` has IKE SAs and children, an `IkeSa` has a
-window and tasks.
+This file finds the IKE SA that something is about; who has none goes to `strangers`, what is due to `due`, and what an exchange
+means is in its own file. How the rest hangs together: a `Tunnel` (one connection) has lineages, a `Lineage` has IKE SAs and
+children, an `IkeSa` has a window and tasks.
 
-Against strangers: an answer to IKE_SA_INIT costs a Diffie-Hellman result and memory, so from `COOKIES_FROM` half-open SAs on (or
-`COOKIES_FROM_SOURCE` of one address) a cookie is asked for first; the table is bounded, and so is each address's share in it.
-Whatever else is answered to strangers goes through a token bucket. Unprotected messages never change anything that stands: at
-most the peer is asked whether it is there. The one exception proves itself: a crash token (`crash`).
+Unprotected messages never change anything that stands: at most the peer is asked whether it is there. The one exception proves
+itself: a crash token (`crash`).
 
-Source: RFC 7296 2.4, 2.6, 2.21; RFC 5996's and strongSwan's figures for half-open SAs.
+Source: RFC 7296 2.4, 2.21; RFC 6290.
 """
 
 from __future__ import annotations
@@ -25,23 +23,22 @@ from typing import Final, assert_never
 
 from ginnel.crypto.ike import KeyMaterial
 from ginnel.errors import PeerError
-from ginnel.ikev2 import auth, crash, create, delete, explain, init, rekey, view
+from ginnel.ikev2 import auth, crash, create, delete, due, explain, init, rekey, view
 from ginnel.ikev2.auth import Authenticate
-from ginnel.ikev2.child import OVERDUE_NS, Child, Stage
+from ginnel.ikev2.child import Child, Stage
 from ginnel.ikev2.connection import Connection
 from ginnel.ikev2.content import Content
 from ginnel.ikev2.context import Context
-from ginnel.ikev2.cookies import COOKIES_FROM, Cookies
 from ginnel.ikev2.create import CreateChild
-from ginnel.ikev2.delete import DeleteChild, DeleteIke
+from ginnel.ikev2.delete import DeleteIke
 from ginnel.ikev2.drops import Drop
-from ginnel.ikev2.effects import Effect, Event, Path, PeerDead, Send, SendKeepalive, WaitUntil
+from ginnel.ikev2.effects import Effect, Event, Path, PeerDead, Send, WaitUntil
 from ginnel.ikev2.init import Initiate
-from ginnel.ikev2.limit import Bucket
 from ginnel.ikev2.lineage import Lineage
 from ginnel.ikev2.liveness import Liveness
 from ginnel.ikev2.rekey import RekeyIke
-from ginnel.ikev2.sa import KEEPALIVE_NS, IkeSa, State
+from ginnel.ikev2.sa import IkeSa, State
+from ginnel.ikev2.strangers import Strangers
 from ginnel.ikev2.timers import Timer
 from ginnel.ikev2.tunnel import Cause, Tunnel
 from ginnel.units import NS_PER_S, Now
@@ -54,27 +51,11 @@ from ginnel.wire.ikev2 import (
     Payload,
     ProtocolId,
     Sk,
-    UnsupportedCriticalPayload,
     build,
     parse,
     parse_header,
 )
 
-#: SAs that we answer and that have not authenticated: this many, or twice as many as there are connections.
-HALF_OPEN_MAX: Final = 1_024
-#: Of one address without a cookie, and with one (a site behind a NAT); a configured peer may have as many more as connections
-#: name it.
-COOKIES_FROM_SOURCE: Final = 8
-HALF_OPEN_PER_SOURCE: Final = 64
-#: strongSwan's half_open_timeout; when the table is half full, less.
-HALF_OPEN_NS: Final = 30 * NS_PER_S
-HALF_OPEN_PRESSED_NS: Final = 5 * NS_PER_S
-#: What is answered to strangers besides: a second, and at once.
-STRANGERS_PER_S: Final = 100
-STRANGERS_BURST: Final = 200
-#: Refusals of strangers that are told to our people.
-TOLD_PER_S: Final = 5
-TOLD_BURST: Final = 20
 #: A hint that a peer has lost its memory leads to a question at most so often, of one IKE SA.
 HINT_NS: Final = 2 * NS_PER_S
 #: IKE SAs asked because of one hint.
@@ -106,18 +87,13 @@ class Ike:
             debug_keys: tell keys as `KeysMade`.
         """
         self._ctx = Context(entropy, reserve_spi, last_received_ns, crash_secret, debug_keys)
-        self._cookies = Cookies(self._ctx)
         self._tunnels: dict[str, Tunnel] = {}
         #: By the peer's address, None: anybody.
         self._by_remote: dict[bytes | None, dict[str, Tunnel]] = {}
         #: By our SPI.
         self._sas: dict[bytes, IkeSa] = {}
-        #: By the initiator's address, port and SPI.
-        self._half_open: dict[tuple[bytes, int, bytes], IkeSa] = {}
-        self._half_open_of: Counter[bytes] = Counter()
         self._hinted_ns: dict[bytes, int] = {}
-        self._strangers = Bucket(STRANGERS_PER_S, STRANGERS_BURST)
-        self._told = Bucket(TOLD_PER_S, TOLD_BURST)
+        self._strangers = Strangers(self._ctx, self, self._candidates, self._named)
         self._next_start_ns = 0
 
     # ------------------------------------------------------------ what is seen
@@ -125,7 +101,7 @@ class Ike:
     @property
     def half_open(self) -> int:
         """IKE SAs that we answered and that have not authenticated."""
-        return len(self._half_open)
+        return self._strangers.half_open
 
     @property
     def drops(self) -> Counter[str]:
@@ -247,7 +223,7 @@ class Ike:
         for lineage in tunnel.lineages:
             child = lineage.children.get(spi) if inbound else lineage.by_out(spi)
             if child is not None and child.agreed:
-                self._replace(lineage, child, now, hard=hard)
+                due.replace(lineage, child, now, hard=hard)
                 return
 
     def sa_moved(self, name: str, spi: int, remote: bytes, remote_port: int, now: Now) -> None:  # noqa: ARG002 - as all inputs
@@ -272,7 +248,7 @@ class Ike:
                 continue
             if tunnel.connection.start != "wait" and tunnel.wanted:
                 tunnel.start(now)
-            elif self._strangers.take(now.mono_ns):
+            elif self._strangers.may_speak(now):
                 port = path.remote_port if path.natt else tunnel.connection.port
                 self._hint(Path(path.local, path.remote, port, path.natt), spi)
             return
@@ -287,12 +263,12 @@ class Ike:
             self._ctx.drop("", Drop.MALFORMED)
             return
         if header.major != 2:
-            self._other_version(header, path, now)
+            self._strangers.other_version(header, path, now)
             return
         sa = self._find(header)
         if sa is None:
             if header.exchange == Exchange.IKE_SA_INIT and header.spi_r == init.NO_SPI and not header.response:
-                self._stranger(message, header, path, now)
+                self._strangers.request(message, header, path, now)
             else:
                 self._unknown(message, header, path, now)
             return
@@ -373,7 +349,9 @@ class Ike:
             return
         if init.NO_SPI in {header.spi_i, header.spi_r}:
             return
-        self._answer_stranger(header, path, (Notify(NotifyType.INVALID_IKE_SPI), crash.notify(self._ctx.crash_secret, ours)), now)
+        self._strangers.answer(
+            header, path, (Notify(NotifyType.INVALID_IKE_SPI), crash.notify(self._ctx.crash_secret, ours)), now
+        )
 
     def _hinted(self, path: Path, now: Now) -> None:
         """Somebody at that address says that it got ESP for an SPI that it does not know: ask those of ours that are there."""
@@ -393,111 +371,22 @@ class Ike:
         if sa.active is None:
             sa.want(Liveness(), now)
 
-    def _other_version(self, header: Header, path: Path, now: Now) -> None:
-        self._ctx.drop("", Drop.VERSION)
-        if header.major > 2:
-            if not header.response:
-                self._answer_stranger(header, path, (Notify(NotifyType.INVALID_MAJOR_VERSION),), now)
-            return
-        tunnel = next(self._at(path.remote), None)
-        if tunnel is not None and self._told.take(now.mono_ns):
-            tunnel.tell("us", "unsupported", explain.unsupported("ikev1"), now)
-
-    def _answer_stranger(self, header: Header, path: Path, payloads: tuple[Payload, ...], now: Now) -> None:
-        """In the open, bounded, and never longer than what asked by much."""
-        if not self._strangers.take(now.mono_ns):
-            self._ctx.drop("", Drop.RATE_LIMIT)
-            return
-        answered = replace(header, initiator=not header.initiator, response=True, major=2, minor=0)
-        self._ctx.emit(Send("", build(Message(answered, payloads)), path))
-
     def _hint(self, path: Path, spi: int) -> None:
         """INVALID_SPI in the open: nobody's word, but it makes a peer of ours ask (RFC 7296 1.5)."""
         header = Header(init.fresh_spi(self._ctx), init.NO_SPI, Exchange.INFORMATIONAL, True, False, 0)
         told = Notify(NotifyType.INVALID_SPI, spi.to_bytes(4, "big"), ProtocolId.ESP)
         self._ctx.emit(Send("", build(Message(header, (told,))), path))
 
-    # ------------------------------------------------------------ strangers
-
-    def _stranger(self, data: bytes, header: Header, path: Path, now: Now) -> None:
-        """IKE_SA_INIT."""
-        key = (path.remote, path.remote_port, header.spi_i)
-        known = self._half_open.get(key)
-        if known is not None:
-            kept = known.window.kept_answer(data)
-            for datagram in kept or ():
-                self._ctx.emit(Send("", datagram, path))
-            self._ctx.drop("", Drop.REPEATED if kept is not None else Drop.MESSAGE_ID)
-            return
-        if not header.initiator or header.message_id or header.spi_i == init.NO_SPI:
-            self._ctx.drop("", Drop.MALFORMED)
-            return
-        candidates = list(self._candidates(path))
-        if not candidates:
-            self._ctx.drop("", Drop.UNKNOWN_PEER)
-            self._answer_stranger(header, path, (Notify(NotifyType.NO_PROPOSAL_CHOSEN),), now)
-            return
-        try:
-            message = parse(data)
-            content = Content(message.payloads)
-        except UnsupportedCriticalPayload as mistake:
-            self._ctx.drop("", Drop.MALFORMED)
-            told = Notify(NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD, bytes((mistake.kind,)))
-            self._answer_stranger(header, path, (told,), now)
-            return
-        except PeerError:
-            self._ctx.drop("", Drop.MALFORMED)
-            self._answer_stranger(header, path, (Notify(NotifyType.INVALID_SYNTAX),), now)
-            return
-        if not self._admitted(header, content, path, now):
-            return
-        connections = [one.connection for one in candidates]
-        answered = init.answer(self._ctx, self, connections, data, message, content, path, now)
-        if isinstance(answered, IkeSa):
-            self._keep(key, answered, now)
-            return
-        told, reason, lines = answered
-        self._answer_stranger(header, path, (told,), now)
-        if lines and self._told.take(now.mono_ns):
-            candidates[0].tell("us", reason, lines, now)
-
-    def _admitted(self, header: Header, content: Content, path: Path, now: Now) -> bool:
-        """Whether it may cost us a Diffie-Hellman result and memory: limits and cookies."""
-        source = path.remote
-        named = len(self._by_remote.get(source, ()))
-        mine = self._half_open_of[source]
-        pressed = len(self._half_open) >= COOKIES_FROM or mine >= COOKIES_FROM_SOURCE
-        if pressed and content.nonce is not None:
-            cookie = content.notifies.get(NotifyType.COOKIE)
-            nonce = content.nonce.data
-            if cookie is None or not self._cookies.genuine(cookie.data, nonce, path, header.spi_i, now.mono_ns):
-                self._ctx.drop("", Drop.COOKIE)
-                made = self._cookies.make(nonce, path, header.spi_i, now.mono_ns)
-                answered = replace(header, initiator=False, response=True)
-                self._ctx.emit(Send("", build(Message(answered, (Notify(NotifyType.COOKIE, made),))), path))
-                return False
-        full = len(self._half_open) >= max(HALF_OPEN_MAX, 2 * len(self._tunnels))
-        if mine >= HALF_OPEN_PER_SOURCE + 2 * named or (full and (not named or mine >= 2 * named)):
-            self._ctx.drop("", Drop.HALF_OPEN_LIMIT)
-            return False
-        return True
-
-    def _keep(self, key: tuple[bytes, int, bytes], sa: IkeSa, now: Now) -> None:
-        self._half_open[key] = sa
-        self._half_open_of[sa.path.remote] += 1
-        sa.half_open_key = key
-        self.register(sa)
-        pressed = len(self._half_open) * 2 >= HALF_OPEN_MAX
-        self._ctx.timers.arm(sa, Timer.HALF_OPEN, now.mono_ns + (HALF_OPEN_PRESSED_NS if pressed else HALF_OPEN_NS))
-        kept = sa.window.answered
-        for datagram in kept.datagrams if kept is not None else ():
-            self._ctx.emit(Send("", datagram, sa.path))
+    # ------------------------------------------------------------ whose address it is
 
     def _candidates(self, path: Path) -> Iterator[Tunnel]:
         """Whom a stranger on *path* may mean: who names its address first."""
         for tunnel in self._at(path.remote):
             if tunnel.connection.local in {None, path.local}:
                 yield tunnel
+
+    def _named(self, remote: bytes | None) -> int:
+        return len(self._tunnels) if remote is None else len(self._by_remote.get(remote, ()))
 
     def _at(self, remote: bytes) -> Iterator[Tunnel]:
         for key in (remote, None):
@@ -512,7 +401,7 @@ class Ike:
                 candidates = list(self._candidates(sa.path))
                 payloads = auth.answer(sa, content, candidates, now)
                 if sa.state is not State.REFUSED:
-                    self._no_longer_half_open(sa)
+                    self._strangers.settled(sa)
                 return payloads
             case Exchange.CREATE_CHILD_SA:
                 ike = content.sa is not None and any(one.protocol == ProtocolId.IKE for one in content.sa.proposals)
@@ -531,14 +420,7 @@ class Ike:
         if self._sas.get(sa.local_spi) is sa:
             del self._sas[sa.local_spi]
         self._hinted_ns.pop(sa.local_spi, None)
-        self._no_longer_half_open(sa)
-
-    def _no_longer_half_open(self, sa: IkeSa) -> None:
-        key, sa.half_open_key = sa.half_open_key, None
-        if key is not None and self._half_open.pop(key, None) is not None:
-            self._half_open_of[key[0]] -= 1
-            if not self._half_open_of[key[0]]:
-                del self._half_open_of[key[0]]
+        self._strangers.settled(sa)
 
     def unanswered(self, sa: IkeSa, now: Now) -> None:
         """See `Home`."""
@@ -606,119 +488,21 @@ class Ike:
     def timeout(self, now: Now) -> None:
         """Do what is due: a bounded part of it; what is left is due at once."""
         for _ in range(DEADLINES_AT_ONCE):
-            due = self._ctx.timers.pop_due(now.mono_ns)
-            if due is None:
+            deadline = self._ctx.timers.pop_due(now.mono_ns)
+            if deadline is None:
                 return
-            owner, timer = due
+            owner, timer = deadline
             match owner:
                 case IkeSa():
-                    self._sa_due(owner, timer, now)
+                    due.sa_due(self._ctx, owner, timer, now)
                 case Child():
-                    self._child_due(owner, timer, now)
+                    due.child_due(self._ctx, owner, timer, now)
                 case Lineage():
-                    self._lineage_due(owner, timer, now)
+                    due.lineage_due(owner, timer, now)
                 case Tunnel():
                     owner.start(now)
                 case _:
                     assert_never(owner)  # type: ignore[arg-type]
-
-    def _sa_due(self, sa: IkeSa, timer: Timer, now: Now) -> None:
-        lineage = sa.lineage
-        match timer:
-            case Timer.RETRANSMIT:
-                sa.retransmit(now)
-            case Timer.HALF_OPEN:
-                sa.finish(now)
-            case Timer.REKEY:
-                sa.want(RekeyIke(), now)
-            case Timer.HARD:
-                sa.want(DeleteIke("its keys are too old", Cause.PEER), now, first=True)
-            case Timer.SURPLUS:
-                self._surplus_due(sa, now)
-            case Timer.LIVENESS:
-                self._liveness_due(sa, now)
-            case Timer.KEEPALIVE:
-                self._ctx.emit(SendKeepalive(sa.name, sa.path))
-                self._ctx.timers.arm(sa, Timer.KEEPALIVE, now.mono_ns + KEEPALIVE_NS)
-            case Timer.REAUTHENTICATE if lineage is not None:
-                lineage.tunnel.renew(now)
-            case _:
-                pass
-
-    def _surplus_due(self, sa: IkeSa, now: Now) -> None:
-        """The peer should have deleted *sa*, but may still wait for our answer that made its successor: is it there at all?"""
-        lineage = sa.lineage
-        if lineage is not None and lineage.current.unsure_in is sa:
-            sa.want(Liveness(), now)
-            self._ctx.timers.arm(sa, Timer.SURPLUS, now.mono_ns + OVERDUE_NS)
-            return
-        sa.want(DeleteIke("replaced", Cause.REPLACED), now, first=True)
-
-    def _liveness_due(self, sa: IkeSa, now: Now) -> None:
-        """Ask, unless something came lately; then when that is `dpd_ns` ago."""
-        dpd_ns = sa.connection.dpd_ns
-        if not dpd_ns or sa.state is not State.ESTABLISHED:
-            return
-        heard_ns = max(sa.heard_ns, self._ctx.last_received_ns(sa.name))
-        if now.mono_ns - heard_ns < dpd_ns:
-            self._ctx.timers.arm(sa, Timer.LIVENESS, heard_ns + dpd_ns)
-            return
-        if sa.active is None:
-            sa.want(Liveness(), now)
-        self._ctx.timers.arm(sa, Timer.LIVENESS, now.mono_ns + dpd_ns)
-
-    def _child_due(self, child: Child, timer: Timer, now: Now) -> None:
-        lineage = child.lineage
-        if lineage is None:
-            return
-        match timer:
-            case Timer.REKEY | Timer.RETRY:
-                self._replace(lineage, child, now, hard=False)
-            case Timer.HARD:
-                self._replace(lineage, child, now, hard=True)
-            case Timer.OVERDUE if child.heir is not None and child.heir.unsure_in is not None:
-                # The peer may still wait for our answer that made the other.
-                self._ctx.timers.arm(child, Timer.OVERDUE, now.mono_ns + OVERDUE_NS)
-            case Timer.OVERDUE:
-                lineage.current.want(DeleteChild(child, "replaced"), now)
-            case Timer.RETIRE:
-                lineage.remove(child)
-            case _:
-                pass
-
-    def _lineage_due(self, lineage: Lineage, timer: Timer, now: Now) -> None:
-        tunnel = lineage.tunnel
-        match timer:
-            case Timer.RETRY:
-                if lineage.child is None or tunnel.carrier is None:
-                    self._missing_child(lineage, now)
-            case Timer.SURPLUS:
-                if any(one.established and not one.surplus for one in tunnel.lineages):
-                    lineage.current.want(DeleteIke("another IKE SA does the same", Cause.REPLACED), now, first=True)
-                else:
-                    lineage.surplus = False
-            case _:
-                pass
-
-    def _missing_child(self, lineage: Lineage, now: Now) -> None:
-        child = lineage.child
-        if child is None:
-            if not lineage.current.wants(CreateChild):
-                lineage.current.want(CreateChild(), now)
-        elif child.waiting is not None:
-            lineage.tunnel.carry(child, now)
-        else:
-            # It has carried once, and its numbers are spent: another.
-            lineage.current.want(CreateChild(child), now)
-
-    def _replace(self, lineage: Lineage, child: Child, now: Now, *, hard: bool) -> None:
-        """New keys for a child; hard: it carries nothing any more, so it is deleted first."""
-        if not hard:
-            lineage.current.want(CreateChild(child), now)
-            return
-        lineage.current.want(DeleteChild(child, "its keys are too old"), now)
-        if not child.replaced:
-            lineage.current.want(CreateChild(), now)
 
     # ------------------------------------------------------------ beginning
 

@@ -251,6 +251,9 @@ class Net:
         """
         out = sender.outbound.get(tunnel)
         if out is None:
+            if use and sender.connections[tunnel].start == "trap":
+                # The engine tells that an SA is missing, and the runtime asks for it.
+                sender.do(lambda ike, now: ike.initiate(tunnel, now))
             return False
         found = receiver.inbound.get((to, out.spi))
         if found is None:
