@@ -9,7 +9,8 @@ One charon in the guest and one process of ours have all connections at the same
     node  203.0.113.N, 2001:db8:3::N               inside 10.203.N.1, fd23:N::1      ginnel, device gN
     swan  203.0.113.(100+N), 2001:db8:3::(100+N)   inside 10.203.N.2, fd23:N::2      the guest, device gN
 
-Those behind the NAT have 10.77.0.N instead, and are seen as 203.0.113.99.
+Through the NAT our end has 10.77.0.N instead: behind it we are seen as 203.0.113.99; where strongSwan is behind it, it is seen as
+10.77.0.254.
 The emulated kernel is slow: nothing here is about time.
 """
 
@@ -20,7 +21,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -34,10 +35,10 @@ from peers.strongswan import Charon, InGuest, Value, child, connection, psk, sec
 from peers.test_gre_kernel import GATHER_NOTHING
 
 SECRET = "a secret of many words"
-NAT = "203.0.113.99"
+NAT, NAT_INSIDE = "203.0.113.99", "10.77.0.254"
 MASQUERADE = """
 table ip nat {
-  chain leaving { type nat hook postrouting priority srcnat; ip saddr 10.77.0.0/24 masquerade; }
+  chain leaving { type nat hook postrouting priority srcnat; ip saddr { 10.77.0.0/24, 203.0.113.0/24 } masquerade; }
 }
 """
 UP_S = 30.0
@@ -53,7 +54,8 @@ class Site:
     mode: str = "transport"
     family: int = 4
     esp: str = "aes256gcm16"
-    behind_nat: bool = False
+    #: Who is behind the NAT.
+    behind: Literal["", "us", "them"] = ""
     ours: dict[str, Any] = field(default_factory=dict)
     #: What `ip xfrm state` must say of the SA, in part.
     state: tuple[str, ...] = ()
@@ -70,19 +72,24 @@ class Site:
     @property
     def node(self) -> str:
         """Our address."""
-        if self.behind_nat:
+        if self.behind:
             return f"10.77.0.{self.number}"
         return f"203.0.113.{self.number}" if self.family == 4 else f"2001:db8:3::{self.number}"
 
     @property
-    def seen(self) -> str:
+    def node_seen(self) -> str:
         """Our address as they see it."""
-        return NAT if self.behind_nat else self.node
+        return NAT if self.behind == "us" else self.node
 
     @property
     def swan(self) -> str:
         """Theirs."""
         return f"203.0.113.{100 + self.number}" if self.family == 4 else f"2001:db8:3::{100 + self.number}"
+
+    @property
+    def swan_seen(self) -> str:
+        """Theirs as we see it."""
+        return NAT_INSIDE if self.behind == "them" else self.swan
 
     @property
     def carries(self) -> tuple[int, ...]:
@@ -110,7 +117,7 @@ class Site:
         keys = {"ikey": 42, "okey": 42} if self.kind == "gre" else {}
         assert self.family in (4, 6)
         return PlainConfig(
-            self.device, self.kind, self.family, local=self.node, remote=self.swan, mtu=MTU,  # type: ignore[arg-type]
+            self.device, self.kind, self.family, local=self.node, remote=self.swan_seen, mtu=MTU,  # type: ignore[arg-type]
             ipsec=dataclasses.replace(ipsec, **self.ours), **keys,
         )  # fmt: skip
 
@@ -121,7 +128,7 @@ class Site:
         options: dict[str, Value] = {"if_id_in": str(self.number), "if_id_out": str(self.number)} if self.kind == "ipsec" else {}
         one = child(*ends, mode=self.mode, esp_proposals=self.esp, replay_window=256, **options)
         return connection(
-            self.swan, self.seen, psk(f"swan{self.number}"), psk(f"node{self.number}"), {self.device: one}
+            self.swan, self.node_seen, psk(f"swan{self.number}"), psk(f"node{self.number}"), {self.device: one}
         )  # fmt: skip
 
     def link(self) -> list[str]:
@@ -130,7 +137,7 @@ class Site:
             made = f"link add {self.device} mtu {MTU} type xfrm dev eth0 if_id {self.number}"
         else:
             kind = LINUX_TYPES[self.kind, self.family]
-            made = f"link add {self.device} mtu {MTU} gso_max_segs 1 type {kind} local {self.swan} remote {self.seen}"
+            made = f"link add {self.device} mtu {MTU} gso_max_segs 1 type {kind} local {self.swan} remote {self.node_seen}"
             made += " encaplimit none" if self.family == 6 else ""
             made += " key 42" if self.kind == "gre" else ""
         return [
@@ -146,11 +153,19 @@ SITES = [
     Site(3, "gre-tunnel", mode="tunnel", state=("mode tunnel",)),
     Site(4, "gre-transport-udp", ours={"encapsulation": "udp"}, state=("mode transport", "encap type espinudp sport 4500")),
     Site(5, "gre-transport-v6", family=6, esp="chacha20poly1305-esn", state=("mode transport", "rfc7539esp")),
-    Site(6, "ipsec-esn", kind="ipsec", mode="tunnel", esp="aes256-sha256-esn", state=("mode tunnel", "anti-replay esn context", "if_id 0x6")),
+    Site(
+        6,
+        "ipsec-esn",
+        kind="ipsec",
+        mode="tunnel",
+        esp="aes256-sha256-esn",
+        state=("mode tunnel", "anti-replay esn context", "if_id 0x6"),
+    ),
     Site(7, "ipsec-v6-raw", kind="ipsec", mode="tunnel", family=6, esp="aes128-sha512", state=("mode tunnel",)),
     Site(8, "ipip-transport", kind="ipip", state=("mode transport",)),
-    Site(9, "nat-gre-transport", behind_nat=True, state=("mode transport", "encap type espinudp")),
-    Site(10, "nat-ipsec", kind="ipsec", mode="tunnel", behind_nat=True, state=("mode tunnel", "encap type espinudp")),
+    Site(9, "we-behind-nat-gre", behind="us", state=("mode transport", "encap type espinudp")),
+    Site(10, "we-behind-nat-ipsec", kind="ipsec", mode="tunnel", behind="us", state=("mode tunnel", "encap type espinudp")),
+    Site(11, "they-behind-nat-gre", behind="them", state=("mode transport", "encap type espinudp")),
 ]
 
 
@@ -198,15 +213,16 @@ def both(guest: Guest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bot
     addresses = [f"{site.swan}/{24 if site.family == 4 else 64}" for site in SITES]
     with Net.create() as net:
         space, router = net.namespace("node"), net.namespace("nat")
-        guest.join(space, [f"{site.node}/{24 if site.family == 4 else 64}" for site in SITES if not site.behind_nat])
+        guest.join(space, [f"{site.node}/{24 if site.family == 4 else 64}" for site in SITES if not site.behind])
         guest.join(router, [f"{NAT}/24"])
-        net.veth(space, router, [f"{site.node}/24" for site in SITES if site.behind_nat], ["10.77.0.254/24"])
+        net.veth(space, router, [f"{site.node}/24" for site in SITES if site.behind], [f"{NAT_INSIDE}/24"])
         router.write_proc("/proc/sys/net/ipv4/ip_forward", "1")
         router.run("nft", "-f", "-", stdin=MASQUERADE)
         for site in SITES:
-            if site.behind_nat:
-                space.ip("route", "add", f"{site.swan}/32", "via", "10.77.0.254")
+            if site.behind == "us":
+                space.ip("route", "add", f"{site.swan}/32", "via", NAT_INSIDE)
         batch(guest, [f"address add {address} dev eth0" for address in addresses])
+        batch(guest, [f"route add 10.77.0.0/24 via {NAT}"])
         batch(guest, [line for site in SITES for line in site.link()])
         guest.host(sys.executable, "-c", GATHER_NOTHING, "eth0")
         charon = Charon.start(InGuest(guest), {"install_routes": False})
@@ -225,6 +241,7 @@ def both(guest: Guest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bot
             node.stop()
             charon.close(str(directory / "charon.log"))
             lines = [
+                "route del 10.77.0.0/24",
                 *(f"link del {site.device}" for site in SITES),
                 *(f"address del {address} dev eth0" for address in addresses),
             ]
@@ -233,8 +250,8 @@ def both(guest: Guest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bot
 
 @pytest.mark.parametrize("site", SITES, ids=str)
 def test_established_and_rekeyed(both: Both, site: Site) -> None:
-    """Odd ones by strongSwan and rekeyed by us; even ones, and those behind the NAT, by us and rekeyed by strongSwan."""
-    by_us = site.behind_nat or site.number % 2 == 0
+    """Odd ones by strongSwan, rekeyed by us; even ones by us, rekeyed by strongSwan; from behind the NAT if there is one."""
+    by_us = site.behind == "us" or (site.behind == "" and site.number % 2 == 0)
     if by_us:
         both.command(site, "initiate")
     else:
