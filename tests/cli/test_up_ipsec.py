@@ -12,11 +12,13 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from namespaces import Namespace, Net, wait_until
+from peers.nodes import Capture
 from quick_world import World
 
 pytestmark = pytest.mark.peers
@@ -63,6 +65,9 @@ class Sites:
     right: World
     left_lan: Namespace
     right_lan: Namespace
+    router: Namespace
+    #: The router's interface towards the left.
+    wire: str
 
     def write(self, text: str, secret: str = SECRET) -> None:
         """The node file and the secret of both ends."""
@@ -80,13 +85,14 @@ class Sites:
             protected(world)
 
 
-def join(net: Net, host: Namespace, name: str, address: str, far: Namespace, far_address: str) -> None:
-    """A veth pair whose near end is called *name*."""
+def join(net: Net, host: Namespace, name: str, address: str, far: Namespace, far_address: str) -> str:
+    """A veth pair whose near end is called *name*; the far end's name."""
     link = net.veth(host, far, [], [far_address])
     host.ip("link", "set", "dev", link.left, "down")
     host.ip("link", "set", "dev", link.left, "name", name)
     host.ip("address", "add", address, "dev", name)
     host.ip("link", "set", "dev", name, "up")
+    return link.right
 
 
 @pytest.fixture
@@ -95,7 +101,7 @@ def sites(net: Net) -> Sites:
     left_lan, right_lan = net.namespace("llan"), net.namespace("rlan")
     for space in (left, right, router):
         space.write_proc("/proc/sys/net/ipv4/ip_forward", "1")
-    join(net, left, "eth0", "203.0.113.10/24", router, "203.0.113.1/24")
+    wire = join(net, left, "eth0", "203.0.113.10/24", router, "203.0.113.1/24")
     join(net, right, "eth0", "198.51.100.20/24", router, "198.51.100.1/24")
     join(net, left, "lan", "10.30.0.1/24", left_lan, "10.30.0.2/24")
     join(net, right, "lan", "10.20.0.1/24", right_lan, "10.20.0.2/24")
@@ -103,7 +109,7 @@ def sites(net: Net) -> Sites:
         (left, "203.0.113.1"), (right, "198.51.100.1"), (left_lan, "10.30.0.1"), (right_lan, "10.20.0.1"),
     ):  # fmt: skip
         space.ip("route", "add", "default", "via", gateway)
-    made = Sites(World.around(left), World.around(right), left_lan, right_lan)
+    made = Sites(World.around(left), World.around(right), left_lan, right_lan, router, wire)
     for world in (made.left, made.right):
         wait_until(lambda world=world: link_locals(world) == {"eth0", "lan"}, 10, "link-local addresses")
     return made
@@ -211,17 +217,26 @@ def test_rekey_terminate_and_initiate_by_name(sites: Sites) -> None:
 # ---------------------------------------------------------------- killed
 
 
-def test_killed_it_is_mended_and_back_with_the_peers_memory(sites: Sites) -> None:
+def test_killed_it_is_mended_and_back_with_the_peers_memory_and_nothing_goes_in_clear(sites: Sites, tmp_path: Path) -> None:
     sites.up()
+    capture = Capture.start(sites.router, sites.wire, tmp_path / "wire.pcap", "net 10.0.0.0/8")
+    # What hosts in the LAN go on sending must find no other way, at no moment.
+    ping = sites.left_lan.popen("ping", "-n", "-q", "-i", "0.01", "10.20.0.2", stdout=subprocess.DEVNULL)
     crash = sites.left.path("/run/ginnel/edge.crash")
     secret = crash.read_bytes()
     (pid,) = sites.left.processes(MODULE)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not sites.left.processes(MODULE), 5, "its end")
     assert "killed" in sites.left.ginnel("show").stdout
+    assert not sites.left_lan.ping("10.20.0.2", within_s=0.3)
     assert "mending what a killed edge left" in up(sites.left)
     assert crash.read_bytes() == secret
     wait_until(lambda: sites.left_lan.ping("10.20.0.2", within_s=0.5), 10, "traffic to be back")
+    sites.left.space.ip("link", "set", "gre1", "down")
+    assert not sites.left_lan.ping("10.20.0.2", within_s=0.3)
+    capture.stop()
+    assert capture.packets() == []
+    ping.kill()
     assert sites.left.ginnel("down", "edge").returncode == 0
     assert not crash.exists()
 
@@ -271,7 +286,7 @@ def test_a_dry_run_says_what_it_would_do(sites: Sites) -> None:
     before = sites.left.snapshot()
     sites.write(GRE)
     said = up(sites.left, "--dry-run")
-    assert "[#] python -m ginnel.runtime.node --name edge" in said
+    assert "[#] ip -4 route replace unreachable 10.20.0.0/24 metric 4278198272\n[#] python -m ginnel.runtime.node" in said
     assert "ip link set dev gre1 mtu 1418" in said
     assert sites.left.snapshot() == before
     assert not sites.left.processes(MODULE)

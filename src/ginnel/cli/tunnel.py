@@ -117,9 +117,12 @@ def _check_protection(config: NodeConfig, write_keys: str | None, console: bring
         if write_keys is not None:
             raise UsageError(f"--write-keys: no tunnel of {config.path} is protected by IPsec")
         return
-    from ginnel.runtime.ipsec_connection import read_all
+    from ginnel.runtime.ipsec_connection import read_all, weaknesses
 
     read_all(config)
+    for tunnel in config.plain:
+        for weakness in weaknesses(tunnel) if tunnel.ipsec is not None else ():
+            console.note(f"{tunnel.name}: {weakness}")
     if write_keys is not None:
         console.note(f"DEBUG: the keys of all IPsec SAs go to {write_keys}: whoever reads them reads the tunnels")
 

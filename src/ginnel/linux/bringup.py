@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ginnel.config.wgquick import PeerConfig, WgQuickFile
+from ginnel.config.words import Route
 from ginnel.config.words import Rule as PolicyRule
 from ginnel.errors import ConfigError, GinnelError, KernelError, Mistake
 from ginnel.linux import fou, mtu, nft, shell, uapi
@@ -37,6 +38,7 @@ from ginnel.linux.device_lines import device_lines, port_number
 from ginnel.linux.endpoints import resolve
 from ginnel.linux.host import Firewall, Fou, Kernel, Requests, Resolver, Rule, Settings, Shell, Version
 from ginnel.linux.record import (
+    BlocksDone,
     DnsDone,
     Done,
     FirewallDone,
@@ -51,7 +53,7 @@ from ginnel.linux.record import (
     TableDone,
     network_namespace,
 )
-from ginnel.linux.rtnl import ChangeRule, Rtnl
+from ginnel.linux.rtnl import BlockRoute, ChangeRule, Rtnl
 from ginnel.linux.tables import table_number
 from ginnel.units import Endpoint, Prefix, PublicKey
 
@@ -59,6 +61,9 @@ FIRST_TABLE = 51820
 #: Tables looked at for an empty one; each look is two dumps.
 TABLES_MAX = 1000
 _PRIORITY_TRIES = 16
+#: Unreachable routes that are told one by one when they are deleted.
+BLOCKS_TOLD = 50
+_GONE_ROUTE = frozenset({errno.ESRCH, errno.EAFNOSUPPORT})
 SRC_VALID_MARK = "net.ipv4.conf.all.src_valid_mark"
 
 
@@ -173,8 +178,15 @@ def _check_table(file: WgQuickFile) -> None:
         raise ConfigError(file.source, [Mistake(f"Table: no routing table is called '{table}' here", hint=hint)])
 
 
-def make_way(name: str, interfaces: Sequence[str], host: Host, store: Store, console: Console) -> None:
-    """Refuse where *name* is up, or an interface is in use; mend what a killed process left of them."""
+def make_way(
+    name: str, interfaces: Sequence[str], host: Host, store: Store, console: Console, *, keep: tuple[type[Done], ...] = ()
+) -> None:
+    """
+    Refuse where *name* is up, or an interface is in use; mend what a killed process left of them.
+
+    Args:
+        keep: effects that are not undone; they stay in the record, for whoever takes it up.
+    """
     record = store.load(name)
     if record is not None:
         same_namespace(record)
@@ -183,7 +195,7 @@ def make_way(name: str, interfaces: Sequence[str], host: Host, store: Store, con
                 f"{name} is already up (from {record.config})\n  hint: `ginnel show {name}`, or `ginnel down {name}` first"
             )
         console.note(f"mending what a killed {name} left")
-        mend(record, host, store, console)
+        mend(record, host, store, console, keep=keep)
     taken = [interface for interface in interfaces if _index(interface)]
     if taken:
         raise GinnelError(_taken(taken, store))
@@ -603,9 +615,12 @@ def down(
             raise GinnelError("\n".join(problems))
 
 
-def mend(record: Record, host: Host, store: Store, console: Console) -> None:
+def mend(record: Record, host: Host, store: Store, console: Console, *, keep: tuple[type[Done], ...] = ()) -> None:
     """
     Undo what is left of a tunnel whose process is gone.
+
+    Args:
+        keep: effects that are not undone; they stay in the record.
 
     Raises:
         GinnelError: something could not be undone; the record keeps it.
@@ -613,7 +628,7 @@ def mend(record: Record, host: Host, store: Store, console: Console) -> None:
     phases = ("pre_down", "post_down") if record.complete else ()
     _tolerant_hooks(record, phases[:1], host, console)
     with deaf():
-        problems = undo_all(record, host, store, console)
+        problems = undo_all(record, host, store, console, keep=keep)
     _tolerant_hooks(record, phases[1:], host, console)
     if problems:
         raise GinnelError("\n".join(problems))
@@ -643,9 +658,12 @@ def _not_ours(name: str) -> str:
 # ---------------------------------------------------------------- undoing
 
 
-def undo_all(record: Record, host: Host, store: Store, console: Console) -> list[str]:
+def undo_all(record: Record, host: Host, store: Store, console: Console, *, keep: tuple[type[Done], ...] = ()) -> list[str]:
     """
     Undo all that is noted, last first, going on when one thing fails; the record is removed when nothing is left.
+
+    Args:
+        keep: effects that are left as they are, and in the record.
 
     Returns:
         what could not be undone, one text each.
@@ -653,6 +671,9 @@ def undo_all(record: Record, host: Host, store: Store, console: Console) -> list
     problems: list[str] = []
     left: list[Done] = []
     for done in reversed(record.done):
+        if isinstance(done, keep):
+            left.append(done)
+            continue
         try:
             _undo(done, record, host, store, console)
         except GinnelError as error:
@@ -690,6 +711,8 @@ def _undo(done: Done, record: Record, host: Host, store: Store, console: Console
                 if error.errno not in {errno.ENOENT, errno.EAFNOSUPPORT}:
                     raise
                 console.note(f"rule {words} was gone already")
+        case BlocksDone(routes):
+            unblock(routes, host, console)
         case TableDone(table):
             console.step(f"nft -f - # delete table inet {table}")
             host.firewall.apply(f"add table inet {table}\ndelete table inet {table}\n")
@@ -700,6 +723,27 @@ def _undo(done: Done, record: Record, host: Host, store: Store, console: Console
             _undo_link(done, record, host, store, console)
         case LinksDone():
             _undo_links(done, record, host, store, console)
+
+
+def unblock(routes: Sequence[str], host: Host, console: Console) -> None:
+    """Delete the unreachable routes behind those into protected tunnels; one that is gone already is no problem."""
+    requests = [BlockRoute(Route.parse(text), delete=True) for text in routes]
+    for request in requests[:BLOCKS_TOLD]:
+        console.step(request.words)
+    if len(requests) > BLOCKS_TOLD:
+        console.step(f"ip -batch - # {len(requests) - BLOCKS_TOLD} more of route delete unreachable")
+    try:
+        host.requests.apply(requests)
+        return
+    except KernelError as error:
+        if error.errno not in _GONE_ROUTE:
+            raise
+    for request in requests:
+        try:
+            host.requests.apply([request])
+        except KernelError as error:
+            if error.errno not in _GONE_ROUTE:
+                raise
 
 
 def _undo_link(done: LinkDone, record: Record, host: Host, store: Store, console: Console) -> None:

@@ -22,7 +22,7 @@ from ginnel.linux.bringup import Host
 from ginnel.linux.host import Kernel, Rule, Version
 from ginnel.linux.links import Link
 from ginnel.linux.record import FouDone, Process
-from ginnel.linux.rtnl import AddAddress, AddLink, AddRoute, ChangeRule, LinkUp, Request, SetLink, Way
+from ginnel.linux.rtnl import AddAddress, AddLink, AddRoute, BlockRoute, ChangeRule, LinkUp, Request, SetLink, Way
 from ginnel.linux.uapi import Device, parse
 from ginnel.units import Endpoint, Prefix
 
@@ -54,6 +54,7 @@ class FakeHost:
     next_index: int = 7
     #: Policy rules of node files: version and words.
     policies: set[tuple[int, str]] = field(default_factory=set)
+    blocked: set[str] = field(default_factory=set)
     #: UDP ports that the kernel takes GRE from: version and port.
     fou_ports: set[tuple[int, int]] = field(default_factory=set)
     modules: Path = Path("/nonexistent")
@@ -87,6 +88,7 @@ class FakeHost:
             dict(self.tables),
             dict(self.servers),
             set(self.policies),
+            set(self.blocked),
             set(self.fou_ports),
         )
 
@@ -242,6 +244,10 @@ class FakeRequests:
                 links[name]["routes"].append(str(route))
             case AddLink(name, kind, _, _):
                 self.world.make_link(name, kind)
+            case BlockRoute(route, delete):
+                if delete and str(route) not in self.world.blocked:
+                    raise KernelError(request.words, errno.ESRCH)
+                self.world.blocked = self.world.blocked - {str(route)} if delete else self.world.blocked | {str(route)}
             case ChangeRule(rule, version, delete):
                 entry = (version, str(rule))
                 if delete != (entry in self.world.policies):

@@ -3,6 +3,7 @@
 
     what each tunnel's MTU is (asked of the routes, before anything is touched)
     the nft table, before a packet can pass
+    unreachable routes behind those into protected tunnels
     the process, which makes all devices, down
     per tunnel: MTU, addresses, up, routes            one batch for all of them
     policy rules
@@ -12,6 +13,10 @@ record whoever made it: `down`, a failed `up` and the mending after a kill -9 ar
 
 A tunnel over IPv4 gets the link-local address that the kernel gives its own gre and sit devices, made of the outer one, so that
 it is the same after every start; other devices get the kernel's random one, and one that carries no IPv6 gets none.
+
+What is routed into a protected tunnel must not leave by a shorter prefix, in clear, when its device is down or its process was
+killed: behind each such route stands an unreachable one (`BlockRoute`), from before the device is there until `down`. The next
+`up` after a kill takes them over from the record as they stand.
 """
 
 from __future__ import annotations
@@ -35,8 +40,19 @@ from ginnel.linux import bringup, clamp, fou, kernel_gre, node_mtu, other_nodes
 from ginnel.linux.backend import Child, control
 from ginnel.linux.bringup import Console, Host
 from ginnel.linux.kernel_gre import link_words
-from ginnel.linux.record import Done, FouDone, LinksDone, PolicyDone, Process, Record, Store, TableDone, network_namespace
-from ginnel.linux.rtnl import AddAddress, AddRoute, ChangeRule, LinkUp, Request, SetLink
+from ginnel.linux.record import (
+    BlocksDone,
+    Done,
+    FouDone,
+    LinksDone,
+    PolicyDone,
+    Process,
+    Record,
+    Store,
+    TableDone,
+    network_namespace,
+)
+from ginnel.linux.rtnl import AddAddress, AddRoute, BlockRoute, ChangeRule, LinkUp, Request, SetLink
 from ginnel.linux.tables import table_number
 from ginnel.units import Prefix
 
@@ -143,8 +159,11 @@ def up(config: NodeConfig, host: Host, backend: NodeBackend, store: Store, conso
         _Up(config, host, backend, store, console, dry=True).run()
         return
     with store.lock(config.name):
-        bringup.make_way(config.name, [tunnel.name for tunnel in config.plain], host, store, console)
+        names = [tunnel.name for tunnel in config.plain]
+        bringup.make_way(config.name, names, host, store, console, keep=(BlocksDone,))
+        left = store.load(config.name)
         job = _Up(config, host, backend, store, console, dry=False)
+        job.record.done += left.done if left is not None else []
         try:
             job.run()
         except BaseException as error:
@@ -201,6 +220,7 @@ class _Up:
         self.mtus = sizes.mtus
         self._note_ends(sizes)
         self._make_table()
+        self._block()
         self._start()
         self._apply([request for tunnel in self.config.plain for request in self._requests(tunnel)])
         self._add_rules()
@@ -342,6 +362,28 @@ class _Up:
         self.console.step(f"nft -f - # table inet {table}: {', '.join(what)}")
         script = clamp.script(self.config.name, clamped, kernel_gre.drops(ours))
         self._do(lambda: self.host.firewall.apply(script), TableDone(table), atomic=True)
+
+    def _block(self) -> None:
+        """Nothing that is routed into a protected tunnel leaves another way."""
+        routes = [
+            words.Route(route.prefix, route.table)
+            for tunnel in self.config.plain
+            if tunnel.ipsec is not None
+            for route in map(words.Route.parse, tunnel.routes)
+        ]
+        wanted = tuple(dict.fromkeys(map(str, routes)))
+        stale = [text for done in self.record.done if isinstance(done, BlocksDone) for text in done.routes if text not in wanted]
+        requests = [BlockRoute(words.Route.parse(text)) for text in wanted]
+        self._say([request.words for request in requests], "route replace unreachable")
+        if wanted:
+            self._do(lambda: self.host.requests.apply(requests), BlocksDone(wanted))
+        if stale:
+            self._do(lambda: bringup.unblock(stale, self.host, self.console))
+        if self.dry:
+            return
+        # Those of an earlier run that was killed are among the new ones, or gone.
+        others: list[Done] = [done for done in self.record.done if not isinstance(done, BlocksDone)]
+        self.record.done = [BlocksDone(wanted), *others] if wanted else others
 
     def _requests(self, tunnel: PlainConfig) -> Iterator[Request]:
         name, mtu = tunnel.name, self.mtus[tunnel.name]

@@ -79,6 +79,13 @@ class PolicyDone:
 
 
 @dataclass(frozen=True, slots=True)
+class BlocksDone:
+    """Unreachable routes exist behind those into protected tunnels: prefix and table, in words."""
+
+    routes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FouDone:
     """The kernel was told to take GRE out of UDP on this port."""
 
@@ -86,7 +93,7 @@ class FouDone:
     port: int
 
 
-Done = LinkDone | LinksDone | RuleDone | PolicyDone | FirewallDone | TableDone | FouDone | DnsDone
+Done = LinkDone | LinksDone | RuleDone | PolicyDone | FirewallDone | TableDone | BlocksDone | FouDone | DnsDone
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +201,8 @@ def _done_json(done: Done) -> dict[str, Any]:
             return {"kind": "table", "table": table}
         case PolicyDone(version, words):
             return {"kind": "policy", "version": version, "words": words}
+        case BlocksDone(routes):
+            return {"kind": "blocks", "routes": list(routes)}
         case FouDone(version, port):
             return {"kind": "fou", "version": version, "port": port}
         case RuleDone(rule):
@@ -215,6 +224,8 @@ def _done_of(plain: dict[str, Any]) -> Done:
             return TableDone(table)
         case {"kind": "policy", "version": 4 | 6 as version, "words": str(words)}:
             return PolicyDone(version, words)
+        case {"kind": "blocks", "routes": list(routes)}:
+            return BlocksDone(tuple(str(route) for route in routes))
         case {"kind": "fou", "version": 4 | 6 as version, "port": int(port)}:
             return FouDone(version, port)
         case {"kind": "rule", "version": 4 | 6 as version, "selects": "unmarked" | "specific" as kind}:

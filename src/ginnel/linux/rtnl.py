@@ -29,7 +29,7 @@ from ginnel.linux.tables import table_number
 
 _REQUEST, _ACK, _DUMP, _REPLACE, _EXCL, _CREATE = 1, 4, 0x300, 0x100, 0x200, 0x400
 _ERROR, _DONE = 2, 3
-_NEWLINK, _DELLINK, _NEWADDR, _NEWROUTE, _GETROUTE, _NEWRULE, _DELRULE, _GETRULE = 16, 17, 20, 24, 26, 32, 33, 34
+_NEWLINK, _DELLINK, _NEWADDR, _NEWROUTE, _DELROUTE, _GETROUTE, _NEWRULE, _DELRULE, _GETRULE = 16, 17, 20, 24, 25, 26, 32, 33, 34
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_GROUP = 3, 4, 18, 26, 27
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INET6_ADDR_GEN_MODE = 1, 2, 8
 _ADDR_GEN_NONE = 1
@@ -40,7 +40,9 @@ _RTAX_MTU = 2
 _FRA_DST, _FRA_SRC, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FRA_OIFNAME = 1, 2, 3, 6, 10, 15, 16, 17
 _FR_ACT_TO_TABLE, _RULE_INVERT = 1, 2
 _MAIN = 254
-_PROTOCOL_BOOT, _SCOPE_UNIVERSE, _SCOPE_LINK, _UNICAST, _LOCAL = 3, 0, 253, 1, 2
+_PROTOCOL_BOOT, _SCOPE_UNIVERSE, _SCOPE_LINK, _SCOPE_NOWHERE, _UNICAST, _LOCAL, _UNREACHABLE = 3, 0, 253, 255, 1, 2, 7
+#: Behind every route that anybody means to use (Linux's own documents of VRF say this number).
+LAST_METRIC = 4_278_198_272
 #: Where the type is in an rtmsg.
 _RTM_TYPE = 7
 _IFF_UP = 1
@@ -199,6 +201,38 @@ class AddRoute:
         if route.source:
             body += attribute(_RTA_PREFSRC, socket.inet_pton(_family(packed), route.source))
         return _NEWROUTE, _CREATE | _EXCL, body
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRoute:
+    """
+    What is routed into a protected tunnel has no other way: unreachable, behind every other route to the same prefix.
+
+    So when the tunnel's device is gone or down its packets do not follow a shorter prefix, in clear. *route* without a metric.
+    """
+
+    route: Route
+    delete: bool = False
+
+    @property
+    def words(self) -> str:
+        """See `Request`."""
+        head, *rest = str(self.route).split()
+        verb = "delete" if self.delete else "replace"
+        return " ".join(
+            ["ip", f"-{self.route.prefix.version}", "route", verb, "unreachable", head, *rest, "metric", str(LAST_METRIC)]
+        )
+
+    def message(self, index: Index) -> Message:  # noqa: ARG002 - it leads nowhere
+        """See `Request`."""
+        packed, table = self.route.prefix.packed, _table(self.route.table)
+        protocol, scope = (0, _SCOPE_NOWHERE) if self.delete else (_PROTOCOL_BOOT, _SCOPE_UNIVERSE)
+        body = struct.pack(
+            "=BBBBBBBBI", _family(packed), self.route.prefix.length, 0, 0, table if table < 256 else 0,
+            protocol, scope, _UNREACHABLE, 0,
+        )  # fmt: skip
+        body += attribute(_RTA_DST, packed) + u32(_RTA_TABLE, table) + u32(_RTA_PRIORITY, LAST_METRIC)
+        return (_DELROUTE, 0, body) if self.delete else (_NEWROUTE, _CREATE | _REPLACE, body)
 
 
 @dataclass(frozen=True, slots=True)
