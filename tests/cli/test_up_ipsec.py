@@ -188,6 +188,10 @@ def test_show_tells_a_person_everything(sites: Sites) -> None:
     ):
         assert re.search(f"^{expected}", text, re.MULTILINE), f"{expected}\n{text}"
     assert "gre over ipsec" in sites.left.ginnel("show").stdout
+    summed = sites.left.ginnel("mtu", "gre1")
+    assert summed.returncode == 0, summed.stderr
+    assert "ESP" in summed.stdout
+    assert "1442" in summed.stdout, "what the suite that was agreed on would leave of 1500"
     assert "8f3a11c0" not in text + json.dumps(tunnel(sites.left))
 
 

@@ -154,6 +154,11 @@ def _from_file(name: str) -> dict[str, Any] | None:
 
 
 def _plain(found: Link, tunnel: dict[str, Any]) -> Running:
+    remotes = [_packed(tunnel["remote"])] if tunnel["remote"] else []
+    learned = tunnel.get("path_mtu") or 0
+    if tunnel.get("ipsec") is not None:
+        protected = mtu.parse(tunnel["ipsec"]["stack"], tunnel["family"])
+        return Running(found, protected, _path(remotes, tunnel["fwmark"]), learned)
     stack = mtu.plain(
         tunnel["kind"],
         tunnel["family"],
@@ -163,8 +168,7 @@ def _plain(found: Link, tunnel: dict[str, Any]) -> Running:
         udp=tunnel["encapsulation"] == "udp",
         encaplimit=tunnel["encaplimit"] is not None,
     )
-    remotes = [_packed(tunnel["remote"])] if tunnel["remote"] else []
-    return Running(found, stack, _path(remotes, tunnel["fwmark"]), tunnel.get("path_mtu") or 0)
+    return Running(found, stack, _path(remotes, tunnel["fwmark"]), learned)
 
 
 def _wireguard(found: Link) -> Running:

@@ -59,7 +59,9 @@ _INTEGRITY: dict[str, int] = {
 _AEAD = re.compile(r"(?P<cipher>(?:aes|camellia)(?:128|192|256))(?P<mode>gcm|ccm)(?P<icv>\d*)(?P<implicit>iiv)?")
 _GMAC = re.compile(r"aes(?:128|192|256)gmac")
 #: Of a proposal, but nothing on the wire.
-_FREE = re.compile(r"(?:none|modpnone|modp\d+(?:s\d+)?|ecp\d+(?:bp)?|curve25519|x25519|curve448|x448|esn|noesn|ke\d_.+|mlkem\d+|prf.+)")
+_FREE = re.compile(
+    r"(?:none|modpnone|modp\d+(?:s\d+)?|ecp\d+(?:bp)?|curve25519|x25519|curve448|x448|esn|noesn|ke\d_.+|mlkem\d+|prf.+)"
+)
 
 
 @dataclass(frozen=True, slots=True)

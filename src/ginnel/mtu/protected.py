@@ -29,13 +29,18 @@ def protected(inside: Stack | None, family: Family, suite: Suite, *, tunnel: boo
         family: of the outermost IP header.
         tunnel: tunnel mode: the delivery header lies inside, behind another.
         udp: ESP in UDP.
+
+    Returns:
+        The stack; its `text` is what `ginnel mtu` takes.
     """
     layers = [ip(family), *([UDP] if udp else []), *suite.layers()]
     carries: frozenset[Family] = frozenset({4, 6}) if inside is None else inside.carries
-    text = f"esp({suite.text})" if inside is None else f"{inside.text}+esp({suite.text}{',tunnel' if tunnel else ''})"
+    words = [suite.text, *(["tunnel"] if tunnel and inside is not None else []), *(["nat-t"] if udp else [])]
+    text = f"esp({','.join(words)})"
     if inside is not None:
         layers += inside.layers if tunnel else inside.layers[1:]
-    return Stack(f"{text}+udp" if udp else text, tuple(layers), carries, family)
+        text = f"{inside.text}+{text}"
+    return Stack(text, tuple(layers), carries, family)
 
 
 def room(stacks: Sequence[Stack], link: int) -> int:

@@ -52,7 +52,7 @@ def view(
     lines, by, age_s = _refusal(connection, now)
     state, why = _state(connection, carrying, lines, missing)
     path = ike.path if ike is not None else None
-    wire_bytes, taken = _layers(config, connection, link_mtu)
+    stack, wire_bytes, taken = _layers(config, connection, link_mtu)
     return watch.IpsecView(
         state=state,
         why=why,
@@ -75,6 +75,7 @@ def view(
         refused_by=by,
         refusal_age_s=age_s,
         unsent=unsent,
+        stack=stack,
         wire_bytes=wire_bytes,
         layers=taken,
         keys_written=keys_written,
@@ -198,17 +199,19 @@ def stacks(config: PlainConfig, connection: ConnectionView | None) -> tuple[mtu.
     return (mtu.protected(layers.plain_stack(config), config.family, suite, tunnel=tunnel, udp=connection.ike.udp),)
 
 
-def _layers(config: PlainConfig, connection: ConnectionView | None, link_mtu: int) -> tuple[int, tuple[watch.LayerView, ...]]:
-    """The largest packet on the way, and what it is made of, in the heaviest way that it may travel."""
-    if not link_mtu:
-        return 0, ()
+def _layers(
+    config: PlainConfig, connection: ConnectionView | None, link_mtu: int
+) -> tuple[str, int, tuple[watch.LayerView, ...]]:
+    """The heaviest way that a packet may travel, how large the largest is on it, and what that is made of."""
     stack = max(stacks(config, connection), key=lambda one: one.wire_size(link_mtu))
+    if not link_mtu:
+        return stack.text, 0, ()
     wire_bytes = stack.wire_size(link_mtu)
     try:
         found = stack.sum(wire_bytes).layers
     except mtu.StackError:  # a device whose MTU is smaller than any packet
-        return wire_bytes, ()
-    return wire_bytes, tuple(watch.LayerView(layer.name, layer.size_bytes) for layer in found)
+        return stack.text, wire_bytes, ()
+    return stack.text, wire_bytes, tuple(watch.LayerView(layer.name, layer.size_bytes) for layer in found)
 
 
 def _text(address: bytes | None) -> str | None:

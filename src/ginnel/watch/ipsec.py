@@ -78,6 +78,7 @@ class IpsecView:
     encapsulation: "udp", "raw", empty without an SA; nat: "none", "us", "peer", "both", empty while unknown.
     refusal: lines that explain the last failed negotiation, empty when none failed since the last success; refused_by: "us",
     "peer".
+    stack: how its packets are packed, as `ginnel mtu` takes it: under the SA that there is, else the heaviest that is offered.
     wire_bytes: how large the largest inner packet is on the way; layers: what makes the difference.
     """
 
@@ -102,6 +103,7 @@ class IpsecView:
     refused_by: str
     refusal_age_s: float | None
     unsent: str
+    stack: str
     wire_bytes: int
     layers: tuple[LayerView, ...]
     keys_written: str

@@ -27,6 +27,7 @@ CONFIG = PlainConfig("gre1", "gre", 4, local="192.0.2.1", remote="198.51.100.2",
     ],
 )
 def test_it_is_the_sum_that_the_text_gives(stack: mtu.Stack, text: str, family: mtu.Family) -> None:
+    assert stack.text == text
     expected = mtu.parse(text, family)
     for link in (1280, 1492, 1500, 1501, 9000):
         assert stack.inner(link) == expected.inner(link)
