@@ -1,7 +1,7 @@
 //! Time of ESP's ciphers: `cargo run --release -p ginnel-crypto --example esp_speed`.
 //!
-//! For each suite and batch: nanoseconds for one packet of 1,446 bytes of text (what a 1,500-byte path leaves to GRE in UDP; whole
-//! blocks, so 1,440 with CBC) and GB/s, sealing and opening, as the best of 21 runs of a few milliseconds that take turns: a
+//! For each suite, size and batch: nanoseconds for one packet and GB/s (1,446 bytes of text is about what a 1,500-byte path leaves; whole
+//! blocks, so 1,440 with CBC), sealing and opening, as the best of 21 runs of a few milliseconds that take turns: a
 //! machine that does other work too can only make a run slower. The last lines are WireGuard's packet key, of the same text, to compare.
 #![allow(
     clippy::unwrap_used,
@@ -15,9 +15,16 @@ use std::time::Instant;
 use ginnel_crypto::esp::{EspCipher, EspJob, Suite, HEADER_SIZE};
 use ginnel_crypto::{Job, KeyMaterial, PacketKey, Secret, TAG_SIZE};
 
-const TEXT: usize = 1446;
 const ROUNDS: usize = 21;
-const BATCHES: [usize; 4] = [64, 16, 4, 1];
+/// Bytes of text, and packets in a batch.
+const SCENES: [(usize, usize); 6] = [
+    (1446, 64),
+    (1446, 16),
+    (1446, 4),
+    (1446, 1),
+    (64, 64),
+    (64, 1),
+];
 
 enum Key {
     Esp(EspCipher, Vec<EspJob>),
@@ -48,8 +55,8 @@ impl Scene {
         }
     }
 
-    fn esp(suite: Suite, batch: usize) -> Self {
-        let text = TEXT / suite.block() * suite.block();
+    fn esp(suite: Suite, text: usize, batch: usize) -> Self {
+        let text = text / suite.block() * suite.block();
         let stride = HEADER_SIZE + suite.iv_len() + text + suite.icv_len();
         let key = KeyMaterial::random(suite.key_len()).unwrap();
         let integrity = KeyMaterial::random(suite.integrity_len()).unwrap();
@@ -63,8 +70,8 @@ impl Scene {
         Self::new(suite.name(), batch, text, stride, Key::Esp(cipher, jobs))
     }
 
-    fn wireguard(batch: usize) -> Self {
-        let stride = TEXT + TAG_SIZE;
+    fn wireguard(text: usize, batch: usize) -> Self {
+        let stride = text + TAG_SIZE;
         let job = |len: usize| {
             move |at: usize| Job {
                 counter: at as u64,
@@ -74,10 +81,10 @@ impl Scene {
         };
         let key = Key::WireGuard(
             PacketKey::new(&Secret::random().unwrap()),
-            (0..batch).map(job(TEXT)).collect(),
-            (0..batch).map(job(TEXT + TAG_SIZE)).collect(),
+            (0..batch).map(job(text)).collect(),
+            (0..batch).map(job(text + TAG_SIZE)).collect(),
         );
-        Self::new("WireGuard", batch, TEXT, stride, key)
+        Self::new("WireGuard", batch, text, stride, key)
     }
 
     fn seal(&mut self) {
@@ -117,11 +124,13 @@ impl Scene {
 }
 
 fn main() {
-    println!("| suite | batch | seal ns/packet | GB/s | open ns/packet | GB/s |");
-    println!("| --- | --- | --- | --- | --- | --- |");
-    for batch in BATCHES {
-        let mut scenes: Vec<_> = Suite::all().map(|suite| Scene::esp(suite, batch)).collect();
-        scenes.push(Scene::wireguard(batch));
+    println!("| suite | size | batch | seal ns/packet | GB/s | open ns/packet | GB/s |");
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    for (text, batch) in SCENES {
+        let mut scenes: Vec<_> = Suite::all()
+            .map(|suite| Scene::esp(suite, text, batch))
+            .collect();
+        scenes.push(Scene::wireguard(text, batch));
         for _ in 0..ROUNDS {
             for scene in &mut scenes {
                 scene.run((1000 / batch).max(1));
@@ -131,8 +140,9 @@ fn main() {
             let [seal, open] = scene.best.map(|seconds| seconds / batch as f64 * 1e9);
             let rate = |ns: f64| scene.text as f64 / ns;
             println!(
-                "| {} | {batch} | {seal:.0} | {:.2} | {open:.0} | {:.2} |",
+                "| {} | {} | {batch} | {seal:.0} | {:.2} | {open:.0} | {:.2} |",
                 scene.name,
+                scene.text,
                 rate(seal),
                 rate(open)
             );
