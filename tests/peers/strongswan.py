@@ -259,12 +259,14 @@ class Charon:
 
         files: what lies beside swanctl.conf, by its path there ("x509/moon.pem", "private/moon.pem").
         """
-        for name in CREDENTIALS:
-            self.place.run("mkdir", "-p", f"{self.directory}/{name}")
         for path, content in (files or {}).items():
             self.place.write(f"{self.directory}/{path}", content, 0o600)
-        whole: dict[str, Value] = {"connections": connections, "secrets": secrets or {}}
-        self.place.write(f"{self.directory}/swanctl.conf", settings(whole).encode(), 0o600)
+        self.load_text(settings({"connections": connections, "secrets": secrets or {}}))
+
+    def load_text(self, text: str) -> None:
+        """The same from swanctl.conf as it is written."""
+        self.place.run("mkdir", "-p", *(f"{self.directory}/{name}" for name in CREDENTIALS))
+        self.place.write(f"{self.directory}/swanctl.conf", text.encode(), 0o600)
         self.ask("--load-all", "--clear", "--file", f"{self.directory}/swanctl.conf")
 
     def initiate(self, child: str, *, check: bool = True, within_s: float = PATIENCE_S) -> str:
