@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from ginnel.crypto.ike import prf_public
-from ginnel.ikev2 import crash, explain, identities, negotiate, proposals
+from ginnel.ikev2 import crash, explain, identities, lifetime, negotiate, proposals
 from ginnel.ikev2.connection import CannotProve, Connection
 from ginnel.ikev2.content import Content, notify_name
 from ginnel.ikev2.create import CreateChild
@@ -30,7 +30,7 @@ from ginnel.ikev2.negotiate import No, Offer
 from ginnel.ikev2.sa import IkeSa, Kept, State
 from ginnel.ikev2.timers import Timer
 from ginnel.ikev2.tunnel import Cause
-from ginnel.units import NS_PER_S, Now
+from ginnel.units import Now
 from ginnel.wire.ikev2 import (
     Auth,
     CertEncoding,
@@ -48,9 +48,6 @@ if TYPE_CHECKING:
     from ginnel.ikev2.tunnel import Tunnel
 
 _EAP: Final = 48
-#: The peer's AUTH_LIFETIME is obeyed so much before it is over.
-_LIFETIME_PART: Final = 10
-_LIFETIME_MIN_S: Final = 60
 
 
 def _octets(sa: IkeSa, identity: Id, *, of_initiator: bool, ours: bool) -> tuple[object, ...]:
@@ -89,6 +86,7 @@ class Authenticate:
     """The initiator's side."""
 
     exchange = Exchange.IKE_AUTH
+    inherited = True
 
     def __init__(self) -> None:
         self._offer: Offer | None = None
@@ -147,7 +145,7 @@ class Authenticate:
         tried = tunnel.settle(lineage, now)
         if tried is not None:
             tried.current.want(Liveness(), now)
-        _obey_lifetime(sa, content, now)
+        lifetime.obey(sa, content, now)
         self._child(sa, content, now)
         sa.init = None
 
@@ -200,16 +198,6 @@ class Authenticate:
         negotiate.release(sa, self._offer)
         lineage.tunnel.refuse(no, now)
         lineage.tunnel.retry_child(lineage, now)
-
-
-def _obey_lifetime(sa: IkeSa, content: Content, now: Now) -> None:
-    """The responder wants the initiator to authenticate anew (RFC 4478)."""
-    lifetime = content.notifies.get(NotifyType.AUTH_LIFETIME)
-    if lifetime is None or len(lifetime.data) != 4:
-        return
-    seconds = max(_LIFETIME_MIN_S, int.from_bytes(lifetime.data, "big"))
-    early_ns = seconds * NS_PER_S // _LIFETIME_PART
-    sa.ctx.timers.arm(sa, Timer.REAUTHENTICATE, now.mono_ns + seconds * NS_PER_S - early_ns - sa.ctx.part(early_ns))
 
 
 def _failure_reason(connection: Connection) -> str:

@@ -48,6 +48,7 @@ class CreateChild:
     """Ask for a child; replaces: in place of that one."""
 
     exchange = Exchange.CREATE_CHILD_SA
+    inherited = True
 
     def __init__(self, replaces: Child | None = None) -> None:
         self.replaces = replaces

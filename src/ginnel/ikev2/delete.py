@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ginnel.ikev2 import lifetime
 from ginnel.ikev2.child import Stage
 from ginnel.ikev2.sa import State
 from ginnel.ikev2.tunnel import Cause
@@ -31,6 +32,7 @@ class DeleteChild:
     """Delete a child that both sides have."""
 
     exchange = Exchange.INFORMATIONAL
+    inherited = True
 
     def __init__(self, child: Child, why: str) -> None:
         self.child = child
@@ -64,6 +66,7 @@ class DeleteSpi:
     """Delete what the peer believes to be a child of ours, though we did not take it."""
 
     exchange = Exchange.INFORMATIONAL
+    inherited = True
 
     def __init__(self, spi: int) -> None:
         self._spi = spi
@@ -83,6 +86,7 @@ class DeleteIke:
     """Close an IKE SA. error: say this in place of DELETE (of a peer that did not prove who it is)."""
 
     exchange = Exchange.INFORMATIONAL
+    inherited = True
 
     def __init__(self, why: str, cause: Cause, error: NotifyType | None = None) -> None:
         self.why = why
@@ -115,6 +119,7 @@ def answer(sa: IkeSa, content: Content, now: Now) -> tuple[Payload, ...]:
     if content.has(NotifyType.INVALID_SYNTAX):
         sa.doomed = "the peer could not read what we sent (INVALID_SYNTAX)"
         return ()
+    lifetime.obey(sa, content, now)
     deleted: list[bytes] = []
     for payload in content.deletes:
         if payload.protocol == ProtocolId.IKE:

@@ -40,5 +40,3 @@ class Drop(enum.StrEnum):
     HINT = "hint"
     #: A crash token that is not the one we were given.
     TOKEN = "token"  # noqa: S105 - a word, no secret
-    #: An error in an answer to IKE_SA_INIT that may be forged: the attempt goes on.
-    FORGED_PERHAPS = "forged_perhaps"

@@ -30,7 +30,8 @@ def sa_due(ctx: Context, sa: IkeSa, timer: Timer, now: Now) -> None:
         case Timer.HALF_OPEN:
             sa.finish(now)
         case Timer.REKEY:
-            sa.want(RekeyIke(), now)
+            if not sa.wants(RekeyIke):
+                sa.want(RekeyIke(), now)
         case Timer.HARD:
             sa.want(DeleteIke("its keys are too old", Cause.PEER), now, first=True)
         case Timer.SURPLUS:
@@ -65,7 +66,9 @@ def liveness_due(ctx: Context, sa: IkeSa, now: Now) -> None:
     if now.mono_ns - heard_ns < dpd_ns:
         ctx.timers.arm(sa, Timer.LIVENESS, heard_ns + dpd_ns)
         return
-    if sa.active is None:
+    if sa.window.spent:
+        sa.want(RekeyIke(), now)
+    elif sa.active is None:
         sa.want(Liveness(), now)
     ctx.timers.arm(sa, Timer.LIVENESS, now.mono_ns + dpd_ns)
 
@@ -123,6 +126,9 @@ def missing_child(lineage: Lineage, now: Now) -> None:
 def replace(lineage: Lineage, child: Child, now: Now, *, hard: bool) -> None:
     """New keys for a child; hard: it carries nothing any more, so it is deleted first."""
     if not hard:
+        queued = lineage.current.queue
+        if any(isinstance(task, CreateChild) and task.replaces is child for task in queued):
+            return
         lineage.current.want(CreateChild(child), now)
         return
     lineage.current.want(DeleteChild(child, "its keys are too old"), now)

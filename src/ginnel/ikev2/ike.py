@@ -133,7 +133,8 @@ class Ike:
         self._by_remote.setdefault(connection.remote, {})[connection.name] = tunnel
         if connection.start == "start":
             self._start(tunnel, now)
-        elif connection.start == "wait" and connection.remote is not None:
+        elif connection.start == "wait" and connection.remote is not None and self._strangers.may_speak(connection.remote, now):
+            # A peer that has what we lost is to find out at once.
             self._hint(self._path_to(connection), 0)
 
     def change(self, connection: Connection, now: Now) -> None:
@@ -146,6 +147,9 @@ class Ike:
             return
         if _agreement(tunnel.connection) == _agreement(connection):
             tunnel.connection = connection
+            tunnel.wanted = tunnel.wanted or connection.start == "start"
+            if connection.start == "start" and not tunnel.lineages:
+                self._start(tunnel, now)
             return
         self.remove(connection.name, now)
         self.add(connection, now)
@@ -248,7 +252,7 @@ class Ike:
                 continue
             if tunnel.connection.start != "wait" and tunnel.wanted:
                 tunnel.start(now)
-            elif self._strangers.may_speak(now):
+            elif self._strangers.may_speak(path.remote, now):
                 port = path.remote_port if path.natt else tunnel.connection.port
                 self._hint(Path(path.local, path.remote, port, path.natt), spi)
             return
@@ -303,7 +307,8 @@ class Ike:
             return
         if sa.state is State.INITIATING:
             out = sa.window.outstanding
-            if not header.response or header.exchange != Exchange.IKE_SA_INIT or header.message_id != 0 or out is None:
+            wanted = header.response and header.exchange == Exchange.IKE_SA_INIT and header.message_id == 0
+            if not wanted or out is None or path.remote != sa.path.remote:
                 self._ctx.drop(sa.name, Drop.UNEXPECTED_RESPONSE)
                 return
             task = sa.active

@@ -103,6 +103,7 @@ class Initiate:
     """The initiator's side, from the first message until keys are made; then *proceed* is called."""
 
     exchange = Exchange.IKE_SA_INIT
+    inherited = True
 
     def __init__(self, tunnel: Tunnel, lineage: Lineage, ctx: Context) -> None:
         self._tunnel = tunnel

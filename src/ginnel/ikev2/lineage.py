@@ -97,7 +97,7 @@ class Lineage:
                 self.ctx.timers.arm(new, timer, at_ns)
         self.ctx.timers.arm(old, Timer.SURPLUS, now.mono_ns + OVERDUE_NS)
         self.arm(new, now)
-        new.queue.extend(old.queue)
+        new.queue.extend(task for task in old.queue if task.inherited)
         old.queue.clear()
         self.tunnel.ike_rekeys += 1
         new.proceed(now)

@@ -23,6 +23,7 @@ class Liveness:
     """The question. Pointless once the SA is being closed: that asks as well."""
 
     exchange = Exchange.INFORMATIONAL
+    inherited = True
 
     def request(self, sa: IkeSa, _now: Now) -> tuple[Payload, ...] | None:
         """Nothing: the message itself is the question."""

@@ -55,6 +55,7 @@ class RekeyIke:
     """Ask for new keys of the IKE SA."""
 
     exchange = Exchange.CREATE_CHILD_SA
+    inherited = False
 
     def __init__(self) -> None:
         self._group: int | None = None

@@ -103,6 +103,10 @@ class Task(Protocol):
 
     @property
     def exchange(self) -> Exchange: ...
+    @property
+    def inherited(self) -> bool:
+        """Whether it is still to be done when another IKE SA takes the place of the one it waits in."""
+
     def request(self, sa: IkeSa, now: Now, /) -> tuple[Payload, ...] | None:
         """What is asked; None: nothing any more."""
 
@@ -277,7 +281,9 @@ class IkeSa:
     def want(self, task: Task, now: Now, *, first: bool = False) -> None:
         """Do this when it is its turn. first: before all that wait."""
         if len(self.queue) >= QUEUE_MAX:
-            return
+            if not first:
+                return
+            self.queue.pop()
         if first:
             self.queue.appendleft(task)
         else:

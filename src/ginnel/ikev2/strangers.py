@@ -67,7 +67,9 @@ class Strangers:
         #: By the initiator's address, port and SPI.
         self._half_open: dict[tuple[bytes, int, bytes], IkeSa] = {}
         self._half_open_of: Counter[bytes] = Counter()
+        #: Whoever writes with a configured address has a bucket of its own, which others cannot empty.
         self._strangers = Bucket(STRANGERS_PER_S, STRANGERS_BURST)
+        self._configured = Bucket(STRANGERS_PER_S, STRANGERS_BURST)
         self._told = Bucket(TOLD_PER_S, TOLD_BURST)
 
     @property
@@ -75,9 +77,9 @@ class Strangers:
         """IKE SAs that we answered and that have not authenticated."""
         return len(self._half_open)
 
-    def may_speak(self, now: Now) -> bool:
-        """Whether one more message to a stranger may go out."""
-        return self._strangers.take(now.mono_ns)
+    def may_speak(self, remote: bytes, now: Now) -> bool:
+        """Whether one more message may go out to somebody there whom we do not know."""
+        return (self._configured if self._named(remote) else self._strangers).take(now.mono_ns)
 
     def other_version(self, header: Header, path: Path, now: Now) -> None:
         self._ctx.drop("", Drop.VERSION)
@@ -91,7 +93,7 @@ class Strangers:
 
     def answer(self, header: Header, path: Path, payloads: tuple[Payload, ...], now: Now) -> None:
         """In the open, bounded, and never longer than what asked by much."""
-        if not self._strangers.take(now.mono_ns):
+        if not self.may_speak(path.remote, now):
             self._ctx.drop("", Drop.RATE_LIMIT)
             return
         answered = replace(header, initiator=not header.initiator, response=True, major=2, minor=0)

@@ -45,8 +45,6 @@ class Timer(enum.IntEnum):
     START = 11
     #: The peer wants us to authenticate anew before this. (IKE SA)
     REAUTHENTICATE = 12
-    #: Fragments that never became a message are forgotten. (IKE SA)
-    FRAGMENTS = 13
 
 
 class Timers(Generic[Owner]):

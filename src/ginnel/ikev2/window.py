@@ -19,9 +19,7 @@ from typing import Final
 
 from ginnel.ikev2.context import Context
 
-#: A side that has used so many ids has to make a new IKE SA before (RFC 7296 2.2: 32 bits, never wrapped).
-MESSAGE_ID_MAX: Final = 2**32 - 1
-#: Begin anew long before.
+#: Ids have 32 bits and are never used twice: a new IKE SA is made long before (RFC 7296 2.2).
 MESSAGE_ID_SOFT: Final = 2**31
 _JITTER_PART: Final = 10
 
@@ -77,6 +75,11 @@ class Window:
         """Retransmit like this from the next request on."""
         self._first_ns = first_ns
         self._give_up_ns = give_up_ns
+
+    @property
+    def spent(self) -> bool:
+        """Whether either side has used so many ids that a new IKE SA is due."""
+        return max(self.next_id, self.expected) >= MESSAGE_ID_SOFT
 
     # ------------------------------------------------------------ our requests
 
