@@ -53,9 +53,10 @@ def ipsec_lines(tunnel: dict[str, Any], *, colour: bool) -> Iterator[str]:
 
 
 def _peer(view: dict[str, Any]) -> str:
-    peer = ui.printable(view["peer_id"] or "anybody who proves itself")
-    method = view["remote_auth"]
-    return f"{peer} (proven by {method})" if view["ike"] is not None else f"is to prove itself as {peer} by {method}"
+    peer, method = ui.printable(view["peer_id"]), view["remote_auth"]
+    if view["ike"] is not None:
+        return f"{peer} (proven by {method})"
+    return f"is to prove itself as {peer} by {method}" if peer else f"may be anybody who proves itself by {method}"
 
 
 def _path(view: dict[str, Any]) -> Iterator[str]:

@@ -206,12 +206,12 @@ def _layers(
     stack = max(stacks(config, connection), key=lambda one: one.wire_size(link_mtu))
     if not link_mtu:
         return stack.text, 0, ()
-    wire_bytes = stack.wire_size(link_mtu)
-    try:
-        found = stack.sum(wire_bytes).layers
-    except mtu.StackError:  # a device whose MTU is smaller than any packet
-        return stack.text, wire_bytes, ()
-    return stack.text, wire_bytes, tuple(watch.LayerView(layer.name, layer.size_bytes) for layer in found)
+    size, taken = link_mtu, []
+    for layer in reversed(stack.layers):
+        added = layer.size_bytes + -size % layer.unit
+        taken.append(watch.LayerView(layer.name, added))
+        size += added
+    return stack.text, size, tuple(reversed(taken))
 
 
 def _text(address: bytes | None) -> str | None:
