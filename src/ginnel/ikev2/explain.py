@@ -25,7 +25,11 @@ SHOWN_MAX: Final = 8
 #: Of one proposal: strongSwan's widest is 300 characters.
 _WORDS_MAX: Final = 400
 _SA: Final = {"ike": "the IKE SA", "esp": "the child SA"}
-_KEY: Final = {"ike": "ike", "esp": "esp"}
+#: What else NO_PROPOSAL_CHOSEN may mean.
+_SAME_ANSWER: Final = {
+    "ike": "a peer that has nothing configured for our address (or not yet) answers the same",
+    "esp": "a peer that is configured for the other mode (transport, tunnel) answers the same",
+}
 
 
 # ---------------------------------------------------------------- proposals
@@ -47,7 +51,8 @@ def proposal_refused(what: What, offered: Sequence[Proposal]) -> Lines:
     lines = (
         f"the peer takes none of our proposals for {_SA[what]} (NO_PROPOSAL_CHOSEN; it does not say what it would take)",
         *_numbered("we offered", offered),
-        f"hint: name in `{_KEY[what]}` what the peer is configured for; its own log may show both sides",
+        f"hint: name in `{what}` what the peer is configured for; its own log may show both sides",
+        f"hint: {_SAME_ANSWER[what]}",
     )
     # The first child, made with the IKE SA, is offered without groups.
     if what == "esp" and any(groups(offered)):
@@ -71,7 +76,7 @@ def group_refused(wanted: int, offered: Sequence[Proposal], what: What = "ike") 
     return (
         f"the peer wants the group {algorithms.group_word(wanted)} for {_SA[what]} (INVALID_KE_PAYLOAD)",
         f"we offered {ours}",
-        f"hint: put {algorithms.group_word(wanted)} first among the groups of `{_KEY[what]}`"
+        f"hint: put {algorithms.group_word(wanted)} first among the groups of `{what}`"
         if wanted in groups(offered)
         else f"hint: {_can_be_added(wanted, what)}",
     )
@@ -127,7 +132,7 @@ def _would_meet(what: What, offered: Sequence[Proposal], configured: Sequence[Pr
             continue
         proposal = Proposal(1, theirs.protocol, b"", _first_of_each(takes))
         weak = sorted({algorithms.weakness(one) for one in proposal.transforms} - {""})
-        hint = f'hint: {_KEY[what]} = "{words(proposal)}" would meet the peer\'s offer'
+        hint = f'hint: {what} = "{words(proposal)}" would meet the peer\'s offer'
         return [hint, *(f"  but: {sentence}" for sentence in weak)]
     unable = [algorithms.word(one) for theirs in offered for one in theirs.transforms if not algorithms.supported(one)]
     if not unable or not configured:
@@ -163,7 +168,7 @@ def _can_be_added(group: int, what: What) -> str:
     if not algorithms.supported(transform):
         return "that group cannot be done here: the peer has to take one of ours"
     weak = algorithms.weakness(transform)
-    return f"add {algorithms.group_word(group)} to `{_KEY[what]}`" + (f", but: {weak}" if weak else "")
+    return f"add {algorithms.group_word(group)} to `{what}`" + (f", but: {weak}" if weak else "")
 
 
 def _pfs_hint(theirs: Iterable[int]) -> str:

@@ -98,6 +98,7 @@ def test_a_peer_that_refuses_says_nothing_and_the_lines_say_that() -> None:
         "the peer takes none of our proposals for the IKE SA (NO_PROPOSAL_CHOSEN; it does not say what it would take)",
         "we offered: aes256gcm16-prfsha256-x25519",
         "hint: name in `ike` what the peer is configured for; its own log may show both sides",
+        "hint: a peer that has nothing configured for our address (or not yet) answers the same",
     )
     assert "PFS" in explain.proposal_refused("esp", proposals.default_esp())[-1]
     assert "PFS" not in explain.proposal_refused("esp", proposals.parse_list(["aes256gcm16"], "esp"))[-1]
