@@ -62,6 +62,10 @@ requests = [
     AddRoute("d0", Route.parse("fd20::/64 metric 7")),
     AddRoute("d0", Route.parse("0.0.0.0/0 table 6400 metric 9 src 10.9.0.1")),
     AddRoute("d0", Route.parse("::/0 table 64")),
+    BlockRoute(Route.parse("10.20.0.0/24")),
+    BlockRoute(Route.parse("10.21.0.0/16 table 6400")),
+    BlockRoute(Route.parse("fd20::/64")),
+    BlockRoute(Route.parse("10.20.0.0/24")),
     ChangeRule(Rule.parse("from 203.0.113.64/28 priority 100 table 6400"), 4),
     ChangeRule(Rule.parse("not fwmark 0x7/0xff priority 101 table 64"), 4),
     ChangeRule(Rule.parse("to fd00::/8 iif d0 oif lo priority 102 table 64"), 6),
@@ -81,6 +85,9 @@ def test_each_request_is_what_its_words_say(net: Net) -> None:
     assert state(by_bytes) == state(by_words)
     assert "fe80::5efe:a09:1" in str(state(by_bytes))
     inside(by_bytes, REQUESTS + "kernel.apply([ChangeRule(r.rule, r.version, delete=True) for r in requests[-3:]])")
+    assert str(state(by_bytes)).count("unreachable") == 3
+    inside(by_bytes, REQUESTS + "kernel.apply([BlockRoute(r.route, delete=True) for r in requests[-7:-4]])")
+    assert "unreachable" not in str(state(by_bytes))
     assert len(by_bytes.ip_json("-4", "rule")) == 3
     assert len(by_bytes.ip_json("-6", "rule")) == 2
 

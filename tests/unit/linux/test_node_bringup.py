@@ -463,11 +463,140 @@ def test_what_the_kernel_cannot_do_is_refused(options: str, reason: str, store: 
     assert world.state() == before
 
 
+# ---------------------------------------------------------------- protected tunnels
+
+PROTECTED = """
+[tunnel.gnl1]
+kind = "gre"
+local = "203.0.113.10"
+remote = "198.51.100.20"
+address = ["10.10.10.1/30"]
+routes = ["10.20.0.0/24", "10.21.0.0/16 table 64 metric 5"]
+[tunnel.gnl1.ipsec]
+psk-file = "/nowhere/psk"
+
+[tunnel.gnl2]
+kind = "gre"
+local = "203.0.113.10"
+remote = "198.51.100.21"
+address = ["10.10.11.1/30"]
+routes = ["10.22.0.0/24"]
+"""
+BLOCKED = {"10.20.0.0/24", "10.21.0.0/16 table 64"}
+
+
+def test_what_is_routed_into_a_protected_tunnel_has_no_other_way(store: Store) -> None:
+    world = FakeHost(sysctl=dict(FORWARDING))
+    before = world.state()
+    said = bring_up(world, store, PROTECTED)
+    first = said.steps.index("ip -4 route replace unreachable 10.20.0.0/24 metric 4278198272")
+    assert first < said.steps.index("serve edge"), "before the device is there"
+    assert world.blocked == BLOCKED, "and an unprotected tunnel's routes are left alone"
+    assert said.notes[-1].startswith("gnl1: nothing passes until the peer has proven itself: `ginnel show gnl1`")
+    pretend_up(store)
+    down = Said()
+    bringup.down("edge", None, world.host(), store, down)
+    assert down.steps[-2:] == [
+        "ip -4 route delete unreachable 10.20.0.0/24 metric 4278198272",
+        "ip -4 route delete unreachable 10.21.0.0/16 table 64 metric 4278198272",
+    ], "when everything else is gone"
+    assert world.state() == before
+
+
+@pytest.mark.parametrize("when", ["fail_at", "fail_after"])
+@pytest.mark.parametrize("number", range(1, 15))
+def test_a_failure_with_a_protected_tunnel_leaves_the_host_as_it_was(number: int, when: str, store: Store) -> None:
+    world = FakeHost(sysctl=dict(FORWARDING))
+    before = world.state()
+    setattr(world, when, number)
+    with pytest.raises(GinnelError):
+        bring_up(world, store, PROTECTED)
+    if when == "fail_after" and world.calls[number - 1] == "nft":
+        return  # see above
+    assert world.state() == before
+    assert store.load("edge") is None
+
+
+def test_after_a_kill_up_takes_them_over_and_never_opens_them(store: Store) -> None:
+    world = FakeHost(sysctl=dict(FORWARDING))
+    bring_up(world, store, PROTECTED)
+    world.links.clear()  # the process died, and its devices with it
+    said = bring_up(world, store, PROTECTED.replace("10.21.0.0/16 table 64 metric 5", "10.23.0.0/16"))
+    assert said.notes[0] == "mending what a killed edge left"
+    deleted = [step for step in said.steps if "route delete unreachable" in step]
+    assert deleted == ["ip -4 route delete unreachable 10.21.0.0/16 table 64 metric 4278198272"]
+    assert world.blocked == {"10.20.0.0/24", "10.23.0.0/16"}
+    pretend_up(store)
+    bringup.down("edge", None, world.host(), store, Said())
+    assert world.blocked == set()
+    assert store.load("edge") is None
+
+
+def test_after_a_kill_down_and_a_failing_up_remove_them(store: Store) -> None:
+    world = FakeHost(sysctl=dict(FORWARDING))
+    bring_up(world, store, PROTECTED)
+    world.links.clear()
+    world.fail_at = len(world.calls) + 3
+    with pytest.raises(GinnelError):
+        bring_up(world, store, PROTECTED)
+    assert world.blocked == set()
+    world.fail_at = 0
+    bring_up(world, store, PROTECTED)
+    world.links.clear()
+    world.blocked.discard("10.20.0.0/24")  # somebody deleted it: no problem
+    bringup.down("edge", None, world.host(), store, Said())
+    assert world.blocked == set()
+
+
+def test_the_kernels_backend_refuses_protection_by_name(store: Store) -> None:
+    world = FakeHost()
+    before = world.state()
+    with pytest.raises(GinnelError, match="gnl1: IPsec is our engine's") as refused:
+        by_kernel(world, store, PROTECTED)
+    assert "leave out --backend kernel" in str(refused.value)
+    assert world.state() == before
+
+
+def test_another_ike_daemon_is_named_before_anything_is_touched(store: Store) -> None:
+    world = FakeHost(sysctl=dict(FORWARDING))
+    world.taken_ports = frozenset({4500})
+    before = world.state()
+    with pytest.raises(GinnelError, match="UDP port 4500 is taken.*and IKE needs it"):
+        bring_up(world, store, PROTECTED)
+    assert world.state() == before
+    assert world.calls == []
+
+
+def test_a_kernel_with_gre_meets_no_packet_of_a_protected_tunnel(store: Store, tmp_path: Path) -> None:
+    world = FakeHost(sysctl=dict(FORWARDING))
+    world.modules = tmp_path
+    (tmp_path / "ip_gre").mkdir()
+    said = bring_up(world, store, PROTECTED)
+    script = "".join(str(table) for table in world.tables.values())
+    assert "198.51.100.21" in script
+    assert "198.51.100.20" not in script
+    assert any("this kernel has GRE of its own" in note for note in said.notes)
+
+
+def test_what_a_killed_process_remembered_for_its_peers_goes_with_down(store: Store) -> None:
+    world = FakeHost(sysctl=dict(FORWARDING))
+    bring_up(world, store, PROTECTED)
+    crash = store.directory / "edge.crash"
+    crash.write_bytes(bytes(32))
+    world.links.clear()
+    bring_up(world, store, PROTECTED)
+    assert crash.exists(), "the next process needs it"
+    pretend_up(store)
+    bringup.down("edge", None, world.host(), store, Said())
+    assert not crash.exists()
+
+
 def test_the_record_survives_its_disk() -> None:
-    from ginnel.linux.record import FouDone, LinksDone, PolicyDone, TableDone
+    from ginnel.linux.record import BlocksDone, FouDone, LinksDone, PolicyDone, TableDone
 
     record = Record("edge", "/etc/ginnel/edge.toml", "engine", network_namespace(), 7, Process())
     record.done = [
+        BlocksDone(("10.20.0.0/24", "fd00::/8 table 7")),
         FouDone(6, 4754),
         LinksDone((("gre1", 3), ("gre2", 4))),
         TableDone("ginnel-edge"),
