@@ -112,12 +112,22 @@ enum Keys {
     CbcHmac(CbcHmac),
 }
 
+/// What computes.
+#[derive(Clone, Copy)]
+struct Implementations {
+    aead: Backend,
+    /// CBC across the packets of a batch, where the CPU can.
+    cbc_across: bool,
+}
+
 impl Keys {
-    fn new(suite: Suite, backend: Backend, key: &[u8], integrity: &[u8]) -> Option<Self> {
+    fn new(suite: Suite, with: Implementations, key: &[u8], integrity: &[u8]) -> Option<Self> {
         match suite.integrity.hash() {
-            None => Aead::new(suite, backend, key).map(|aead| Self::Aead(Box::new(aead))),
+            None => Aead::new(suite, with.aead, key).map(|aead| Self::Aead(Box::new(aead))),
             Some(_) if suite.is_aead() => None,
-            Some(hash) => CbcHmac::new(key, Hmac::new(hash, integrity)).map(Self::CbcHmac),
+            Some(hash) => {
+                CbcHmac::new(with.cbc_across, key, Hmac::new(hash, integrity)).map(Self::CbcHmac)
+            }
         }
     }
 }
@@ -134,14 +144,20 @@ impl EspCipher {
         integrity: &KeyMaterial,
     ) -> Result<Self, WrongKeySize> {
         match chosen() {
-            Ok(backend) => Self::with(backend, suite, esn, key, integrity),
+            Ok(aead) => {
+                let with = Implementations {
+                    aead,
+                    cbc_across: true,
+                };
+                Self::with(with, suite, esn, key, integrity)
+            }
             // Sealing with something else than was asked for would make every measurement and test a lie.
             Err(_) => std::process::abort(),
         }
     }
 
-    /// With a named implementation of ChaCha20-Poly1305 (it makes no difference to the other suites) rather than the process's choice:
-    /// for the bench and the differential tests.
+    /// With a named implementation ("aws-lc" is the library for CBC as well) rather than the process's choice: for the bench and the
+    /// differential tests.
     ///
     /// # Errors
     /// What was expected, and what was found.
@@ -152,12 +168,16 @@ impl EspCipher {
         key: &KeyMaterial,
         integrity: &KeyMaterial,
     ) -> Result<Self, String> {
-        Self::with(Backend::by_name(name)?, suite, esn, key, integrity)
-            .map_err(|wrong| wrong.to_string())
+        let aead = Backend::by_name(name)?;
+        let with = Implementations {
+            aead,
+            cbc_across: !matches!(aead, Backend::AwsLc),
+        };
+        Self::with(with, suite, esn, key, integrity).map_err(|wrong| wrong.to_string())
     }
 
     fn with(
-        backend: Backend,
+        with: Implementations,
         suite: Suite,
         esn: bool,
         key: &KeyMaterial,
@@ -170,7 +190,7 @@ impl EspCipher {
         if wrong.found != [suite.key_len(), suite.integrity_len()] {
             return Err(wrong);
         }
-        let keys = on_wiped_stack(|| Keys::new(suite, backend, key.expose(), integrity.expose()));
+        let keys = on_wiped_stack(|| Keys::new(suite, with, key.expose(), integrity.expose()));
         Ok(Self {
             suite,
             esn,
@@ -215,11 +235,7 @@ impl EspCipher {
         let (suite, esn) = (self.suite, self.esn);
         on_wiped_stack(|| match &self.keys {
             Keys::Aead(key) => key.seal_many(suite, esn, slab, jobs),
-            Keys::CbcHmac(key) => {
-                for job in jobs {
-                    key.seal(esn, job, job.parts(suite, slab));
-                }
-            }
+            Keys::CbcHmac(key) => key.seal_many(suite, esn, slab, jobs),
         });
     }
 

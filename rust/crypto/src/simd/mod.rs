@@ -1,4 +1,4 @@
-//! ChaCha20-Poly1305 (RFC 8439, 2.8) over batches, in AVX-512 F, BW and IFMA.
+//! ChaCha20-Poly1305 (RFC 8439, 2.8) over batches, in AVX-512 F, BW and IFMA; and AES-CBC over batches (`cbc`).
 //!
 //! A library is called once per packet, and spends its wide registers on one packet's blocks: the odd blocks at the end
 //! and the set-up of each packet go to waste, and they are much of a 1,420-byte packet and nearly all of a 64-byte one. A batch
@@ -15,6 +15,7 @@
 //! `unsafe` is loads and stores of memory that the safe face in `packet` has bounded, and the check that the CPU has
 //! the instructions.
 
+pub mod cbc;
 mod chacha;
 mod poly;
 
