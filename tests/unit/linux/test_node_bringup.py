@@ -561,7 +561,7 @@ def test_another_ike_daemon_is_named_before_anything_is_touched(store: Store) ->
     world = FakeHost(sysctl=dict(FORWARDING))
     world.taken_ports = frozenset({4500})
     before = world.state()
-    with pytest.raises(GinnelError, match="UDP port 4500 is taken.*and IKE needs it"):
+    with pytest.raises(GinnelError, match=r"UDP port 4500 is taken.*and IKE needs it"):
         bring_up(world, store, PROTECTED)
     assert world.state() == before
     assert world.calls == []
