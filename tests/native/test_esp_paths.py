@@ -361,6 +361,36 @@ def test_what_leads_round_in_a_circle_is_dropped(wire: Wire) -> None:
         assert made.receive()[2] == 4
 
 
+def test_a_datagram_of_ipv6_without_a_checksum_is_taken(wire: Wire) -> None:
+    """RFC 3948 2.1 wants none, and of IPv6 a kernel takes none else."""
+    near, far = ENDS[6]
+    with covered(wire, outer=6, in_udp=True) as made:
+        packet = sealed(made.spi, 1, gre(udp(b"x", source=PEER, destination=OUR)), GRE, direction=1)
+        datagram = struct.pack("!HHHH", NATT, NATT, 8 + len(packet), 0) + packet
+        wire.send(ip6(datagram, source=far, destination=near, protocol=17))
+        made.made.wait_received(1)
+
+
+def test_other_ends_of_the_encapsulation(wire: Wire) -> None:
+    """Of its delivery header in tunnel mode: ESP's own path is its SA's."""
+    other = "192.0.2.33"
+    with covered(wire, transport=False) as made:
+        made.made.tunnel.set_ends(packed(NEAR), packed(other))
+        made.made.write(udp(b"x", source=OUR, destination=PEER))
+        delivery, payload, _ = made.receive()
+        assert (delivery.destination, Outer.parse(payload).destination) == (FAR, other)
+        body = gre(udp(b"x", source=PEER, destination=OUR))
+        made.deliver(ip4(body, source=FAR, destination=NEAR, protocol=GRE), 4)
+        made.made.wait_drop("selectors")
+        made.deliver(ip4(body, source=other, destination=NEAR, protocol=GRE), 4)
+        made.made.wait_received(1)
+        lines = made.made.engine.carrier().sockets
+        assert set(lines) == {
+            f"{name} over {family}" for name in ("ike port 500", "ike and esp port 4500", "esp") for family in ("IPv4", "IPv6")
+        }
+        assert set(lines.values()) == {"on"}
+
+
 def test_held_like_a_plain_one(wire: Wire) -> None:
     with covered(wire) as made:
         made.made.tunnel.set_hold(True)

@@ -91,6 +91,8 @@ impl Family {
                 many: true,
                 offload,
                 shared: false,
+                // Of IKE as of ESP: whatever is genuine says so itself.
+                no_checksum: true,
             });
             bound.map_err(|source| OpenError {
                 step: format!("UDP port {port} over {name}"),
@@ -153,6 +155,26 @@ impl Ports {
         } else {
             self.v4.as_ref()
         }
+    }
+
+    /// Each socket in words, and how it fares.
+    pub fn describe(&self) -> Vec<(String, String)> {
+        let mut lines = Vec::new();
+        for (name, family) in [("IPv4", &self.v4), ("IPv6", &self.v6)] {
+            let Some(family) = family else { continue };
+            let IkeOptions {
+                port, natt_port, ..
+            } = self.options;
+            let natt = &family.natt;
+            let state = match (natt.gso_state().as_str(), natt.gro_state().as_str()) {
+                ("on", "on") => "on".to_owned(),
+                (gso, gro) => format!("segmentation {gso}, coalescing {gro}"),
+            };
+            lines.push((format!("ike port {port} over {name}"), "on".to_owned()));
+            lines.push((format!("ike and esp port {natt_port} over {name}"), state));
+            lines.push((format!("esp over {name}"), "on".to_owned()));
+        }
+        lines
     }
 
     pub fn count_lost(&self, lost: u32) {

@@ -218,10 +218,14 @@ impl Carrier {
     }
 
     pub fn counters(&self) -> CarrierCounters {
+        let mut sockets = lock(&self.shared.sockets).describe();
+        if let Some(ports) = &*read(&self.shared.ike) {
+            sockets.extend(ports.describe());
+        }
         CarrierCounters {
             no_tunnel: self.shared.no_tunnel.load(Ordering::Relaxed),
             at_socket: self.shared.at_socket.load(Ordering::Relaxed),
-            sockets: lock(&self.shared.sockets).describe(),
+            sockets,
         }
     }
 

@@ -1,7 +1,7 @@
 //! What arrives in ESP: the packets of one turn by SPI, opened as batches, and what they bring.
 //!
-//! One turn: neighbours of one SPI and one place are a *run*; its tunnel and SA are found by the SPI alone; it is opened as one batch; what
-//! is genuine and within the SA's selectors loses what was around it for ESP's sake, and then goes through the checks of its
+//! One turn: neighbours of one SPI and one place are a *run*; its tunnel and SA are found by the SPI alone, those of all runs before the first
+//! is opened, so that nobody waits for a batch to take the tables; it is opened as one batch; what is genuine and within the SA's selectors loses what was around it for ESP's sake, and then goes through the checks of its
 //! encapsulation (`receive`) as any packet does. In tunnel mode the delivery header inside must be the tunnel's own: between
 //! its ends, whole (fragments of encapsulated packets are not put together here), of its protocol.
 //!
@@ -9,8 +9,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::sync::Arc;
 
-use ginnel_esp::inbound::{Arrived, Opened, Outer, Refusal};
+use ginnel_esp::inbound::{Arrived, Inbound, Opened, Outer, Refusal};
 use ginnel_esp::sa::{Mode, Scratch};
 use ginnel_gre::demux::{GRE, IPV4_IN_IP, IPV6_IN_IP};
 use ginnel_gre::options::{Kind, Options};
@@ -20,7 +21,7 @@ use super::drops::PlainDrop;
 use super::ike::Ports;
 use super::plain::{Plain, Plan};
 use super::protect::{reason, tell_expiring};
-use super::{Shared, Tables};
+use super::Tables;
 use crate::bucket::Bucket;
 use crate::event::{Event, Events};
 
@@ -63,6 +64,9 @@ pub(super) struct Brought {
     pub tos: u8,
 }
 
+/// Takes what a packet of this tunnel brought.
+pub(super) type Bring<'a> = dyn FnMut(&mut [u8], &Arc<Plain>, Brought) + 'a;
+
 /// Who sends for SPIs that are nobody's.
 struct Strangers {
     bucket: Bucket,
@@ -91,9 +95,17 @@ impl Strangers {
     }
 }
 
+/// Neighbours of one SPI from one place, and whose they are.
+struct Run {
+    arrivals: Range<usize>,
+    tunnel: Arc<Plain>,
+    sa: Arc<Inbound>,
+}
+
 /// Opens a turn's packets.
 pub(super) struct Opener {
     arrivals: Vec<Arrival>,
+    runs: Vec<Run>,
     run: Vec<Arrived>,
     results: Vec<Result<Opened, Refusal>>,
     scratch: Scratch,
@@ -104,6 +116,7 @@ impl Opener {
     pub fn new() -> Self {
         Self {
             arrivals: Vec::new(),
+            runs: Vec::new(),
             run: Vec::new(),
             results: Vec::new(),
             scratch: Scratch::default(),
@@ -119,90 +132,99 @@ impl Opener {
         self.arrivals.push(arrival);
     }
 
-    /// Opens what was taken, in order; *bring* gets the id of each packet's tunnel and what it brought.
-    pub fn open(
-        &mut self,
-        shared: &Shared,
-        tables: &Tables,
-        ports: &Ports,
-        slab: &mut [u8],
-        now_ns: u64,
-        bring: &mut dyn FnMut(&mut [u8], u32, Brought),
-    ) {
-        let arrivals = std::mem::take(&mut self.arrivals);
-        let mut rest = &arrivals[..];
-        while let Some(first) = rest.first() {
-            let count = rest.iter().take_while(|next| next.continues(first)).count();
-            let (run, others) = rest.split_at(count);
-            rest = others;
+    /// Whose packets were taken; those of nobody are forgotten.
+    pub fn find(&mut self, tables: &Tables, counters: &Ports, events: &Events, now_ns: u64) {
+        let mut at = 0;
+        while let Some(first) = self.arrivals.get(at) {
+            let others = &self.arrivals[at + 1..];
+            let count = 1 + others
+                .iter()
+                .take_while(|next| next.continues(first))
+                .count();
             let owner = tables.spis.find(first.spi);
             let owner = owner.and_then(|owner| Some((owner, tables.tunnels.get(&owner.tunnel)?)));
-            let Some((owner, tunnel)) = owner else {
-                ports.count_unknown_spi(count as u64);
-                let natt = first.source.port() != 0;
-                self.strangers.tell(first, natt, &shared.events, now_ns);
-                continue;
-            };
-            let plan = tunnel.plan();
-            if !plan.up {
-                tunnel.drops.count(PlainDrop::Down, count as u64);
-                continue;
-            }
-            self.run.clear();
-            self.run.extend(run.iter().map(|arrival| Arrived {
-                start: arrival.start,
-                len: arrival.len,
-            }));
-            let sa = &owner.sa;
-            let outcome = sa.open(
-                slab,
-                &self.run,
-                now_ns,
-                &mut self.scratch,
-                &mut self.results,
-            );
-            if outcome.first {
-                shared.events.push(Event::SaUsed {
-                    tunnel: tunnel.id,
-                    spi: first.spi,
+            if let Some((owner, tunnel)) = owner {
+                self.runs.push(Run {
+                    arrivals: at..at + count,
+                    tunnel: tunnel.clone(),
+                    sa: owner.sa.clone(),
                 });
+            } else {
+                counters.count_unknown_spi(count as u64);
+                let natt = first.source.port() != 0;
+                self.strangers.tell(first, natt, events, now_ns);
             }
-            tell_expiring(tunnel.id, first.spi, true, outcome.expiring, &shared.events);
-            let outer = Outer {
-                source: first.source.ip(),
-                destination: first.local,
-                tos: first.tos,
-                in_udp: first.source.port() != 0,
-            };
-            let mut genuine = false;
-            for result in &self.results {
-                let brought = match result {
-                    Ok(opened) => {
-                        genuine = true;
-                        let payload = &mut slab[opened.start..opened.start + opened.len];
-                        sa.admit(opened, &outer, payload)
-                            .map_err(reason)
-                            .and_then(|len| {
-                                let place = opened.start..opened.start + len;
-                                let next = opened.next_header;
-                                unwrap(tunnel, &plan, sa.mode(), next, &outer, place, slab)
-                            })
-                    }
-                    Err(refusal) => Err(reason(*refusal)),
-                };
-                match brought {
-                    Ok(brought) => bring(slab, tunnel.id, brought),
-                    Err(reason) => tunnel.drops.count(reason, 1),
-                }
-            }
-            if genuine {
-                if let Some(protect) = &tunnel.protect {
-                    protect.came_from(tunnel.id, first.spi, first.source, &shared.events, now_ns);
-                }
+            at += count;
+        }
+    }
+
+    /// Opens what `find` has found, in order; *bring* gets each packet's tunnel and what it brought. Lets go of everything.
+    pub fn open(&mut self, slab: &mut [u8], events: &Events, now_ns: u64, bring: &mut Bring<'_>) {
+        let mut runs = std::mem::take(&mut self.runs);
+        for run in &runs {
+            self.open_run(run, slab, events, now_ns, bring);
+        }
+        runs.clear();
+        self.runs = runs;
+        self.arrivals.clear();
+    }
+
+    fn open_run(
+        &mut self,
+        run: &Run,
+        slab: &mut [u8],
+        events: &Events,
+        now_ns: u64,
+        bring: &mut Bring<'_>,
+    ) {
+        let Run { tunnel, sa, .. } = run;
+        let arrivals = &self.arrivals[run.arrivals.clone()];
+        let Some(first) = arrivals.first() else {
+            return;
+        };
+        let plan = tunnel.plan();
+        if !plan.up {
+            tunnel.drops.count(PlainDrop::Down, arrivals.len() as u64);
+            return;
+        }
+        self.run.clear();
+        self.run.extend(arrivals.iter().map(|arrival| Arrived {
+            start: arrival.start,
+            len: arrival.len,
+        }));
+        let scratch = &mut self.scratch;
+        let outcome = sa.open(slab, &self.run, now_ns, scratch, &mut self.results);
+        if outcome.first {
+            events.push(Event::SaUsed {
+                tunnel: tunnel.id,
+                spi: first.spi,
+            });
+        }
+        tell_expiring(tunnel.id, first.spi, true, outcome.expiring, events);
+        let outer = Outer {
+            source: first.source.ip(),
+            destination: first.local,
+            tos: first.tos,
+            in_udp: first.source.port() != 0,
+        };
+        let mut genuine = false;
+        for result in &self.results {
+            let brought = result.map_err(reason).and_then(|opened| {
+                genuine = true;
+                let payload = &mut slab[opened.start..opened.start + opened.len];
+                let len = sa.admit(&opened, &outer, payload).map_err(reason)?;
+                let place = opened.start..opened.start + len;
+                let next = opened.next_header;
+                unwrap(tunnel, &plan, sa.mode(), next, &outer, place, slab)
+            });
+            match brought {
+                Ok(brought) => bring(slab, tunnel, brought),
+                Err(reason) => tunnel.drops.count(reason, 1),
             }
         }
-        self.arrivals = arrivals;
-        self.arrivals.clear();
+        if let Some(protect) = tunnel.protect.as_ref().filter(|_| genuine) {
+            protect.came_from(tunnel.id, first.spi, first.source, events, now_ns);
+        }
     }
 }
 
@@ -306,5 +328,45 @@ mod tests {
             told(at as u8, start_ns + 20 * SECOND + at * 50_000_000);
         }
         assert!(opener.strangers.quiet.len() <= MAX_STRANGERS);
+    }
+
+    /// Whatever a genuine peer puts inside: no panic, and nothing of another tunnel.
+    #[test]
+    fn a_delivery_header_inside_that_is_cut_or_wrong_is_refused() {
+        let (local, remote) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let options = Options::new(Kind::Gre, Some(local), Some(remote));
+        let mut packet = vec![0x45, 0xb8, 0, 28, 0, 1, 0, 0, 64, GRE, 0, 0];
+        packet.extend([10, 0, 0, 2, 10, 0, 0, 1, 0, 0, 8, 0, 1, 2, 3, 4]);
+        let brought = |place| Brought {
+            place,
+            protocol: IPV4_IN_IP,
+            local,
+            remote,
+            tos: 0,
+        };
+        let whole = strip(&options, brought(0..packet.len()), &packet)
+            .ok()
+            .unwrap();
+        assert_eq!(
+            (whole.place, whole.protocol, whole.tos),
+            (20..28, GRE, 0xb8)
+        );
+        for end in 0..20 {
+            let cut = strip(&options, brought(0..end), &packet);
+            assert_eq!(cut.err(), Some(PlainDrop::EspMalformed), "{end}");
+        }
+        for (at, value, expected) in [
+            (0, 0x44, PlainDrop::EspMalformed),
+            (6, 0x20, PlainDrop::WrongMode),
+            (7, 1, PlainDrop::WrongMode),
+            (9, 17, PlainDrop::WrongMode),
+            (15, 9, PlainDrop::Selectors),
+            (19, 9, PlainDrop::Selectors),
+        ] {
+            let mut wrong = packet.clone();
+            wrong[at] = value;
+            let refused = strip(&options, brought(0..wrong.len()), &wrong);
+            assert_eq!(refused.err(), Some(expected), "byte {at}");
+        }
     }
 }

@@ -157,7 +157,7 @@ pub(super) fn run(shared: &Arc<Shared>) -> io::Result<()> {
             let socket = read(&shared.receivers).get(&(*tag as u32)).cloned();
             if let Some(socket) = socket {
                 let count = receiver.serve(&socket, *broken);
-                more_will_come |= count > 1 && matches!(*socket, Socket::Raw { .. });
+                more_will_come |= count > 1 && socket.is_raw();
             }
         }
         if more_will_come {
@@ -222,7 +222,9 @@ impl Receiver {
 
     fn turn(&mut self, socket: &Socket, now_ns: u64) {
         let shared = self.shared.clone();
-        {
+        if let Socket::Port { ports, place, .. } = socket {
+            self.take_ports(&shared, ports, *place, now_ns);
+        } else {
             let tables = read(&shared.tables);
             match socket {
                 Socket::Raw { protocol, .. } => {
@@ -248,9 +250,7 @@ impl Receiver {
                         self.sorter.message(&shared, &tables, slab, message, now_ns);
                     }
                 }
-                Socket::Port { ports, place, .. } => {
-                    self.take_ports(&shared, &tables, ports, *place, now_ns);
-                }
+                Socket::Port { .. } => {}
             }
             self.sorter.last = None;
         }
@@ -300,14 +300,7 @@ impl Receiver {
     }
 
     /// What came by a port of IKE's and ESP's: messages go to the control plane, packets to the tunnels that their SPIs name.
-    fn take_ports(
-        &mut self,
-        shared: &Shared,
-        tables: &Tables,
-        ports: &Ports,
-        place: Place,
-        now_ns: u64,
-    ) {
+    fn take_ports(&mut self, shared: &Shared, ports: &Ports, place: Place, now_ns: u64) {
         let slab = match place {
             Place::Esp => {
                 self.take_raw_esp(ports);
@@ -318,12 +311,14 @@ impl Receiver {
                 self.udp.slab()
             }
         };
-        let sorter = &mut self.sorter;
-        let mut bring = |slab: &mut [u8], id, brought| {
-            sorter.brought(shared, tables, slab, id, brought, now_ns);
-        };
+        let events = &shared.events;
         self.opener
-            .open(shared, tables, ports, slab, now_ns, &mut bring);
+            .find(&read(&shared.tables), ports, events, now_ns);
+        let sorter = &mut self.sorter;
+        let mut bring = |slab: &mut [u8], tunnel: &Arc<Plain>, brought| {
+            sorter.brought(shared, slab, tunnel, brought, now_ns);
+        };
+        self.opener.open(slab, events, now_ns, &mut bring);
     }
 
     fn take_raw_esp(&mut self, ports: &Ports) {
@@ -615,9 +610,13 @@ impl Sorter {
                 return;
             }
         };
-        let Some(group) = self.group(tables, id) else {
-            self.no_tunnel += 1;
-            return;
+        let group = match (self.group_of(id), tables.tunnels.get(&id)) {
+            (Some(group), _) => group,
+            (None, Some(tunnel)) => self.group(tunnel),
+            (None, None) => {
+                self.no_tunnel += 1;
+                return;
+            }
         };
         let Group { tunnel, plan, .. } = &self.groups[group];
         if tunnel.protect.is_some() {
@@ -639,15 +638,12 @@ impl Sorter {
     fn brought(
         &mut self,
         shared: &Shared,
-        tables: &Tables,
         slab: &mut [u8],
-        id: u32,
+        tunnel: &Arc<Plain>,
         brought: Brought,
         now_ns: u64,
     ) {
-        let Some(group) = self.group(tables, id) else {
-            return;
-        };
+        let group = self.group(tunnel);
         let header = if brought.protocol == GRE {
             header::parse(&slab[brought.place.clone()]).map(Some)
         } else {
@@ -795,20 +791,21 @@ impl Sorter {
     }
 
     /// Which group of this turn the tunnel has; mostly the last.
-    fn group(&mut self, tables: &Tables, id: u32) -> Option<usize> {
-        let found = self.groups.iter().rposition(|group| group.tunnel.id == id);
-        if found.is_some() {
-            return found;
-        }
-        let tunnel = tables.tunnels.get(&id)?.clone();
-        let plan = tunnel.plan();
-        self.groups.push(Group {
-            tunnel,
-            plan,
-            packets: 0,
-            bytes: 0,
-        });
-        Some(self.groups.len() - 1)
+    fn group(&mut self, tunnel: &Arc<Plain>) -> usize {
+        let found = self.group_of(tunnel.id);
+        found.unwrap_or_else(|| {
+            self.groups.push(Group {
+                tunnel: tunnel.clone(),
+                plan: tunnel.plan(),
+                packets: 0,
+                bytes: 0,
+            });
+            self.groups.len() - 1
+        })
+    }
+
+    fn group_of(&self, id: u32) -> Option<usize> {
+        self.groups.iter().rposition(|group| group.tunnel.id == id)
     }
 }
 

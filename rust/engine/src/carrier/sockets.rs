@@ -51,6 +51,18 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
+    /// Whether each packet is a message of its own.
+    pub fn is_raw(&self) -> bool {
+        matches!(
+            self,
+            Self::Raw { .. }
+                | Self::Port {
+                    place: Place::Esp,
+                    ..
+                }
+        )
+    }
+
     pub fn fd(&self) -> RawFd {
         match self {
             Self::Raw { socket, .. } => socket.as_raw_fd(),
@@ -293,6 +305,7 @@ impl Registry {
             many: true,
             offload: key.offload,
             shared: key.port != 0 && self.has_port(key.v6, key.port),
+            no_checksum: false,
         };
         let sockets = if key.port == 0 {
             entropy_sockets(&binding)?

@@ -48,6 +48,7 @@ pub(super) type Control = [u64; CONTROL_WORDS];
 
 /// Linux 5.0: by index, so that a renamed device stays the same.
 pub(super) const SO_BINDTOIFINDEX: libc::c_int = 62;
+const UDP_NO_CHECK6_RX: libc::c_int = 102;
 const UDP_SEGMENT: libc::c_int = 103;
 const UDP_GRO: libc::c_int = 104;
 
@@ -139,6 +140,8 @@ pub struct Binding {
     pub offload: bool,
     /// Several tunnels send by it, by different links: see `SHARED_SEND_BUFFER_BYTES`.
     pub many: bool,
+    /// Datagrams of IPv6 without a checksum are taken as well: what is inside is protected better (RFC 6936; RFC 3948 2.1 wants none).
+    pub no_checksum: bool,
 }
 
 impl Udp {
@@ -231,6 +234,9 @@ impl Udp {
         }
         if binding.shared {
             udp.share_port()?;
+        }
+        if binding.no_checksum && v6 {
+            udp.option(libc::SOL_UDP, UDP_NO_CHECK6_RX, 1)?;
         }
         if binding.errors {
             let (level, name) = if v6 {
