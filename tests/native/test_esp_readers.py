@@ -189,7 +189,8 @@ def protected(wire: Wire, case: Case, chance: random.Random) -> Iterator[Rig]:
         engine.ike(families=(4, 6))
         tunnel = engine.plain(name, kind=case.kind, local=packed(near), remote=packed(far), mtu=1300, protected=True)  # type: ignore[arg-type]
         tunnel.up()
-        device = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
+        # No protocol before it is bound: it would see other devices' packets in between.
+        device = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
     wire.near.write_proc(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", "1")
     wire.near.ip("link", "set", name, "up")
     device.bind((name, ETH_P_ALL))
