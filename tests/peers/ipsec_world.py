@@ -143,7 +143,7 @@ class World:
     def start(
         cls, net: Net, directory: Path, peerings: Sequence[Peering], *, name: str, options: Mapping[str, Value] | None = None
     ) -> World:
-        """Namespaces, addresses, strongSwan with *options*, our process called *name*."""
+        """Namespaces, addresses, strongSwan with *options*, our process called like *name*."""
         node_space, swan_space = net.namespace("node"), net.namespace("swan")
         net.veth(
             node_space, swan_space, [f"{one.node}/24" for one in peerings], [f"{one.swan}/24" for one in peerings]
@@ -155,22 +155,24 @@ class World:
         try:
             world = cls(
                 net, node_space, swan_space, directory, peerings, charon,
-                NodeProcess.start(node_space, name, directory, [one.plain(directory) for one in peerings]),
+                NodeProcess.start(node_space, net.unique(name), directory, [one.plain(directory) for one in peerings]),
             )  # fmt: skip
         except BaseException:
             charon.close(str(directory / "charon.log"))
             raise
         world.load()
         world.devices_up()
-        world.devices_behind(f"{name}-behind")
+        world.devices_behind()
         return world
 
-    def devices_behind(self, name: str) -> None:
+    def devices_behind(self) -> None:
         """Tunnels that stand behind strongSwan, if any do."""
         tunnels = [one for one in self.peerings if one.kind != "ipsec"]
         if not tunnels:
             return
-        self.behind = NodeProcess.start(self.swan_space, name, self.directory, [one.behind() for one in tunnels])
+        self.behind = NodeProcess.start(
+            self.swan_space, self.net.unique("bhnd"), self.directory, [one.behind() for one in tunnels]
+        )
         for one in tunnels:
             self.behind.up((f"b{one.number}", f"{one.inside_swan}/32"))
             self.swan_space.ip("route", "add", f"10.1.{one.number}.0/24", "dev", f"b{one.number}", "src", one.inside_swan)

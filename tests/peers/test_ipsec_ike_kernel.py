@@ -17,6 +17,8 @@ The emulated kernel is slow: nothing here is about time.
 from __future__ import annotations
 
 import dataclasses
+import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -38,7 +40,7 @@ SECRET = "a secret of many words"
 NAT, NAT_INSIDE = "203.0.113.99", "10.77.0.254"
 MASQUERADE = """
 table ip nat {
-  chain leaving { type nat hook postrouting priority srcnat; ip saddr { 10.77.0.0/24, 203.0.113.0/24 } masquerade; }
+  chain leaving { type nat hook postrouting priority srcnat; ip saddr { 10.77.0.0/24, 203.0.113.0/24 } masquerade random; }
 }
 """
 UP_S = 30.0
@@ -175,6 +177,7 @@ class Both:
 
     guest: Guest
     space: Namespace
+    router: Namespace
     node: NodeProcess
     charon: Charon
 
@@ -197,6 +200,10 @@ class Both:
             ours, theirs = site.inner(1, family), site.inner(2, family)
             assert self.space.ping(theirs, count=2, within_s=3), self.why(site)
             self.guest.run("ping", "-n", "-q", "-c", "2", "-i", "0.05", "-W", "3", "-s", "2500", ours)
+
+    def ping_back(self, site: Site) -> str:
+        """One ping from the guest; what it said."""
+        return self.guest.run("ping", "-n", "-c", "1", "-W", "2", site.inner(1, 4), check=False)
 
     def why(self, site: Site) -> str:
         """What there is to read when something is wrong."""
@@ -230,13 +237,13 @@ def both(guest: Guest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bot
             {site.device: site.section() for site in SITES},
             {f"ike-{site.number}": secret(SECRET, f"swan{site.number}", f"node{site.number}") for site in SITES},
         )
-        node = NodeProcess.start(space, "sites", directory, [site.plain(directory) for site in SITES])
+        node = NodeProcess.start(space, net.unique("site"), directory, [site.plain(directory) for site in SITES])
         for site in SITES:
             if 6 not in site.carries:
                 space.write_proc(f"/proc/sys/net/ipv6/conf/{site.device}/disable_ipv6", "1")
             node.up(*((site.device, prefix) for prefix in site.prefixes(1)))
         try:
-            yield Both(guest, space, node, charon)
+            yield Both(guest, space, router, node, charon)
         finally:
             node.stop()
             charon.close(str(directory / "charon.log"))
@@ -272,3 +279,69 @@ def test_established_and_rekeyed(both: Both, site: Site) -> None:
     else:
         both.command(site, "terminate")
         wait_until(lambda: all(one["name"] != site.device for one in both.charon.associations()), UP_S, "the end there")
+
+
+#: Rounds of pings to "$2", each waited for to the last answer, until the file "$1" is there.
+STEADY = 'while [ ! -e "$1" ]; do ping -n -q -c 100 -i 0.01 -W 5 "$2"; done'
+
+
+def test_nothing_is_lost_while_both_rekey(both: Both, tmp_path: Path) -> None:
+    """GRE in transport mode and IPsec alone under a steady ping, rekeyed by either side in turn, and the IKE SA as well."""
+    sites = [SITES[0], SITES[5]]
+    for site in sites:
+        both.command(site, "initiate")
+        both.child(site)
+    stop = tmp_path / "stop"
+    pings = [
+        both.space.popen("sh", "-c", STEADY, "steady", str(stop), site.inner(2, 4), stdout=subprocess.PIPE, text=True)
+        for site in sites
+    ]
+    for what in ("child", "ike", "child", "ike"):
+        for site in sites:
+            before = both.node.show(site.device)["ipsec"]
+            if what == "child":
+                both.charon.rekey_child(site.device)
+            else:
+                both.charon.rekey_ike(site.device)
+            both.command(site, "rekey" if what == "ike" else "rekey-ike")
+            wait_until(
+                lambda s=site, b=before: all(
+                    both.node.show(s.device)["ipsec"][one] > b[one] for one in ("rekeyings", "ike_rekeyings")
+                ),
+                UP_S,
+                "both kinds rekeyed",
+            )
+    stop.touch()
+    for site, ping in zip(sites, pings, strict=True):
+        said, _ = ping.communicate(timeout=60)
+        rounds = [line for line in said.splitlines() if "transmitted" in line]
+        assert rounds
+        assert all("100 packets transmitted, 100 received" in line for line in rounds), f"{said} {both.why(site)}"
+        assert len(both.charon.children(site.device)) == 1
+        both.command(site, "terminate")
+
+
+@pytest.mark.parametrize("site", [SITES[8], SITES[10]], ids=str)
+def test_a_nat_forgets_its_mapping(both: Both, site: Site) -> None:
+    """Another port all of a sudden: whoever is not behind the NAT follows genuine packets, and the tunnel goes on."""
+    if site.behind == "us":
+        both.command(site, "initiate")
+    else:
+        assert "established" in both.charon.initiate(site.device, check=False), both.why(site)
+    child = both.child(site)
+    both.carries(site)
+    before = both.router.run("conntrack", "-L", "-p", "udp", "--dport", "4500")
+    both.router.run("conntrack", "-F")
+    if site.behind == "us":
+        wait_until(lambda: both.space.ping(site.inner(2, 4), within_s=2), 20, "a ping from behind the NAT")
+    else:
+        wait_until(lambda: "1 received" in both.ping_back(site), 20, "a ping from behind the NAT")
+    assert mapped(both.router.run("conntrack", "-L", "-p", "udp", "--dport", "4500")) != mapped(before)
+    both.carries(site)
+    assert both.child(site)["spi_in"] == child["spi_in"]
+    both.command(site, "terminate")
+
+
+def mapped(table: str) -> set[str]:
+    """Ports that a NAT has mapped to."""
+    return set(re.findall(r"dport=(\d+) \[?", table.replace("dport=4500 ", "")))

@@ -61,6 +61,14 @@ PEERINGS = [
     ),
     pinned(19, "raw-keys", heard=("of 'node19' with ED25519 successful",)),
     Peering(20, "gre", kind="gre"),
+    # What both do where nobody names an algorithm.
+    Peering(
+        21,
+        "defaults",
+        ours={"ike_proposals": (), "esp_proposals": ()},
+        theirs={"proposals": "default"},
+        theirs_child={"esp_proposals": "default"},
+    ),
 ]
 
 
