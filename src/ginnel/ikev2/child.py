@@ -94,6 +94,8 @@ class Child:
     #: The peer asked for it in this IKE SA, and may not have our answer yet: it has not asked for more since, nor used it.
     unsure_in: IkeSa | None = None
     replacement: Child | None = None
+    #: The lower nonce of what the peer's request made in its place, whatever became of that; empty: it asked for nothing.
+    rival: bytes = b""
     #: When it began to carry, and when it was deleted; 0: not yet.
     carried_ns: int = 0
     retired_ns: int = 0

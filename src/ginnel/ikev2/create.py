@@ -133,7 +133,7 @@ class CreateChild:
     def _conclude(self, sa: IkeSa, lineage: Lineage, made: negotiate.Made, now: Now) -> None:
         old, mine = self.replaces, made.child
         theirs = old.replacement if old is not None and old.replaced else None
-        if theirs is not None and mine.low_nonce < theirs.low_nonce:
+        if old is not None and old.rival and mine.low_nonce < old.rival:
             # Ours holds the lowest nonce: it goes, and the peer deletes the old one.
             lineage.install(made, now, at_once=False)
             mine.become(Stage.REDUNDANT)
@@ -228,6 +228,7 @@ def answer(sa: IkeSa, content: Content, now: Now, *, busy: bool) -> tuple[Payloa
     child.unsure_in = sa
     if old is not None:
         lineage.supersede(old, child, now)
+        old.rival = child.low_nonce
         if old.stage is Stage.LIVE:
             old.become(Stage.REPLACED)
     else:
