@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from namespaces import Namespace, Net, wait_until  # noqa: E402
 from peers.nodes import GINNEL, Keys, PeerConfig, Userspace, endpoint, ping, render, setconf, up  # noqa: E402
+from peers.strongswan import DAEMON, Charon, InNamespace, child, connection, psk, secret  # noqa: E402
 
 GINNEL_COMMAND = str(Path(sys.executable).with_name("ginnel"))
 MTU = 1420
@@ -44,8 +45,10 @@ class Implementation:
     program: tuple[str, ...]
     version: str
     environment: Mapping[str, str] = field(default_factory=dict)
-    #: Lines of a node file's tunnel beyond its ends: then it is no WireGuard, and `ginnel up` starts it.
+    #: Lines of a node file's tunnel beyond its ends, `{device}` and `{psk}` to be filled in: then `ginnel up` starts it.
     gre: str | None = None
+    #: Its kind there.
+    kind: str = "gre"
 
 
 # ---------------------------------------------------------------- building the implementations
@@ -126,6 +129,22 @@ def gre_raw() -> Implementation:
     return Implementation("gre-raw", (GINNEL_COMMAND,), _revision(), gre="")
 
 
+_PROTECTED = '\n[tunnel.{device}.ipsec]\npsk-file = "{psk}"\nlocal-id = "@#01"\nremote-id = "@#01"\n'
+
+
+def ipsec(name: str, suite: str, encapsulation: str = "udp", kind: str = "gre") -> Implementation:
+    """GRE over IPsec in transport mode (or IPsec alone), by the same engine; keys agreed on by its IKE."""
+    lines = f'{_PROTECTED}esp = "{suite}-x25519"\nencapsulation = "{encapsulation}"'
+    return Implementation(name, (GINNEL_COMMAND,), _revision(), gre=lines, kind=kind)
+
+
+def strongswan() -> Implementation:
+    """Debian's strongSwan with its user-space ESP (kernel-libipsec): tunnel mode in UDP, AES-128-GCM."""
+    asked = ["dpkg-query", "--show", "--showformat=${Version}", "charon-systemd"]
+    shown = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+    return Implementation("strongswan", (DAEMON,), shown)
+
+
 BUILDERS = {
     "ginnel": ginnel,
     "wireguard-go": wireguard_go,
@@ -133,6 +152,12 @@ BUILDERS = {
     "unencrypted": unencrypted,
     "gre-udp": gre_udp,
     "gre-raw": gre_raw,
+    "ipsec": lambda: ipsec("ipsec", "aes128gcm16"),
+    "ipsec-chacha": lambda: ipsec("ipsec-chacha", "chacha20poly1305"),
+    "ipsec-aes256": lambda: ipsec("ipsec-aes256", "aes256gcm16"),
+    "ipsec-raw": lambda: ipsec("ipsec-raw", "aes128gcm16", encapsulation="raw"),
+    "ipsec-alone": lambda: ipsec("ipsec-alone", "aes128gcm16", kind="ipsec"),
+    "strongswan": strongswan,
 }
 
 
@@ -169,8 +194,8 @@ class GreNode:
 class Tunnel:
     """One implementation at both ends, up and proven by a ping."""
 
-    left: Userspace | GreNode
-    right: Userspace | GreNode
+    left: Userspace | GreNode | Charon
+    right: Userspace | GreNode | Charon
 
     def rss_kib(self) -> int:
         """Resident memory of the larger of the two processes."""
@@ -249,8 +274,13 @@ class Bed:
     @contextlib.contextmanager
     def tunnel(self, implementation: Implementation, *, right_knows: bool = True) -> Iterator[Tunnel]:
         """Both ends started, configured and reachable."""
+        if implementation.name == "strongswan":
+            with self.strongswan_pair() as daemons:
+                wait_until(lambda: self.left.ping(RIGHT_INNER, within_s=1), 20, "strongswan: a ping through the tunnel")
+                yield daemons
+            return
         if implementation.gre is not None:
-            with self.gre_pair(lambda side, name: self.gre_file(side, name, implementation.gre or "")) as pair:
+            with self.gre_pair(lambda side, name: self.gre_file(side, name, implementation)) as pair:
                 wait_until(
                     lambda: self.left.ping(RIGHT_INNER, within_s=1), 20, f"{implementation.name}: a ping through the tunnel"
                 )
@@ -283,12 +313,43 @@ class Bed:
                 nodes.append(node)
             yield Tunnel(nodes[0], nodes[1])
 
-    @staticmethod
-    def gre_file(side: str, device: str, more: str) -> str:
+    @contextlib.contextmanager
+    def strongswan_pair(self) -> Iterator[Tunnel]:
+        """
+        strongSwan at both ends, the addresses on lo.
+
+        Its device keeps its own MTU of 1,400: libipsec cuts what it reads to the MTU that the device was made with, so that of a
+        larger one nothing arrives whole.
+        """
+        ends = (LEFT_OUTER, RIGHT_OUTER), (LEFT_INNER, RIGHT_INNER)
+        with contextlib.ExitStack() as undo:
+            daemons = []
+            for me, space in enumerate((self.left, self.right)):
+                local, remote = (pair[me] for pair in ends), (pair[1 - me] for pair in ends)
+                (outer, inner), (far_outer, far_inner) = local, remote
+                space.ip("address", "add", f"{inner}/32", "dev", "lo")
+                undo.callback(space.ip, "address", "delete", f"{inner}/32", "dev", "lo")
+                daemon = Charon.start(InNamespace(space))
+                undo.callback(daemon.close)
+                protected = child(f"{inner}/32", f"{far_inner}/32", esp_proposals="aes128gcm16-x25519-noesn")
+                names = ("left", "right") if me == 0 else ("right", "left")
+                proofs = psk(names[0]), psk(names[1])
+                peer = connection(outer, far_outer, *proofs, {"inner": protected}, encap=True)
+                daemon.load({"peer": peer}, {"ike-1": secret("a secret of the bench", *names)})
+                daemons.append(daemon)
+            daemons[0].initiate("inner")
+            yield Tunnel(daemons[0], daemons[1])
+
+    def gre_file(self, side: str, device: str, implementation: Implementation) -> str:
         """One tunnel with the addresses that every implementation has."""
+        secret_file = self.directory / "bench.psk"
+        secret_file.touch(mode=0o600)
+        secret_file.write_text("a secret of the bench\n")
+        more = (implementation.gre or "").replace("{device}", device).replace("{psk}", str(secret_file))
         local, remote, inner = (LEFT_OUTER, RIGHT_OUTER, LEFT_INNER) if side == "left" else (RIGHT_OUTER, LEFT_OUTER, RIGHT_INNER)
         return (
-            f'[tunnel.{device}]\nkind = "gre"\nlocal = "{local}"\nremote = "{remote}"\nttl = 64\nmtu = {MTU}\n'
+            f'[tunnel.{device}]\nkind = "{implementation.kind}"\nlocal = "{local}"\nremote = "{remote}"\n'
+            f"{'ttl = 64' if implementation.kind == 'gre' else ''}\nmtu = {MTU}\n"
             f'address = ["{inner}/24"]\n{more}\n'
         )
 

@@ -570,6 +570,9 @@ def _gre_thousand(bed: Bed, implementation: Implementation, seconds: float) -> F
         }
 
 
+#: What GRE goes in, or packets without it.
+SUITES = ("ipsec", "ipsec-aes256", "ipsec-chacha", "ipsec-alone", "ipsec-raw")
+
 SCENES: dict[str, Scene] = {
     scene.name: scene
     for scene in (
@@ -634,6 +637,9 @@ SCENES: dict[str, Scene] = {
         Scene("gre-udp-tcp1", _tcp(), TCP_METRICS, among=("unencrypted", "gre-udp"), reference="unencrypted"),
         Scene("gre-raw-tcp1", _tcp(), TCP_METRICS, among=("ginnel", "gre-raw", "gre-udp"), reference="ginnel"),
         Scene("gre-wire-tcp1", _over_wire(_tcp()), TCP_METRICS, among=("ginnel", "gre-raw", "gre-udp"), reference="ginnel"),
+        Scene("ipsec-udp-tcp1", _tcp(), TCP_METRICS, among=("ginnel", "ipsec", "strongswan"), reference="ginnel"),
+        Scene("ipsec-suites-tcp1", _tcp(), TCP_METRICS, among=("ginnel", *SUITES), reference="ginnel"),
+        Scene("ipsec-small", _udp("small", 64 - 28), UDP_METRICS, among=("ginnel", "ipsec", "ipsec-raw"), reference="ginnel"),
         Scene("gre-small", _udp("small", 64 - 28), UDP_METRICS, among=("ginnel", "gre-raw", "gre-udp"), reference="ginnel"),
         Scene(
             "gre-1000",
