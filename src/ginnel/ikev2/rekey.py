@@ -18,7 +18,7 @@ Source: RFC 7296 1.3.2, 2.8, 2.18, 2.25.2; RFC 6290 4.2.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ginnel.crypto.ike import InvalidPublicValue, KeyExchange, KeyMaterial
@@ -34,7 +34,7 @@ from ginnel.ikev2.proposals import Chosen, Difference
 from ginnel.ikev2.sa import IkeSa, State
 from ginnel.ikev2.timers import Timer
 from ginnel.ikev2.tunnel import Cause
-from ginnel.wire.ikev2 import Exchange, Ke, Nonce, Notify, NotifyType, Payload, Proposal, Sa
+from ginnel.wire.ikev2 import Exchange, Ke, Nonce, Notify, NotifyType, Payload, Proposal, Sa, TransformType
 
 if TYPE_CHECKING:
     from ginnel.ikev2.lineage import Lineage
@@ -67,7 +67,7 @@ class RekeyIke:
         lineage = sa.lineage
         if lineage is None or sa.state is not State.ESTABLISHED or lineage.current is not sa:
             return None
-        configured = sa.connection.ike_proposals
+        configured = same_prf(sa)
         groups = [group for group in proposals.groups(configured) if group]
         known = sa.chosen.group if sa.chosen is not None else 0
         group = self._group or (known if known in groups else groups[0])
@@ -168,6 +168,22 @@ class RekeyIke:
         sa.ctx.timers.arm(sa, Timer.REKEY, now.mono_ns + after_ns)
 
 
+def same_prf(sa: IkeSa) -> tuple[Proposal, ...]:
+    """
+    The configured proposals with the PRF that the SA has, where there are such. Which of two PRFs expands the new keys is read
+    differently by different peers (RFC 7296 2.18: the new one; strongSwan: the old one); with one there is nothing to read.
+    """
+    configured = sa.connection.ike_proposals
+    kept: list[Proposal] = []
+    for one in configured:
+        transforms = tuple(
+            each for each in one.transforms if each.kind != TransformType.PRF or (sa.chosen and each == sa.chosen.prf)
+        )
+        if any(each.kind == TransformType.PRF for each in transforms):
+            kept.append(replace(one, transforms=transforms))
+    return tuple(kept) or configured
+
+
 def inherit(sa: IkeSa, said: Exchanged, chosen: Chosen, shared: KeyMaterial, now: Now, *, initiator: bool) -> IkeSa:
     """The IKE SA that follows *sa*; it belongs to the same lineage, but is not current yet."""
     assert sa.keys is not None
@@ -195,7 +211,9 @@ def answer(sa: IkeSa, content: Content, now: Now) -> tuple[Payload, ...]:
         return (Notify(NotifyType.TEMPORARY_FAILURE),)
     if content.ke is None or content.nonce is None:
         return (Notify(NotifyType.INVALID_SYNTAX),)
-    chosen = proposals.select(content.sa.proposals, sa.connection.ike_proposals, ke=True, ke_group=content.ke.group)
+    chosen = proposals.select(content.sa.proposals, same_prf(sa), ke=True, ke_group=content.ke.group)
+    if isinstance(chosen, Difference):
+        chosen = proposals.select(content.sa.proposals, sa.connection.ike_proposals, ke=True, ke_group=content.ke.group)
     if isinstance(chosen, Difference):
         lines = explain.no_proposal("ike", content.sa.proposals, sa.connection.ike_proposals, chosen)
         lineage.tunnel.tell("us", "proposal", lines, now)
