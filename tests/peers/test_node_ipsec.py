@@ -8,6 +8,7 @@ What other IKE daemons say is in test_ipsec_strongswan.py and test_ipsec_ike_ker
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from typing import Any
 
 import pytest
 
+import pki
 from ginnel.config.node import IpsecConfig, NodeConfig, PlainConfig, to_json
 from namespaces import Namespace, Net, wait_until
 from peers.node_running import NodeProcess, refusal
@@ -564,3 +566,104 @@ def test_what_the_way_refuses_is_named(net: Net, start: Start, tmp_path: Path, r
 
     wait_until(said, 15, words)
     assert both.left.show()["carrying"]["answer"] == "no"
+
+
+# ---------------------------------------------------------------- certificates
+
+NOW = dt.datetime.now(dt.UTC)
+VALID: dict[str, Any] = {"begins": NOW - dt.timedelta(days=1), "ends": NOW + dt.timedelta(days=30)}
+PAST: dict[str, Any] = {"begins": NOW - dt.timedelta(days=30), "ends": NOW - dt.timedelta(days=1)}
+
+
+def issued(
+    directory: Path, label: str, authority: pki.Authority, name: str, **validity: Any
+) -> tuple[dict[str, Any], pki.Issued]:
+    """A certificate in files, as fields of `IpsecConfig`; and itself."""
+    made = authority.issue(name, **(validity or VALID))
+    certificate, key = directory / f"{label}.pem", directory / f"{label}.key"
+    certificate.write_bytes(made.pem)
+    key.write_bytes(made.key_pem)
+    key.chmod(0o600)
+    return {"auth": "certificate", "certificate_files": (str(certificate),), "private_key_file": str(key), "psk_file": ""}, made
+
+
+class Certified(Joined):
+    """Both ends prove themselves by certificates; *proofs*: further fields of `IpsecConfig` of either."""
+
+    def __init__(
+        self, net: Net, start: Start, directory: Path, left: dict[str, Any], right: dict[str, Any], **options: Any
+    ) -> None:
+        self.proofs = left, right
+        super().__init__(net, start, directory, **options)
+
+    def config(self, us: int, peer: int, **changes: Any) -> PlainConfig:
+        made = super().config(us, peer, **changes)
+        assert made.ipsec is not None
+        return dataclasses.replace(made, ipsec=dataclasses.replace(made.ipsec, **self.proofs[us - 1]))
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ("good", ""),
+        ("expired", "expired"),
+        ("revoked", "revoked"),
+        ("stranger", "authority"),
+        ("another", "right.example.org"),
+    ],
+)
+def test_certificates_prove_or_are_refused_with_the_reason(
+    net: Net, start: Start, tmp_path: Path, what: str, sentence: str
+) -> None:
+    authority = pki.Authority("Root of the tests", **VALID)
+    other = pki.Authority("Root of strangers", **VALID)
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    trust = {"ca_files": (str(tmp_path / "ca.pem"),)}
+    ours, _ = issued(tmp_path, "left", authority, "left.example.org")
+    name = "another.example.org" if what == "another" else "right.example.org"
+    theirs, leaf = issued(
+        tmp_path, "right", other if what == "stranger" else authority, name, **(PAST if what == "expired" else {})
+    )
+    if what == "revoked":
+        crl = authority.crl(leaf, made=NOW - dt.timedelta(hours=1), following=NOW + dt.timedelta(days=1))
+        (tmp_path / "crl.pem").write_bytes(crl)
+        trust["crl_files"] = (str(tmp_path / "crl.pem"),)
+    both = Certified(
+        net, start, tmp_path,
+        {**ours, **trust, "local_id": "left.example.org", "remote_id": "right.example.org"},
+        {**theirs, **trust, "crl_files": (), "local_id": name, "remote_id": "left.example.org", "start": "wait"},
+        established=what == "good",
+    )  # fmt: skip
+    if what == "good":
+        both.carries()
+        view = both.protected(both.left)
+        assert (view["auth"], view["peer_id"]) == ("certificate", "right.example.org")
+    else:
+        lines = wait_until(lambda: both.left.show()["ipsec"]["refusal"], UP_S, "the explanation")
+        assert any(sentence in line for line in lines), lines
+        assert both.left.show()["ipsec"]["child"] is None
+        assert both.right.show()["ipsec"]["child"] is None
+    both.capture.stop()
+    both.nothing_in_clear()
+
+
+def test_a_certificate_that_is_not_for_our_name_and_a_key_that_is_another_are_refused_at_once(net: Net, tmp_path: Path) -> None:
+    space = net.namespace("a")
+    authority = pki.Authority("Root of the tests", **VALID)
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    proof, _ = issued(tmp_path, "left", authority, "left.example.org")
+    another, _ = issued(tmp_path, "other", authority, "left.example.org")
+    proof["ca_files"] = (str(tmp_path / "ca.pem"),)
+    for fields_of, message in (
+        ({"local_id": "moon.example.org"}, "gre1: local_id: "),
+        ({"private_key_file": another["private_key_file"]}, "does not belong to the certificate of"),
+        ({"ca_files": ()}, "expected an authority or the peer's certificate"),
+    ):
+        config = PlainConfig(
+            "gre1", "gre", 4, local="192.0.2.1", remote="192.0.2.2", mtu=1400, ipsec=IpsecConfig(**{**proof, **fields_of})
+        )
+        code, said = refusal(space, "refused", node_json(config))
+        assert code == 1
+        assert message in said
+        assert "BEGIN" not in said
+        assert not space.succeeds("ip", "link", "show", "gre1")
