@@ -218,6 +218,18 @@ def test_rekey_terminate_and_initiate_by_name(sites: Sites) -> None:
         assert message in done.stderr
 
 
+def test_a_peer_by_name_is_asked_when_the_name_is_known(sites: Sites) -> None:
+    sites.write(GRE)
+    named = GRE.replace("{peer}", "right.example.org").format(us="203.0.113.10", number=1, lan=20)
+    sites.left.write(FILE, named + 'remote-id = "198.51.100.20"\n', 0o644)
+    with sites.left.path("/etc/hosts").open("a") as hosts:
+        hosts.write("198.51.100.20 right.example.org\n")
+    up(sites.right)
+    up(sites.left)
+    assert protected(sites.left)["remote_host"] == "right.example.org"
+    assert sites.left_lan.ping("10.20.0.2", count=2, within_s=2)
+
+
 # ---------------------------------------------------------------- killed
 
 

@@ -474,6 +474,24 @@ def test_the_address_of_the_right_end_is_the_routes(net: Net, start: Start, tmp_
     assert both.right.show()["ipsec"]["remote"] == "192.0.2.1"
 
 
+def test_another_address_of_ours_is_followed(net: Net, start: Start, tmp_path: Path) -> None:
+    """DHCP gives another address: the peer, who takes whoever proves itself, is asked anew from there."""
+    both = Joined(
+        net, start, tmp_path,
+        left={"local": "any", "local_id": "left.example.org", "remote_id": "right.example.org"},
+        right={"remote": "any", "local_id": "right.example.org", "remote_id": "left.example.org", "start": "wait"},
+    )  # fmt: skip
+    both.carries(1)
+    both.left_space.ip("address", "del", "192.0.2.1/24", "dev", both.veth.left)
+    both.left_space.ip("address", "add", "192.0.2.77/24", "dev", both.veth.left)
+    wait_until(lambda: both.right.show()["ipsec"]["remote"] == "192.0.2.77", UP_S, "the peer to be asked from the new address")
+    both.established()
+    both.carries()
+    assert both.left.show()["ipsec"]["local"] == "192.0.2.77"
+    both.capture.stop()
+    both.nothing_in_clear()
+
+
 def test_behind_a_nat(net: Net, start: Start, tmp_path: Path) -> None:
     inside, router, outside = net.namespace("in"), net.namespace("nat"), net.namespace("out")
     net.veth(inside, router, ["10.0.0.2/24"], ["10.0.0.1/24"])
