@@ -138,7 +138,7 @@ class CreateChild:
             lineage.install(made, now, at_once=False)
             mine.become(Stage.REDUNDANT)
             sa.want(DeleteChild(mine, "redundant"), now, first=True)
-            if old is not None and old.stage is Stage.REKEYING:
+            if old.stage is Stage.REKEYING:
                 old.become(Stage.REPLACED)
             return
         if old is None:

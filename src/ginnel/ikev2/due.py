@@ -7,7 +7,9 @@ Source: RFC 7296 2.4, 2.8; RFC 3948 4 (keepalives).
 
 from __future__ import annotations
 
-from ginnel.ikev2.child import OVERDUE_NS, Child
+from typing import Final
+
+from ginnel.ikev2.child import OVERDUE_NS, SURPLUS_NS, Child
 from ginnel.ikev2.context import Context
 from ginnel.ikev2.create import CreateChild
 from ginnel.ikev2.delete import DeleteChild, DeleteIke
@@ -18,7 +20,10 @@ from ginnel.ikev2.rekey import RekeyIke
 from ginnel.ikev2.sa import KEEPALIVE_NS, IkeSa, State
 from ginnel.ikev2.timers import Timer
 from ginnel.ikev2.tunnel import Cause
-from ginnel.units import Now
+from ginnel.units import NS_PER_S, Now
+
+#: For so long a second IKE SA is kept at most, while it is not sure that the peer has the one that stays.
+SURPLUS_MAX_NS: Final = 30 * NS_PER_S
 
 
 def sa_due(ctx: Context, sa: IkeSa, timer: Timer, now: Now) -> None:
@@ -102,7 +107,12 @@ def lineage_due(lineage: Lineage, timer: Timer, now: Now) -> None:
             if lineage.child is None or tunnel.carrier is None:
                 missing_child(lineage, now)
         case Timer.SURPLUS:
-            if any(one.established and not one.surplus for one in tunnel.lineages):
+            winner = next((one for one in tunnel.lineages if one.established and not one.surplus), None)
+            if winner is not None and not winner.stands and now.mono_ns < lineage.surplus_ns + SURPLUS_MAX_NS:
+                # The peer may not have it yet: if it answers there, it has.
+                winner.current.want(Liveness(), now)
+                winner.ctx.timers.arm(lineage, Timer.SURPLUS, now.mono_ns + SURPLUS_NS)
+            elif winner is not None:
                 lineage.current.want(DeleteIke("another IKE SA does the same", Cause.REPLACED), now, first=True)
             else:
                 lineage.surplus = False

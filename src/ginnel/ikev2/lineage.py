@@ -45,6 +45,7 @@ class Lineage:
         "low_nonce",
         "sas",
         "surplus",
+        "surplus_ns",
         "tunnel",
     )
 
@@ -62,12 +63,19 @@ class Lineage:
         self.established_ns = 0
         #: Another lineage of the tunnel stays, this one goes.
         self.surplus = False
+        self.surplus_ns = 0
         self.child_failures = 0
 
     @property
     def established(self) -> bool:
         """Whether both sides know each other."""
         return self.established_ns > 0
+
+    @property
+    def stands(self) -> bool:
+        """Whether the peer surely has its IKE SA and its child: it has spoken since."""
+        child, sa = self.child, self.current
+        return child is not None and child.unsure_in is None and (sa.initiator or sa.heard_ns > sa.established_ns)
 
     # ------------------------------------------------------------ IKE SAs
 

@@ -209,6 +209,7 @@ class Tunnel:
             else:
                 loser, tried = new, other
             loser.surplus = True
+            loser.surplus_ns = now.mono_ns
             delay_ns = SURPLUS_OURS_NS if loser.initiated else SURPLUS_THEIRS_NS
             self.ctx.timers.arm(loser, Timer.SURPLUS, now.mono_ns + delay_ns)
         return tried

@@ -57,6 +57,8 @@ class Inbound:
     effect: effects.AddInbound
     since_ns: int
     used: bool = False
+    #: Where its packets come from.
+    place: tuple[bytes, int] | None = None
 
 
 class Host:
@@ -157,6 +159,7 @@ class Net:
     """
     The wire. rule: what becomes of a message: the delays (ns) after which it arrives, none: lost. Default: *delay_ns*, once.
 
+    nats: who is behind one: the host's name -> (outside address, what is added to its ports).
     watch: called after every step; raise there when something that must hold does not.
     """
 
@@ -166,8 +169,8 @@ class Net:
     watch: Callable[[], None] | None = None
     clock: FakeClock = field(default_factory=FakeClock)
     hosts: dict[str, Host] = field(default_factory=dict)
+    nats: dict[str, tuple[bytes, int]] = field(default_factory=dict)
     sent: list[Datagram] = field(default_factory=list)
-    held: list[Datagram] = field(default_factory=list)
     random: random.Random = field(default_factory=random.Random)
     _flying: list[tuple[int, int, Datagram]] = field(default_factory=list)
     _number: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -181,8 +184,12 @@ class Net:
         return self.hosts[name]
 
     def at(self, address: bytes) -> Host | None:
-        """Whose address it is."""
-        return next((one for one in self.hosts.values() if one.address == address), None)
+        """Whose address it is, seen from outside."""
+        return next((one for one in self.hosts.values() if self.seen(one)[0] == address), None)
+
+    def seen(self, host: Host) -> tuple[bytes, int]:
+        """The address that others see *host* at, and what its NAT adds to its ports."""
+        return self.nats.get(host.name, (host.address, 0))
 
     def send(self, host: Host, out: effects.Send) -> None:
         """Put a message on the wire."""
@@ -202,10 +209,16 @@ class Net:
         host = self.hosts.get(datagram.receiver)
         if host is None:
             return
-        sender = self.hosts[datagram.sender]
-        port = 4500 if datagram.path.natt else 500
-        path = Path(host.address, sender.address, port, datagram.path.natt)
+        address, shift = self.seen(self.hosts[datagram.sender])
+        port = (4500 if datagram.path.natt else 500) + shift
+        if (datagram.path.remote, datagram.path.remote_port) not in self._ways_to(host):
+            return
+        path = Path(host.address, address, port, datagram.path.natt)
         host.do(lambda ike, now: ike.receive(datagram.data, path, now))
+
+    def _ways_to(self, host: Host) -> set[tuple[bytes, int]]:
+        address, shift = self.seen(host)
+        return {(address, 500 + shift), (address, 4500 + shift)}
 
     def step(self, until_ns: int) -> bool:
         """The next thing that happens; False when nothing does until then, and it is then."""
@@ -256,9 +269,12 @@ class Net:
                 sender.do(lambda ike, now: ike.initiate(tunnel, now))
             return False
         found = receiver.inbound.get((to, out.spi))
+        if out.path.remote != self.seen(receiver)[0] or (out.udp and out.path.remote_port != 4500 + self.seen(receiver)[1]):
+            return False
         if found is None:
             if use:
-                path = Path(receiver.address, sender.address, 4500 if out.udp else 0, out.udp)
+                address, shift = self.seen(sender)
+                path = Path(receiver.address, address, 4500 + shift if out.udp else 0, out.udp)
                 receiver.do(lambda ike, now: ike.unknown_spi(out.spi, path, now))
             return False
         assert found.effect.suite == out.suite
@@ -267,6 +283,12 @@ class Net:
         if use and not found.used:
             found.used = True
             receiver.do(lambda ike, now: ike.sa_used(to, out.spi, now))
+        if use and out.udp:
+            # As the engine tells: once for each place.
+            place = self.seen(sender)
+            known, found.place = found.place, place
+            if known not in {None, place}:
+                receiver.do(lambda ike, now: ike.sa_moved(to, out.spi, place[0], 4500 + place[1], now))
         return True
 
     def carries(self, one: Host, other: Host) -> bool:
