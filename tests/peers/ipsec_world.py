@@ -15,6 +15,9 @@ guest.
 from __future__ import annotations
 
 import dataclasses
+import os
+import socket
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +25,7 @@ from typing import Any, Literal
 
 from ginnel.config.node import IpsecConfig, PlainConfig
 from namespaces import Namespace, Net, wait_until
+from native.rig import inside
 from peers.node_running import NodeProcess
 from peers.strongswan import Charon, InNamespace, Place, Value, child, connection, installed, psk, secret
 
@@ -117,6 +121,14 @@ class Peering:
         children: dict[str, Value] = {self.name: {**child(*nets, esp_proposals=f"{self.esp}-noesn"), **self.theirs_child}}
         made = connection(self.swan, self.node, psk(f"swan{self.number}"), psk("node"), children, proposals=self.ike)
         return {**made, **self.theirs}
+
+
+def _read(receiving: socket.socket, size_bytes: int) -> bytes:
+    """So many bytes, fewer when it ends."""
+    got = bytearray()
+    while len(got) < size_bytes and (data := receiving.recv(1 << 16)):
+        got += data
+    return bytes(got)
 
 
 def _placed(value: Any, directory: str) -> Any:
@@ -228,6 +240,22 @@ class World:
         """Pings from both ends come back."""
         assert self.node_space.ping(peering.inside_swan, count=count, options=["-I", peering.inside_node]), self.why(peering)
         assert self.swan_space.ping(peering.inside_node, count=count, options=["-I", peering.inside_swan]), self.why(peering)
+
+    def transfers(self, peering: Peering, size_bytes: int = 2_000_000) -> None:
+        """Random bytes pass each way by TCP: super-packets at our end, segments at theirs."""
+        data = os.urandom(size_bytes)
+        with inside(self.swan_space), socket.create_server((peering.inside_swan, 0)) as listener:
+            with inside(self.node_space):
+                ours = socket.create_connection(listener.getsockname(), 20, (peering.inside_node, 0))
+            theirs, _ = listener.accept()
+        with ours, theirs:
+            theirs.settimeout(20)
+            for sending, receiving in ((ours, theirs), (theirs, ours)):
+                thread = threading.Thread(target=sending.sendall, args=(data,))
+                thread.start()
+                got = _read(receiving, size_bytes)
+                thread.join()
+                assert got == data, f"{len(got)} bytes"
 
     def why(self, peering: Peering) -> str:
         """What there is to read when something is wrong."""

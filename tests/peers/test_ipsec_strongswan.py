@@ -1,8 +1,9 @@
 """
 IKEv2 and ESP against strongSwan: every cipher, group and kind of proof that both have, in both roles, rekeyed from either side.
 
-One charon and one process of ours have all connections at the same time. Each is established by strongSwan, carries pings, is
-rekeyed four times (child and IKE SA, from each side), is ended by one side and established again by ours, and ended by the other.
+One charon and one process of ours have all connections at the same time. Each is established by strongSwan, carries pings and
+TCP, is rekeyed four times (child and IKE SA, from each side), is ended by one side, established again by ours, and ended by the
+other.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ def test_established_from_both_sides_rekeyed_and_ended(world: World, peering: Pe
     past = len(charon.said())
     assert "established" in charon.initiate(peering.name, check=False), world.why(peering)
     world.carries(peering)
+    world.transfers(peering)
     chosen(world, peering)
 
     for rekey in (
