@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from ginnel.crypto.ike import KeyMaterial
 from ginnel.ikev2 import proposals
@@ -265,8 +266,11 @@ class IkePair:
         seed: int = 1,
         credentials: tuple[tuple[Proving, Believing], tuple[Proving, Believing]] | None = None,
         traffic: bool = False,
+        changes_a: Mapping[str, object] = MappingProxyType({}),
+        changes_b: Mapping[str, object] = MappingProxyType({}),
         **changes: object,
     ) -> None:
+        """changes: of both connections' fields; changes_a, changes_b: of one's."""
         self.clock = FakeClock()
         addresses = bytes([192, 0, 2, 1]), bytes([192, 0, 2, 2])
         self.a = Host("a", addresses[0], self.clock, seed)
@@ -282,8 +286,8 @@ class IkePair:
             host.outbox = self.flight[other.letter].append
         mine = credentials or (psk(), psk())
         self.connections = (
-            connection(addresses[0], addresses[1], "a.example.org", "b.example.org", mine[0], **changes),
-            connection(addresses[1], addresses[0], "b.example.org", "a.example.org", mine[1], **changes),
+            connection(addresses[0], addresses[1], "a.example.org", "b.example.org", mine[0], **{**changes, **changes_a}),
+            connection(addresses[1], addresses[0], "b.example.org", "a.example.org", mine[1], **{**changes, **changes_b}),
         )
         self.a.add(self.connections[0])
         self.b.add(self.connections[1])
