@@ -178,7 +178,9 @@ class Ike:
         tunnel.wanted = True
         lineage = tunnel.lineage
         if lineage is not None:
-            if lineage.child is None and not lineage.current.wants(CreateChild):
+            if lineage.current.wants(DeleteIke):
+                tunnel.renew(now)  # what stands is being closed: begin beside it
+            elif lineage.child is None and not lineage.current.wants(CreateChild):
                 lineage.current.want(CreateChild(), now)
         elif not tunnel.lineages:
             tunnel.start(now)
