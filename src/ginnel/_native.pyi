@@ -440,8 +440,8 @@ class Engine:
         *protected* (always for "ipsec", whose packets have no encapsulation but ESP's tunnel mode): nothing leaves but under an
         outbound SA and nothing comes in but under an inbound one, from the first packet to the last. What arrives unprotected is
         dropped, and counted ("unprotected") where both ends are known and a plain tunnel has a socket that sees it. Such a
-        tunnel opens no socket of its own: its SAs name the path, `IkePorts` has the sockets. "ipsec" needs neither *local* nor
-        *remote*. Without an SA senders are told "host unreachable".
+        tunnel opens no socket of its own: its SAs name the path, `IkePorts` has the sockets (and its fwmark and device hold).
+        "ipsec" needs neither *local* nor *remote*. Without an SA senders are told "host unreachable".
 
         All plain tunnels of a process share two threads, and those with the same underlay (family, protocol or port, fwmark,
         device) their

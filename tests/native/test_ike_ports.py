@@ -183,6 +183,24 @@ def test_a_port_that_is_taken_is_named(wire: Wire) -> None:
             engine.close()
 
 
+def test_a_second_pair_of_ports_is_refused_and_the_first_goes_on(wire: Wire) -> None:
+    with opened(wire) as made:
+        with inside(wire.near), pytest.raises(OSError) as refused:
+            made.engine.ike()
+        assert refused.value.errno == errno.EADDRINUSE
+        made.peers[4, NATT].sendto(MARKER + message(), (NEAR, NATT))
+        made.received()
+
+
+def test_icmp_errors_cost_no_message(wire: Wire) -> None:
+    """Of a peer whose daemon is away: told to the next send, which has nothing to do with it."""
+    with opened(wire) as made:
+        for number in range(20):
+            made.ports.send(message(), local=None, remote=packed(FAR), remote_port=9, natt=number % 2 == 0)
+            made.ports.send(message(), local=None, remote=packed(FAR), remote_port=NATT, natt=True)
+            assert made.peers[4, NATT].recv(100) == MARKER + message()
+
+
 def test_nobody_answers_protocol_50_while_the_ports_are_open(wire: Wire) -> None:
     """Without a socket the kernel says "protocol unreachable", which would end a peer's SA."""
     stray = ip4(struct.pack("!II", 0x1234_5678, 1) + bytes(40), source=FAR, destination=NEAR, protocol=50)

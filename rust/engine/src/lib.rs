@@ -5,7 +5,7 @@
 //! The *receiving* thread reads the sockets, opens, checks and writes the device; handshake messages pass the load gate and go to the
 //! control plane as [`Event`]s. The control plane calls the methods of `Tunnel` from its own thread.
 //!
-//! Tunnels without protection (GRE, IP in IP) share two threads of another kind: see [`carrier`].
+//! Tunnels without protection (GRE, IP in IP) and those in ESP share two threads of another kind: see [`carrier`].
 //!
 //! Locks, in the order in which they are taken: tables, a peer's state, indices, schedule. Each is held for a batch at most, never
 //! across encryption or a system call that may wait.

@@ -268,3 +268,102 @@ pub(crate) fn reason(refusal: Refusal) -> PlainDrop {
         Refusal::Dummy => PlainDrop::Dummy,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use ginnel_crypto::esp::Suite;
+    use ginnel_esp::outer::Df;
+    use ginnel_esp::sa::Limits;
+    use ginnel_esp::selectors::Selectors;
+
+    fn sending(spi: u32) -> Sending {
+        let terms = Terms {
+            spi,
+            suite: Suite::parse("aes128gcm16").unwrap(),
+            mode: Mode::Transport,
+            esn: false,
+            limits: Limits::default(),
+            selectors: Selectors::default(),
+        };
+        let (key, none) = (
+            KeyMaterial::from_slice(&[7; 20]),
+            KeyMaterial::from_slice(&[]),
+        );
+        let local = IpAddr::from([192, 0, 2, 1]);
+        Sending {
+            sa: Arc::new(Outbound::new(terms, &key, &none, 0).unwrap()),
+            path: Path {
+                local,
+                local_port: 4500,
+                remote: SocketAddr::new(IpAddr::from([192, 0, 2, 2]), 4500),
+            },
+            rules: Rules {
+                dscp: true,
+                df: Df::Copy,
+            },
+            fwmark: 0,
+            device: 0,
+        }
+    }
+
+    /// What is dropped zeroes its keys (`ginnel-crypto` holds itself to that).
+    #[test]
+    fn an_sa_that_was_replaced_is_gone_when_the_last_visit_ends() {
+        let protect = Protect::new(false);
+        protect.set_sending(sending(1000));
+        let visit = protect.sending().unwrap();
+        let (first, spi) = (Arc::downgrade(&visit.sa), visit.sa.spi());
+        protect.set_sending(sending(1001));
+        assert_eq!(spi, 1000);
+        assert_eq!(protect.sending().unwrap().sa.spi(), 1001);
+        assert!(first.upgrade().is_some());
+        drop(visit);
+        assert!(first.upgrade().is_none());
+        // Another path is the same SA.
+        let second = Arc::downgrade(&protect.sending().unwrap().sa);
+        let path = Path {
+            remote: SocketAddr::new(IpAddr::from([192, 0, 2, 3]), 0),
+            ..sending(0).path
+        };
+        assert!(protect.set_path(path));
+        assert_eq!(protect.sending().unwrap().path, path);
+        assert!(second.upgrade().is_some());
+        protect.clear_sending();
+        assert!(second.upgrade().is_none());
+        assert!(!protect.set_path(path));
+    }
+
+    #[test]
+    fn moves_are_told_once_a_place_and_seldom() {
+        const SECOND: u64 = 1_000_000_000;
+        let (events, protect) = (Events::new().unwrap(), Protect::new(true));
+        let from = |last: u8, port| SocketAddr::new(IpAddr::from([192, 0, 2, last]), port);
+        let told = |source, now_ns| {
+            protect.came_from(1, 1000, source, &events, now_ns);
+            events.drain(10).len()
+        };
+        assert_eq!(told(from(9, 4500), SECOND), 0, "nothing to compare with");
+        protect.set_sending(sending(1000));
+        assert_eq!(told(from(2, 4500), SECOND), 0);
+        assert_eq!(told(from(2, 0), SECOND), 0, "raw: no port to compare");
+        assert_eq!(told(from(2, 4501), SECOND), 1);
+        assert_eq!(told(from(2, 4501), SECOND), 0);
+        let flapping = (0..100).map(|at| told(from(2, 5000 + at % 2), 2 * SECOND));
+        assert!(flapping.sum::<usize>() <= 2);
+    }
+
+    #[test]
+    fn that_there_is_no_sa_is_told_once_until_there_was_one() {
+        let (events, protect) = (Events::new().unwrap(), Protect::new(true));
+        let told = || {
+            protect.tell_missing(1, &events);
+            events.drain(10).len()
+        };
+        assert_eq!((told(), told()), (1, 0));
+        protect.set_sending(sending(1000));
+        protect.clear_sending();
+        assert_eq!((told(), told()), (1, 0));
+    }
+}

@@ -965,3 +965,52 @@ fn flush(
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn error(to: Option<SocketAddr>) -> NetworkError {
+        NetworkError {
+            origin: Origin::Icmp,
+            kind: 3,
+            code: 4,
+            info: 1400,
+            offender: None,
+            to,
+            len: 0,
+        }
+    }
+
+    #[test]
+    fn what_is_quoted_of_esp_shows_its_spi_or_is_nobodys() {
+        let mut packet = vec![0x45, 0, 0, 60, 0, 1, 0x40, 0, 64, ESP, 0, 0];
+        packet.extend([192, 0, 2, 1, 192, 0, 2, 2]);
+        packet.extend([0x12, 0x34, 0x56, 0x78, 0, 0, 0, 1]);
+        let quoted = quoted_esp(Place::Esp, &error(None), &packet).unwrap();
+        assert_eq!(quoted.to, "192.0.2.2:0".parse().unwrap());
+        assert_eq!(quoted.spi, Some(0x1234_5678));
+        for len in 0..24 {
+            assert!(quoted_esp(Place::Esp, &error(None), &packet[..len]).is_none());
+        }
+        packet[9] = 51;
+        assert!(quoted_esp(Place::Esp, &error(None), &packet).is_none());
+    }
+
+    #[test]
+    fn of_udp_the_socket_tells_where_it_went_and_ike_is_not_esp() {
+        let to = "192.0.2.2:4500".parse().unwrap();
+        let spi = [0x12, 0x34, 0x56, 0x78, 0];
+        let seen = |place, quote: &[u8]| {
+            quoted_esp(place, &error(Some(to)), quote).map(|quoted| (quoted.to, quoted.spi))
+        };
+        assert_eq!(seen(Place::Natt, &spi), Some((to, Some(0x1234_5678))));
+        for len in 0..4 {
+            assert_eq!(seen(Place::Natt, &spi[..len]), Some((to, None)));
+        }
+        assert_eq!(seen(Place::Natt, &[0; 8]), None);
+        assert_eq!(seen(Place::Ike, &spi), None);
+        assert!(quoted_esp(Place::Natt, &error(None), &spi).is_none());
+    }
+}
