@@ -113,8 +113,9 @@ class _Search:
         self._left = SIGNATURES_MAX
         #: Names that issued the top of a way and were not found: for the sentence.
         self._missing: list[bytes] = []
-        #: The first with a signature that is not taken: likewise.
+        #: The first with a signature that is not taken, and the first that a known name did not sign: likewise.
         self._weak: Certificate | None = None
+        self._forged: Certificate | None = None
 
     def ways(self, way: tuple[Certificate, ...]) -> Iterator[tuple[Certificate, ...]]:
         """All ways that continue *way*, each ending with a configured authority; shorter and configured ones first."""
@@ -140,12 +141,19 @@ class _Search:
             self._weak = self._weak or below
             return False
         self._left -= 1
-        return _issued(below, above)
+        if _issued(below, above):
+            return True
+        self._forged = self._forged or below
+        return False
 
     def unknown(self, leaf: Certificate) -> str:
         """Why there was no way."""
         if self._weak is not None:
             return f"the {'certificate of' if self._weak is leaf else 'authority'} {self._weak}: {_hash_problem(self._weak)}"
+        if self._forged is not None:
+            what = "certificate of" if self._forged is leaf else "authority"
+            issuer = name_words(self._forged.issuer)
+            return f"the {what} {self._forged}: it names {issuer} as its authority, and is not signed with the key of that one"
         if leaf.self_issued:
             return f"the certificate of {leaf} is self-signed, and is not the one that is configured for the peer"
         asked = name_words(self._missing[-1] if self._missing else leaf.issuer)

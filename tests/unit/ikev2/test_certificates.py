@@ -6,6 +6,7 @@ import datetime as dt
 import functools
 import hashlib
 import ipaddress
+import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -202,7 +203,9 @@ def test_an_unknown_authority_is_named_and_so_are_the_trusted_ones() -> None:
 
 def test_an_authority_of_the_same_name_with_another_key_is_another() -> None:
     impostor = pki.Authority("Root")
-    assert "not trusted here" in verdict(impostor.issue(), impostor)
+    for sent in ((), (impostor,)):
+        said = verdict(impostor.issue(), *sent)
+        assert "it names O=Test, CN=Root as its authority, and is not signed with the key of that one" in said
 
 
 def test_a_self_signed_end_entity_only_where_it_is_configured_itself() -> None:
@@ -398,6 +401,45 @@ def test_a_bent_certificate_never_becomes_another_peers() -> None:
             bent[at] ^= bit
             said = trust.verify(OCTETS, auth, [Cert(4, bytes(bent))], MOON, "sha256", pki.TODAY_NS)
             assert said != "", (at, bit)
+
+
+def test_mutated_chains_are_refused_with_a_sentence() -> None:
+    """Never an exception, and never believed, whatever is done to either certificate."""
+    chance = random.Random(4)
+    names = [
+        x509.DNSName("moon.example.org"),
+        x509.RFC822Name("a@example.org"),
+        x509.IPAddress(ipaddress.ip_address("::1")),
+        x509.DirectoryName(pki.name("x")),
+        x509.UniformResourceIdentifier("http://example.org/"),
+        x509.RegisteredID(OID("1.2.3")),
+    ]
+    limits = (x509.NameConstraints([x509.DNSName("example.org")], [x509.IPAddress(ipaddress.ip_network("10.0.0.0/8"))]), True)
+    between = pki.Authority("Middle", root(), extensions=[pki.CA, pki.CA_USAGE, limits])
+    usages = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)
+    leaf = between.issue(names=names, extensions=[(pki.key_usage(signature=True), True), usages])
+    trust = believing(root(), crls=[root().crl()])
+    auth = signatures.sign(leaf.key, OCTETS, HASHES)
+    assert trust.verify(OCTETS, auth, [x509_cert(leaf), x509_cert(between)], MOON, "sha256", pki.TODAY_NS) == ""
+    for _ in range(4000):
+        chain = [leaf.der, between.der]
+        which = chance.randrange(2)
+        bent = bytearray(chain[which])
+        for _ in range(chance.choice([1, 1, 2, 4])):
+            at = chance.randrange(len(bent))
+            match chance.randrange(4):
+                case 0:
+                    bent[at] ^= 1 << chance.randrange(8)
+                case 1:
+                    bent[at] = chance.choice([0, 1, 2, 3, 4, 5, 6, 0x0C, 0x13, 0x30, 0x31, 0x80, 0x81, 0xA0, 0xA3, 0xFF])
+                case 2:
+                    del bent[at : at + chance.randrange(1, 9)]
+                case _:
+                    bent[at:at] = bytes(chance.choice([0, 0x30, 0x80, 0xFF]) for _ in range(chance.randrange(1, 5)))
+        if bytes(bent) == chain[which]:
+            continue
+        chain[which] = bytes(bent)
+        assert trust.verify(OCTETS, auth, [Cert(4, one) for one in chain], MOON, "sha256", pki.TODAY_NS) != "", bytes(bent).hex()
 
 
 def test_hash_and_url_is_refused_and_nothing_fetched() -> None:
