@@ -22,9 +22,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bed import BUILDERS, Bed, Implementation
+from ike_scenes import SCENES as IKE_SCENES
 from machine import facts
-from scenes import SCENES, Figures, Metric, Scene
+from scenes import SCENES as TUNNEL_SCENES
+from scenes import Figures, Metric, Scene
 
+SCENES = {**TUNNEL_SCENES, **IKE_SCENES}
 RESULTS = Path(__file__).resolve().parent / "results"
 Rounds = dict[str, list[Figures]]
 

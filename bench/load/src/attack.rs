@@ -137,6 +137,33 @@ pub fn unknown_index(mut args: Args) -> Result<()> {
     )
 }
 
+/// `--message HEX`, its first `--vary` bytes other ones each time: anybody's first message of another protocol.
+pub fn template(mut args: Args) -> Result<()> {
+    let aim = Aim::from_args(&mut args)?;
+    let text: String = args.required("message")?;
+    let vary: usize = args.or("vary", 8)?;
+    args.finish()?;
+    let message = hexadecimal(&text)
+        .filter(|message| vary <= message.len() && message.len() <= 1472)
+        .ok_or("--message: hexadecimal, at most 1472 bytes and at least --vary")?;
+    let mut random = Random::new(5);
+    flood(
+        "template",
+        &aim,
+        &pool(|| [&random.bytes(vary), &message[vary..]].concat()),
+    )
+}
+
+fn hexadecimal(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks_exact(2);
+    if !digits.remainder().is_empty() {
+        return None;
+    }
+    digits
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
+}
+
 fn pool(mut make: impl FnMut() -> Vec<u8>) -> Vec<Vec<u8>> {
     (0..POOL).map(|_| make()).collect()
 }

@@ -24,6 +24,7 @@ floods          --to ADDR:PORT [--rate N] [--seconds S] [--bind ADDR [--sources 
   badmac1       initiations with a wrong mac1
   initiations   with a valid mac1, forged within  --key PUBLIC [--mac2 zero|random]
   unknown-index data for no session              [--size 16]
+  template      a message of any protocol        --message HEX [--vary 8: so many first bytes are random]
 genuine peers   --to ADDR:PORT --key PUBLIC [--peers N] [--first N] [--seed TEXT] [--rate N] [--bind ADDR [--sources N]]
   handshakes    of N peers, answers counted      [--seconds S]
   newcomers     one by one, with retries and cookies [--attempts 3]
@@ -42,6 +43,7 @@ fn run(name: &str, args: Args) -> Result<()> {
         "badmac1" => attack::badmac1(args),
         "initiations" => attack::initiations(args),
         "unknown-index" => attack::unknown_index(args),
+        "template" => attack::template(args),
         "handshakes" => handshakes::handshakes(args),
         "newcomers" => handshakes::newcomers(args),
         "keys" => handshakes::keys_file(args),
