@@ -27,6 +27,8 @@ def ipsec_lines(tunnel: dict[str, Any], *, colour: bool) -> Iterator[str]:
     if view is None:
         return
     yield f"  protection: {ui.printable(view['why'])}"
+    if view["keys_written"]:
+        yield f"    {ui.paint('DEBUG:', 'red', on=colour)} its keys are written to {ui.printable(view['keys_written'])}"
     yield f"    identities: we are {ui.printable(view['local_id'])}, the peer {_peer(view)}"
     yield f"    path: {', '.join(_path(view))}"
     if view["ike"] is not None:
@@ -50,6 +52,18 @@ def ipsec_lines(tunnel: dict[str, Any], *, colour: bool) -> Iterator[str]:
         age = f", {age_text(view['refusal_age_s'])} ago" if view["refusal_age_s"] is not None else ""
         yield f"    {ui.paint('refused', 'red', on=colour)} (by {_by(view['refused_by'])}{age}):"
         yield from (f"      {ui.printable(line)}" for line in view["refusal"])
+
+
+def ike_lines(node: dict[str, Any]) -> Iterator[str]:
+    """What was refused of IKE messages and belongs to no tunnel; nothing when nothing was."""
+    ike = node["ike"]
+    if ike is None:
+        return
+    counted = {**{reason: ike.get(reason, 0) for reason in ("beyond_share", "queue_full", "at_socket")}, **ike["drops"]}
+    dropped = ", ".join(f"{reason} {count}" for reason, count in counted.items() if count)
+    half_open = f"{ike['half_open']} half open" if ike["half_open"] else ""
+    if dropped or half_open:
+        yield "  ike: " + ", ".join(filter(None, [half_open, f"messages dropped: {dropped}" if dropped else ""]))
 
 
 def _peer(view: dict[str, Any]) -> str:

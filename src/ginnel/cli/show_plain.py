@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ginnel.cli import ui
-from ginnel.cli.show_ipsec import ipsec_lines
+from ginnel.cli.show_ipsec import ike_lines, ipsec_lines
 from ginnel.cli.text import size_text
 from ginnel.watch.health import age_text
 
@@ -71,6 +71,7 @@ def node_lines(node: dict[str, Any], tunnels: list[dict[str, Any]], *, colour: b
     lost = node["carrier"]["at_socket"]
     if lost:
         yield f"  lost before we could read them: {lost} packets; the host is too busy, or its receive buffers are too small"
+    yield from ike_lines(node)
     for text in node["warnings"]:
         yield f"  {ui.paint('warning:', 'yellow', on=colour)} {ui.printable(text)}"
 

@@ -117,8 +117,8 @@ class Protection:
         wanted = ipsec_connection.connect(self.config, self._proving, self._believing, *self._ends)
         if wanted == self._connection:
             return
-        had, self._connection = self._connection is not None, wanted
-        if had:
+        if self._connection is not None:
             self.ipsec.change(wanted)
         else:
             self.ipsec.add(wanted)
+        self._connection = wanted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ginnel.cli.show_ipsec import ipsec_lines
+from ginnel.cli.show_ipsec import ike_lines, ipsec_lines
 
 VIEW: dict[str, Any] = {
     "state": "protected",
@@ -81,6 +81,18 @@ def test_a_tunnel_that_is_not() -> None:
         "      the peer took none of our proposals",
         "      ours: a?[31m",
     ]
+
+
+def test_the_debug_mode_is_said_first() -> None:
+    assert lines(keys_written="/run/keys")[1] == "    DEBUG: its keys are written to /run/keys"
+
+
+def test_what_was_dropped_for_no_tunnel() -> None:
+    quiet = {"half_open": 0, "beyond_share": 0, "received": 9, "drops": {}}
+    assert list(ike_lines({"ike": None})) == []
+    assert list(ike_lines({"ike": quiet})) == []
+    busy = {**quiet, "half_open": 30, "beyond_share": 4, "drops": {"cookie": 985, "unknown_sa": 0}}
+    assert list(ike_lines({"ike": busy})) == ["  ike: 30 half open, messages dropped: beyond_share 4, cookie 985"]
 
 
 def test_nothing_of_an_unprotected_one() -> None:

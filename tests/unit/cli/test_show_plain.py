@@ -51,7 +51,7 @@ TUNNEL: dict[str, Any] = {
     "warnings": [],
     "ipsec": None,
 }
-NODE = {"name": "server-a", "config": "/etc/ginnel/server-a.toml", "carrier": {"at_socket": 0}, "warnings": []}
+NODE = {"name": "server-a", "config": "/etc/ginnel/server-a.toml", "carrier": {"at_socket": 0}, "warnings": [], "ike": None}
 
 
 def lines(**changes: Any) -> list[str]:
