@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from ginnel.ikev2.drops import Drop
@@ -383,3 +385,76 @@ def test_many_connections_of_one_address_come_up_and_are_rekeyed() -> None:
     net.run(3700)
     assert all(net.packet(left, right, name, name, use=False) for name in names)
     assert all(right.view(name).child_rekeys >= 1 for name in names)
+
+
+# ---------------------------------------------------------------- proving oneself anew
+
+
+def responder_says(net: Net, right: Host, kind: NotifyType, data: bytes, exchange: Exchange) -> None:
+    """From now on the right one's answers of *exchange* carry that notify as well."""
+    answer = right.ike.answer
+
+    def more(sa: object, which: int, content: object, now: object) -> tuple[object, ...]:
+        payloads = answer(sa, which, content, now)  # type: ignore[arg-type]
+        return (*payloads, Notify(kind, data)) if which == exchange else payloads
+
+    right.ike.answer = more  # type: ignore[assignment,method-assign]
+
+
+def test_auth_lifetime_is_obeyed_without_a_packet_lost() -> None:
+    net = Net()
+    left, right = net.host("left", LEFT), net.host("right", RIGHT)
+    right.add(connection(RIGHT, LEFT, start="wait"))
+    responder_says(net, right, NotifyType.AUTH_LIFETIME, (600).to_bytes(4, "big"), Exchange.IKE_AUTH)
+    left.add(connection(LEFT, RIGHT))
+    assert net.run_until(lambda: net.carries(left, right), 1)
+    traffic(net, left, right)
+    net.run(6000)
+    assert 10 <= len(left.told(IkeUp)) <= 14
+    assert len(left.ike._sas) == len(right.ike._sas) == 1
+    assert not left.told(ChildDown)
+
+
+def test_a_peer_that_takes_no_second_child_gets_a_new_ike_sa() -> None:
+    net = Net()
+    left, right = up(net)
+    traffic(net, left, right)
+    answer = right.ike.answer
+
+    def stingy(sa: object, which: int, content: object, now: object) -> tuple[object, ...]:
+        if which == Exchange.CREATE_CHILD_SA and NotifyType.REKEY_SA in content.notifies:  # type: ignore[attr-defined]
+            return (Notify(NotifyType.NO_ADDITIONAL_SAS),)
+        return answer(sa, which, content, now)  # type: ignore[arg-type]
+
+    right.ike.answer = stingy  # type: ignore[assignment,method-assign]
+    before = left.outbound["t"].spi
+    left.do(lambda ike, now: ike.rekey_child("t", now))
+    net.run(30)
+    assert left.outbound["t"].spi != before
+    assert len(left.ike._sas) == len(right.ike._sas) == 1
+    assert len(left.told(IkeUp)) == 2
+
+
+@pytest.mark.parametrize("what", ["child", "ike"])
+def test_temporary_failure_is_tried_again(what: str) -> None:
+    net = Net()
+    left, right = up(net)
+    answer = right.ike.answer
+    refused: list[int] = []
+
+    def busy(sa: object, which: int, content: object, now: object) -> tuple[object, ...]:
+        if which == Exchange.CREATE_CHILD_SA and len(refused) < 3:
+            refused.append(net.clock.mono_ns)
+            return (Notify(NotifyType.TEMPORARY_FAILURE),)
+        return answer(sa, which, content, now)  # type: ignore[arg-type]
+
+    right.ike.answer = busy  # type: ignore[assignment,method-assign]
+    if what == "child":
+        left.do(lambda ike, now: ike.rekey_child("t", now))
+    else:
+        left.do(lambda ike, now: ike.rekey_ike("t", now))
+    net.run(15)
+    assert len(refused) == 3
+    assert all(NS_PER_S <= later - one <= 3.1 * NS_PER_S for one, later in pairwise(refused))
+    view = left.view()
+    assert (view.child_rekeys, view.ike_rekeys) == ((1, 0) if what == "child" else (0, 1))
