@@ -7,6 +7,7 @@ Timers are short and the machine may be busy: what is bounded is bounded generou
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -43,7 +44,7 @@ def running(
 
 
 def test_rekeyed_every_few_seconds_under_traffic_from_either_side_and_both(tmp_path: Path) -> None:
-    """Three connections, rekeyed by strongSwan, by us, by both at once; not one ping is lost."""
+    """Rekeyed by strongSwan, by us, by both at once, and authenticated anew (make-before-break); not one ping is lost."""
     fast: Mapping[str, Value] = {"rekey_time": "3s", "life_time": "30s", "rand_time": "1s"}
     fast_ike: Mapping[str, Value] = {"rekey_time": "5s", "over_time": "30s", "rand_time": "1s"}
     ours = {"rekey_s": 3, "ike_rekey_s": 5}
@@ -51,8 +52,9 @@ def test_rekeyed_every_few_seconds_under_traffic_from_either_side_and_both(tmp_p
         Peering(1, "by-strongswan", theirs_child=fast, theirs=fast_ike),
         Peering(2, "by-us", ours=ours),
         Peering(3, "by-both", esp="aes128gcm16-x25519", ours=ours, theirs_child=fast, theirs=fast_ike),
+        Peering(4, "reauthenticated", theirs={"reauth_time": "4s", "over_time": "30s", "rand_time": "0s"}),
     ]
-    with running(tmp_path, peerings, "rekeyed") as world:
+    with running(tmp_path, peerings, "rekeyed", {"make_before_break": True}) as world:
         pings = []
         for peering in peerings:
             assert "established" in world.charon.initiate(peering.name, check=False), world.why(peering)
@@ -64,9 +66,51 @@ def test_rekeyed_every_few_seconds_under_traffic_from_either_side_and_both(tmp_p
             assert sent > TRAFFIC_S * RATE // 3
             assert sent - received <= 1, f"{peering}: {said} {world.why(peering)}"  # the last may be under way when time is up
             shown = world.node.show(peering.device)["ipsec"]
-            assert shown["rekeyings"] >= 3, f"{peering} {world.why(peering)}"
-            assert shown["ike_rekeyings"] >= 1, f"{peering} {world.why(peering)}"
+            if peering.label == "reauthenticated":
+                assert world.node.said().count(f"ike_up interface={peering.device}") >= 3, world.why(peering)
+            else:
+                assert shown["rekeyings"] >= 3, f"{peering} {world.why(peering)}"
+                assert shown["ike_rekeyings"] >= 1, f"{peering} {world.why(peering)}"
             assert len([one for one in world.charon.associations() if one["name"] == peering.name]) == 1
+
+
+def left(world: World, peering: Peering) -> tuple[list[str], int, int]:
+    """strongSwan's IKE SAs by their states, its children, and our ESP SAs."""
+    found = [one for one in world.charon.associations() if one["name"] == peering.name]
+    ours = world.node.show(peering.device)["ipsec"]["associations"]
+    return [one["state"] for one in found], sum(len(one["children"]) for one in found), len(ours)
+
+
+def test_rekeyings_that_meet_lose_nothing(tmp_path: Path) -> None:
+    """Children and IKE SAs, by both ends within milliseconds, over and over; one of each is left, and not one ping is lost."""
+    peerings = [Peering(1, "with-pfs", esp="aes128gcm16-x25519"), Peering(2, "without")]
+    chance = random.Random(8)
+    with running(tmp_path, peerings, "meeting") as world:
+        pings = []
+        for peering in peerings:
+            assert "established" in world.charon.initiate(peering.name, check=False), world.why(peering)
+            argv = ["ping", "-n", "-q", "-i", "0.01", "-c", "500", "-W", "5", "-I", peering.inside_node, peering.inside_swan]
+            pings.append(world.node_space.popen(*argv, stdout=subprocess.PIPE, text=True))
+        while any(ping.poll() is None for ping in pings):
+            peering = chance.choice(peerings)
+            for what in chance.sample(("child", "ike", "rekey", "rekey-ike"), 2):
+                if what in {"child", "ike"}:
+                    # May be refused while another is under way.
+                    world.charon.ask("--rekey", f"--{what}", peering.name, check=False)
+                else:
+                    world.node.ask(op=what, tunnel=peering.device)
+        for peering, ping in zip(peerings, pings, strict=True):
+            said, _ = ping.communicate(timeout=20)
+            assert "500 packets transmitted, 500 received" in said, f"{said} {world.why(peering)}"
+
+            try:
+                wait_until(lambda one=peering: left(world, one) == (["ESTABLISHED"], 1, 2), 30, "one of each")
+            except AssertionError:
+                raise AssertionError(f"{left(world, peering)} {world.why(peering)}") from None
+            shown = world.node.show(peering.device)["ipsec"]
+            assert shown["rekeyings"] >= 5, world.why(peering)
+            assert shown["ike_rekeyings"] >= 5, world.why(peering)
+            world.carries(peering)
 
 
 def test_strongswan_is_killed_and_comes_back(tmp_path: Path) -> None:
