@@ -76,6 +76,7 @@ class CreateChild:
         if old is not None:
             old.become(Stage.REKEYING)
             self._sure = old.unsure_in is None
+        lineage.deleted_early.clear()
         group = self._next_group(sa)
         self._tried.add(group)
         self._offer, payloads = negotiate.offer(sa, group)
@@ -126,6 +127,11 @@ class CreateChild:
             sa.want(DeleteSpi(asked.spi), now, first=True)
             lineage.tunnel.refuse(made, now)
             self._later(lineage, REFUSED_NS, now)
+            return
+        if made.child.spi_out in lineage.deleted_early:
+            # The answer is late: the peer has deleted since what it made.
+            self._not_made(sa)
+            self._later(lineage, BUSY_NS, now)
             return
         self._offer = None
         self._conclude(sa, lineage, made, now)

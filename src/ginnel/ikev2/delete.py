@@ -13,7 +13,7 @@ Source: RFC 7296 1.4, 1.4.1, 2.8, 2.25.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ginnel.ikev2 import lifetime
 from ginnel.ikev2.child import Stage
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from ginnel.ikev2.content import Content
     from ginnel.ikev2.sa import IkeSa
     from ginnel.units import Now
+
+#: Of SPIs that the peer deleted before its answer that made them came.
+EARLY_MAX: Final = 16
 
 
 class DeleteChild:
@@ -138,6 +141,8 @@ def _delete(sa: IkeSa, spi: int, now: Now) -> int | None:
     lineage = sa.lineage
     child = lineage.by_out(spi) if lineage is not None else None
     if lineage is None or child is None:
+        if lineage is not None and len(lineage.deleted_early) < EARLY_MAX:
+            lineage.deleted_early.add(spi)
         return None
     both = child.stage is Stage.DELETING
     lineage.drop(child, now, "the peer deleted the child SA")

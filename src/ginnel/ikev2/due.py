@@ -124,8 +124,10 @@ def missing_child(lineage: Lineage, now: Now) -> None:
     """The lineage has nothing to carry with: make it."""
     child = lineage.child
     if child is None:
-        if not lineage.current.wants(CreateChild):
-            lineage.current.want(CreateChild(), now)
+        sa = lineage.current
+        coming = [task for task in (sa.active, *sa.queue) if isinstance(task, CreateChild)]
+        if not any(task.replaces is None or task.replaces.agreed for task in coming):
+            sa.want(CreateChild(), now)
     elif child.waiting is not None:
         lineage.tunnel.carry(child, now)
     else:

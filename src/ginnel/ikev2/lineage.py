@@ -40,6 +40,7 @@ class Lineage:
         "children",
         "ctx",
         "current",
+        "deleted_early",
         "established_ns",
         "initiated",
         "low_nonce",
@@ -63,6 +64,8 @@ class Lineage:
         self.established_ns = 0
         #: Another lineage of the tunnel stays, this one goes.
         self.surplus = False
+        #: What the peer deleted and we do not have, while our request for a child is unanswered: the answer may have made it.
+        self.deleted_early: set[int] = set()
         self.surplus_ns = 0
         self.child_failures = 0
 
