@@ -245,11 +245,13 @@ def test_killed_it_is_mended_and_back_with_the_peers_memory_and_nothing_goes_in_
     wait_until(lambda: not sites.left.processes(MODULE), 5, "its end")
     assert "killed" in sites.left.ginnel("show").stdout
     assert not sites.left_lan.ping("10.20.0.2", within_s=0.3)
+    assert not sites.left.space.ping("10.10.10.2", within_s=0.3), "the peer's end inside"
     assert "mending what a killed edge left" in up(sites.left)
     assert crash.read_bytes() == secret
     wait_until(lambda: sites.left_lan.ping("10.20.0.2", within_s=0.5), 10, "traffic to be back")
     sites.left.space.ip("link", "set", "gre1", "down")
     assert not sites.left_lan.ping("10.20.0.2", within_s=0.3)
+    assert not sites.left.space.ping("10.10.10.2", within_s=0.3)
     capture.stop()
     assert capture.packets() == []
     ping.kill()

@@ -15,8 +15,9 @@ A tunnel over IPv4 gets the link-local address that the kernel gives its own gre
 it is the same after every start; other devices get the kernel's random one, and one that carries no IPv6 gets none.
 
 What is routed into a protected tunnel must not leave by a shorter prefix, in clear, when its device is down or its process was
-killed: behind each such route stands an unreachable one (`BlockRoute`), from before the device is there until `down`. The next
-`up` after a kill takes them over from the record as they stand.
+killed: behind each such route stands an unreachable one (`BlockRoute`), from before the device is there until `down`; behind the
+network of each of its addresses, too, where the peer's end inside mostly is. The next `up` after a kill takes them over from the
+record as they stand.
 """
 
 from __future__ import annotations
@@ -365,11 +366,10 @@ class _Up:
 
     def _block(self) -> None:
         """Nothing that is routed into a protected tunnel leaves another way."""
-        routes = [
-            words.Route(route.prefix, route.table)
-            for tunnel in self.config.plain
-            if tunnel.ipsec is not None
-            for route in map(words.Route.parse, tunnel.routes)
+        protected = [tunnel for tunnel in self.config.plain if tunnel.ipsec is not None]
+        routes = [words.Route(network) for tunnel in protected for network in _networks(tunnel)]
+        routes += [
+            words.Route(route.prefix, route.table) for tunnel in protected for route in map(words.Route.parse, tunnel.routes)
         ]
         wanted = tuple(dict.fromkeys(map(str, routes)))
         stale = [text for done in self.record.done if isinstance(done, BlocksDone) for text in done.routes if text not in wanted]
@@ -495,6 +495,14 @@ class _Up:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _networks(tunnel: PlainConfig) -> Iterator[Prefix]:
+    """What the kernel routes into the device for its addresses; an IPv6 link-local network is every device's own."""
+    for text in tunnel.address:
+        network = Prefix.parse(text)
+        if network.length < len(network.packed) * 8 and not text.startswith("fe80:"):
+            yield network
 
 
 def _bare(rule: words.Rule) -> str:

@@ -482,7 +482,8 @@ remote = "198.51.100.21"
 address = ["10.10.11.1/30"]
 routes = ["10.22.0.0/24"]
 """
-BLOCKED = {"10.20.0.0/24", "10.21.0.0/16 table 64"}
+#: The network of its address is a route into it as well: there is the peer's end inside.
+BLOCKED = {"10.10.10.0/30", "10.20.0.0/24", "10.21.0.0/16 table 64"}
 
 
 def test_what_is_routed_into_a_protected_tunnel_has_no_other_way(store: Store) -> None:
@@ -496,7 +497,8 @@ def test_what_is_routed_into_a_protected_tunnel_has_no_other_way(store: Store) -
     pretend_up(store)
     down = Said()
     bringup.down("edge", None, world.host(), store, down)
-    assert down.steps[-2:] == [
+    assert down.steps[-3:] == [
+        "ip -4 route delete unreachable 10.10.10.0/30 metric 4278198272",
         "ip -4 route delete unreachable 10.20.0.0/24 metric 4278198272",
         "ip -4 route delete unreachable 10.21.0.0/16 table 64 metric 4278198272",
     ], "when everything else is gone"
@@ -517,6 +519,13 @@ def test_a_failure_with_a_protected_tunnel_leaves_the_host_as_it_was(number: int
     assert store.load("edge") is None
 
 
+def test_networks_of_addresses_are_blocked_once_and_neither_hosts_nor_link_local_ones(store: Store) -> None:
+    world = FakeHost(sysctl=dict(FORWARDING))
+    addresses = '"10.10.10.1/30", "10.10.10.2/30", "10.10.12.1/32", "2001:db8:9::1/64", "2001:db8:a::1/128", "fe80::7/64"'
+    bring_up(world, store, PROTECTED.replace('"10.10.10.1/30"', addresses))
+    assert world.blocked == BLOCKED | {"2001:db8:9::/64"}
+
+
 def test_after_a_kill_up_takes_them_over_and_never_opens_them(store: Store) -> None:
     world = FakeHost(sysctl=dict(FORWARDING))
     bring_up(world, store, PROTECTED)
@@ -525,7 +534,7 @@ def test_after_a_kill_up_takes_them_over_and_never_opens_them(store: Store) -> N
     assert said.notes[0] == "mending what a killed edge left"
     deleted = [step for step in said.steps if "route delete unreachable" in step]
     assert deleted == ["ip -4 route delete unreachable 10.21.0.0/16 table 64 metric 4278198272"]
-    assert world.blocked == {"10.20.0.0/24", "10.23.0.0/16"}
+    assert world.blocked == {"10.10.10.0/30", "10.20.0.0/24", "10.23.0.0/16"}
     pretend_up(store)
     bringup.down("edge", None, world.host(), store, Said())
     assert world.blocked == set()
