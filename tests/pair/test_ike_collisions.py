@@ -285,6 +285,64 @@ def test_every_order(one: str, other: str, lowest: str, budget: Budget) -> None:
     assert count > 1
 
 
+# ---------------------------------------------------------------- found by chance, and looked for by chance
+
+#: Schedules that left something behind, or nothing, in some order of the nonces.
+FOUND = (
+    "b:rekey_child a -b a:rekey_child b a",
+    "b:rekey_child a b a:rekey_child b a1 b a",
+    "b:rekey_ike a -b a:rekey_child b a",
+    "b:expire_hard a b a -b a:rekey_child",
+    "b:rekey_child a a:expire_hard -b b a:expire_hard a a:expire_soft -b a:expire_soft",
+    "a:rekey_ike -b b:expire_hard a:expire_soft a b:rekey_child",
+    "b:expire_soft a -b a:expire_hard -b a:expire_hard b:rekey_child b:rekey_ike",
+    "a:rekey_ike b:expire_hard a:rekey_child b a -a",
+    "a:rekey_ike -b a:rekey_child b:rekey_child a b b:expire_hard a b a",
+    "b:expire_hard a b a -b a:expire_hard b b:expire_soft -a b:expire_soft",
+    "b:expire_hard a b b:expire_hard a:expire_hard a a:expire_hard b1 a -b b a a:expire_soft b a b",
+)
+
+
+@pytest.mark.parametrize("traffic", [False, True], ids=["quiet", "traffic"])
+@pytest.mark.parametrize("lowest", LOWEST)
+@pytest.mark.parametrize("schedule", FOUND)
+def test_found(schedule: str, lowest: str, traffic: bool) -> None:
+    pair = IkePair(traffic=traffic)
+    pair.establish()
+    set_nonces(pair, lowest)
+    for word in schedule.split():
+        index = int(word.removeprefix("-")[1:] or "0") if ":" not in word else -1
+        if len(pair.flight[word.removeprefix("-")[0]]) > index:
+            act(pair, word)
+    pair.check_settled()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_schedules_by_chance(seed: int) -> None:
+    chance = random.Random(seed)
+    for _ in range(60):
+        pair = IkePair(traffic=chance.random() < 0.5, seed=chance.randrange(10**6))
+        pair.establish()
+        set_nonces(pair, chance.choice(LOWEST))
+        words: list[str] = []
+        for _ in range(chance.choice([6, 10, 16])):
+            choices = [
+                f"{letter}:{command}" for letter in "ab" for command in ("rekey_child", "rekey_ike", "expire_soft", "expire_hard")
+            ]
+            choices = [chance.choice(choices)] if len([word for word in words if ":" in word]) < 5 else []
+            for letter in "ab":
+                waits = len(pair.flight[letter])
+                choices += [letter] * 2 * bool(waits) + [f"-{letter}"] * bool(waits) + [f"{letter}1"] * (waits > 1)
+            if not choices:
+                break
+            words.append(chance.choice(choices))
+            act(pair, words[-1])
+        try:
+            pair.check_settled()
+        except AssertionError as wrong:
+            raise AssertionError(f"{' '.join(words)}: {wrong}") from None
+
+
 # ---------------------------------------------------------------- a thousand at random
 
 
