@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ginnel.ikev2.tunnel import Tunnel
 
 _EAP: Final = 48
+_CONFIGURATION: Final = 47
 
 
 def _octets(sa: IkeSa, identity: Id, *, of_initiator: bool, ours: bool) -> tuple[object, ...]:
@@ -219,13 +220,9 @@ def answer(sa: IkeSa, content: Content, candidates: Sequence[Tunnel], now: Now) 
     if content.auth is None:
         return _refuse(sa, candidates, "unsupported", explain.unsupported("eap"), now)
     peer = content.id_i
-    fitting = [
-        one
-        for one in candidates
-        if (one.connection.remote_id is None or identities.same(one.connection.remote_id, peer))
-        and (content.id_r is None or identities.same(one.connection.local_id, content.id_r))
-        and _could_have_chosen(sa, one.connection)
-    ]
+    # By the bytes first: a thousand connections are told apart without comparing names by their rules.
+    exact = [one for one in candidates if (known := one.connection.remote_id) is not None and known.data == peer.data]
+    fitting = _fitting(sa, exact, peer, content.id_r) or _fitting(sa, candidates, peer, content.id_r)
     if not fitting:
         return _refuse(sa, candidates, "identity", _nobody(peer, content.id_r, candidates), now)
     # Who is named comes before "%any".
@@ -242,6 +239,8 @@ def answer(sa: IkeSa, content: Content, candidates: Sequence[Tunnel], now: Now) 
         *certificates, auth = _proof(sa, connection, identity, requested(content))
     except CannotProve as why:
         return _refuse(sa, [tunnel], "authentication", (str(why),), now)
+    if _CONFIGURATION in content.unknown:
+        tunnel.tell("us", "unsupported", explain.unsupported("config-payload"), now)
     tunnel.adopt(sa)
     lineage = sa.lineage
     assert lineage is not None
@@ -269,6 +268,17 @@ def _nobody(peer: Id, asked: Id | None, candidates: Sequence[Tunnel]) -> tuple[s
     if asked is not None and ours and not any(identities.same(one, asked) for one in ours):
         return explain.other_asked_for(peer, asked, ours)
     return explain.unknown_identity(peer, [one.remote_id for one in connections], asked)
+
+
+def _fitting(sa: IkeSa, candidates: Sequence[Tunnel], peer: Id, asked: Id | None) -> list[Tunnel]:
+    """Those for *peer*, and for us as it calls us, that could have agreed on the IKE SA as it is."""
+    return [
+        one
+        for one in candidates
+        if (one.connection.remote_id is None or identities.same(one.connection.remote_id, peer))
+        and (asked is None or identities.same(one.connection.local_id, asked))
+        and _could_have_chosen(sa, one.connection)
+    ]
 
 
 def _child(sa: IkeSa, content: Content, now: Now) -> tuple[Payload, ...]:
