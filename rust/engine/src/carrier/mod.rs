@@ -2,7 +2,7 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `tunnel` | one tunnel as the control plane drives it |
+//! | `tunnel`, `associations` | one tunnel as the control plane drives it, and its SAs |
 //! | `plain` | the same as the two threads know it: where its packets go, its counters, what is told of it |
 //! | `protect` | the SAs of a protected tunnel |
 //! | `seal` | encapsulated packets of a visit -> one batch under an SA -> outbox |
@@ -11,7 +11,8 @@
 //! | `sockets` | sockets shared by underlay, opened by the first tunnel that needs them, closed by the last |
 //! | `transmit` | devices -> size, encapsulation -> outbox: one epoll over all devices |
 //! | `outbox` | finished packets -> sockets, and what the kernel says against them |
-//! | `receive` | sockets -> tunnel, checks -> devices; ICMP errors -> the tunnels they are about |
+//! | `receive` | sockets -> tunnel, checks -> devices |
+//! | `errors` | ICMP errors -> the tunnels they are about |
 //! | `unfinished` | what a kernel left to do in a packet that it thought would leave by a network card |
 //! | `slab` | where a turn's packets lie |
 //! | `drops` | why packets are dropped |
@@ -28,7 +29,9 @@
 //!
 //! Locks, in the order in which they are taken: the registry of sockets, tables, one of a tunnel's. Each is held for a batch at most.
 
+mod associations;
 mod drops;
+mod errors;
 mod ike;
 mod open;
 mod outbox;
@@ -42,10 +45,11 @@ mod transmit;
 mod tunnel;
 mod unfinished;
 
+pub use associations::AssociationCounters;
 pub use drops::PlainDrop;
 pub use ike::{IkeOptions, IkePorts};
 pub use protect::{Association, Path};
-pub use tunnel::{AssociationCounters, PlainCounters, PlainError, PlainOptions, PlainTunnel};
+pub use tunnel::{PlainCounters, PlainError, PlainOptions, PlainTunnel};
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,4 +1,4 @@
-//! The receiving thread: sockets -> tunnel, checks -> devices; and ICMP errors -> the tunnels they are about.
+//! The receiving thread: sockets -> tunnel, checks -> devices.
 //!
 //! One turn: take what one socket has; find each packet's tunnel (the last answer serves its neighbours); check it as Linux does
 //! (`ginnel_gre::receive`); then, tunnel by tunnel, hand the packets to the coalescer, which writes the device. Order within a tunnel is the order of
@@ -16,33 +16,28 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ginnel_esp::outer::ESP;
-use ginnel_esp::udp::{classify, esp_spi, Datagram, MARKER};
+use ginnel_esp::udp::{classify, esp_spi, Datagram};
 use ginnel_gre::demux::{Found, Seen};
 use ginnel_gre::ethernet;
 use ginnel_gre::header::{self, Header, HeaderError};
 use ginnel_gre::keepalive::{recognise, Keepalive};
-use ginnel_gre::options::Kind;
-use ginnel_gre::quoted::{self, Quoted};
 use ginnel_gre::receive::{admit, admit_ip, Refusal, State};
 use ginnel_packet::coalesce::{Coalescer, Limits};
 use ginnel_packet::ip;
 use ginnel_packet::virtio::{VirtioNetHdr, GSO_NONE};
 
 use super::drops::PlainDrop;
+use super::errors::Errors;
 use super::ike::{Place, Ports};
 use super::open::{Arrival, Brought, Opener};
 use super::plain::{Plain, Plan};
-use super::protect::Protect;
 use super::sockets::Socket;
 use super::unfinished::{complete, look, Unfinished};
 use super::{Shared, Tables, TAG_WAKE};
-use crate::bucket::Bucket;
-use crate::event::{Events, PathErrorKind};
+use crate::event::Events;
 use crate::receive::write_packet;
 use crate::shared::is_device_gone;
 use crate::sys::clock::{boottime_ns, sleep_exactly};
-use crate::sys::errors::{self, NetworkError, Origin, MAX_QUOTE};
 use crate::sys::poll::{Poll, Ready};
 use crate::sys::raw::{RawReceive, RawReceiveScratch, RawReceived};
 use crate::sys::tun::Tun;
@@ -50,18 +45,13 @@ use crate::sys::udp::{ReceiveScratch, Received, Udp};
 use crate::{lock, read};
 
 const GRE: u8 = 47;
-const UDP: u8 = 17;
 /// Sockets looked at in one wait.
 const READY: usize = 32;
 /// Turns for one socket before the others are looked at.
 const TURNS_AT_ONCE: usize = 8;
-/// Errors taken off one socket before packets are looked at again.
-const ERRORS_AT_ONCE: usize = 16;
 /// After a wake that found more than one raw packet. A lone packet is never kept waiting; one of many is by this much at most, and at 10 Gb/s a
 /// fiftieth of the socket's buffer fills meanwhile. `bench/results/underlay-2026-11-21.md` has what it saves.
 const NAP: Duration = Duration::from_micros(50);
-/// ICMP errors that are looked up, in a second: each may ask every tunnel.
-const ERRORS_PER_S: u64 = 1000;
 
 /// A tunnel that packets of this turn are for.
 struct Group {
@@ -112,7 +102,7 @@ struct Receiver {
     coalescers: [Coalescer; 4],
     /// Until then coalesced packets are cut again, because the kernel refused one.
     coalesce_again_ns: u64,
-    errors: Bucket,
+    errors: Errors,
 }
 
 /// Finds the tunnels of a turn's packets.
@@ -142,7 +132,7 @@ pub(super) fn run(shared: &Arc<Shared>) -> io::Result<()> {
         opener: Opener::new(),
         coalescers: std::array::from_fn(coalescer),
         coalesce_again_ns: 0,
-        errors: Bucket::new(ERRORS_PER_S, ERRORS_PER_S),
+        errors: Errors::new(),
     };
     sleep_exactly()?;
     let mut ready = Poll::no_ready::<READY>();
@@ -171,7 +161,7 @@ impl Receiver {
     /// Takes what one socket has, for its share; how many messages that were.
     fn serve(&mut self, socket: &Socket, broken: bool) -> usize {
         if broken {
-            self.take_errors(socket);
+            self.errors.take(&self.shared, socket);
         }
         let mut total = 0;
         for _ in 0..TURNS_AT_ONCE {
@@ -368,175 +358,6 @@ impl Receiver {
             }
         }
     }
-
-    /// Whether there is a tunnel between these ends, in one look. Of UDP our end is not told.
-    fn may_be_about_us(&self, quoted: &Quoted) -> bool {
-        let seen = Seen {
-            local: quoted.local,
-            remote: quoted.remote,
-            key: quoted.key.flatten(),
-            ethernet: false,
-            protocol: quoted.protocol,
-            udp: false,
-            device: 0,
-        };
-        quoted.protocol == UDP || read(&self.shared.tables).demux.find(&seen) != Found::None
-    }
-
-    /// ICMP errors about what was sent by this socket.
-    fn take_errors(&mut self, socket: &Socket) {
-        let mut quote = [0; MAX_QUOTE];
-        for _ in 0..ERRORS_AT_ONCE {
-            let Ok(error) = errors::read(socket.fd(), &mut quote) else {
-                return;
-            };
-            let now_ns = boottime_ns();
-            if !matches!(error.origin, Origin::Icmp | Origin::Icmpv6) {
-                continue;
-            }
-            let quote = &quote[..error.len];
-            let quoted = match socket {
-                Socket::Raw { .. } => quoted::parse(quote),
-                Socket::Udp(_) => error.to.map(|to| Quoted {
-                    // Not told.
-                    local: to.ip(),
-                    remote: to.ip(),
-                    protocol: UDP,
-                    key: quoted::key(quote),
-                    flags: quoted::flags(quote),
-                    ports: Some((0, to.port())),
-                }),
-                Socket::Port { place, .. } => {
-                    if let Some(quoted) = quoted_esp(*place, &error, quote) {
-                        if self.errors.take(now_ns) {
-                            self.tell(&error, now_ns, |tunnel| quoted.is_of(tunnel));
-                        }
-                    }
-                    continue;
-                }
-            };
-            let Some(quoted) = quoted else { continue };
-            // Invented ones must not use up what those of our tunnels are looked up by.
-            if self.may_be_about_us(&quoted) && self.errors.take(now_ns) {
-                self.tell(&error, now_ns, |tunnel| is_about(tunnel, &quoted));
-            }
-        }
-    }
-
-    /// Tells every tunnel that the quoted packet may be of: those with the same ends share the path.
-    fn tell(&self, error: &NetworkError, now_ns: u64, is_about: impl Fn(&Plain) -> bool) {
-        let (kind, mtu) = meaning(error);
-        let tunnels: Vec<Arc<Plain>> = read(&self.shared.tables)
-            .tunnels
-            .values()
-            .filter(|tunnel| is_about(tunnel))
-            .cloned()
-            .collect();
-        for tunnel in tunnels {
-            tunnel.tell_path_error(
-                &self.shared.events,
-                kind,
-                error.code,
-                mtu,
-                error.offender,
-                now_ns,
-            );
-        }
-    }
-}
-
-/// ICMP's types and codes in our words: RFC 792, RFC 1191, RFC 4443.
-fn meaning(error: &NetworkError) -> (PathErrorKind, u32) {
-    match (error.origin, error.kind, error.code) {
-        (Origin::Icmp, 3, 4) | (Origin::Icmpv6, 2, _) => (PathErrorKind::TooBig, error.info),
-        (Origin::Icmp, 3, _) | (Origin::Icmpv6, 1, _) => (PathErrorKind::Unreachable, 0),
-        (Origin::Icmp, 11, _) | (Origin::Icmpv6, 3, _) => (PathErrorKind::TimeExceeded, 0),
-        _ => (PathErrorKind::Other, 0),
-    }
-}
-
-/// Of a quoted packet of ours in ESP: where it went, in UDP with its port, and its SPI if so much was quoted.
-struct QuotedEsp {
-    to: SocketAddr,
-    spi: Option<u32>,
-}
-
-fn quoted_esp(place: Place, error: &NetworkError, quote: &[u8]) -> Option<QuotedEsp> {
-    match place {
-        // Told of an IKE message: it is repeated in any case.
-        Place::Ike => None,
-        Place::Natt => match quote.first_chunk::<4>() {
-            None => error.to.map(|to| QuotedEsp { to, spi: None }),
-            Some(&MARKER) => None,
-            Some(spi) => error.to.map(|to| QuotedEsp {
-                to,
-                spi: Some(u32::from_be_bytes(*spi)),
-            }),
-        },
-        Place::Esp => {
-            let at = ip::layout(quote).filter(|at| at.fragment != ip::Fragment::Later)?;
-            let spi = quote.get(at.transport..)?.first_chunk::<4>()?;
-            (at.protocol == ESP).then_some(())?;
-            Some(QuotedEsp {
-                to: SocketAddr::new(ip::destination(quote)?, 0),
-                spi: Some(u32::from_be_bytes(*spi)),
-            })
-        }
-    }
-}
-
-impl QuotedEsp {
-    fn is_of(&self, tunnel: &Plain) -> bool {
-        let sending = tunnel.protect.as_ref().and_then(Protect::sending);
-        sending.is_some_and(|sending| {
-            let to = sending.path.remote;
-            let same = to.ip() == self.to.ip() && to.port() == self.to.port();
-            same && self.spi.is_none_or(|spi| spi == sending.sa.spi())
-        })
-    }
-}
-
-fn is_about(tunnel: &Plain, quoted: &Quoted) -> bool {
-    if tunnel.protect.is_some() {
-        // Told by its SPI.
-        return false;
-    }
-    let plan = tunnel.plan();
-    let options = &plan.options;
-    let Some(to) = tunnel.remote(&plan) else {
-        return false;
-    };
-    if !plan.up || to.ip() != quoted.remote {
-        return false;
-    }
-    if options.udp.is_some() != (quoted.protocol == UDP) {
-        return false;
-    }
-    if let Some((_, port)) = quoted.ports {
-        if to.port() != port {
-            return false;
-        }
-    } else {
-        let carried = match options.kind {
-            Kind::Gre | Kind::GreTap => quoted.protocol == GRE,
-            Kind::Ipip => quoted.protocol == 4,
-            Kind::Sit => quoted.protocol == 41,
-            Kind::Ip6Tnl => matches!(quoted.protocol, 4 | 41),
-        };
-        if !carried || options.local.is_some_and(|local| local != quoted.local) {
-            return false;
-        }
-    }
-    if !options.carries_gre() {
-        return true;
-    }
-    let ours = header::flags(options.ocsum, options.okey.is_some(), options.oseq);
-    let Some(flags) = quoted.flags else {
-        // Of UDP some routers quote no more than its own header; which of several with keys it was cannot be told.
-        return quoted.protocol == UDP && options.okey.is_none();
-    };
-    // Who does not know the key must not be believed for hiding it: without a checksum before it, it is in what all routers quote.
-    flags == ours && quoted.key.map_or(options.ocsum, |key| key == options.okey)
 }
 
 /// Where the datagrams of one UDP message lie; one that is empty is one as well.
@@ -964,53 +785,4 @@ fn flush(
             *failed = error;
         }
     });
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn error(to: Option<SocketAddr>) -> NetworkError {
-        NetworkError {
-            origin: Origin::Icmp,
-            kind: 3,
-            code: 4,
-            info: 1400,
-            offender: None,
-            to,
-            len: 0,
-        }
-    }
-
-    #[test]
-    fn what_is_quoted_of_esp_shows_its_spi_or_is_nobodys() {
-        let mut packet = vec![0x45, 0, 0, 60, 0, 1, 0x40, 0, 64, ESP, 0, 0];
-        packet.extend([192, 0, 2, 1, 192, 0, 2, 2]);
-        packet.extend([0x12, 0x34, 0x56, 0x78, 0, 0, 0, 1]);
-        let quoted = quoted_esp(Place::Esp, &error(None), &packet).unwrap();
-        assert_eq!(quoted.to, "192.0.2.2:0".parse().unwrap());
-        assert_eq!(quoted.spi, Some(0x1234_5678));
-        for len in 0..24 {
-            assert!(quoted_esp(Place::Esp, &error(None), &packet[..len]).is_none());
-        }
-        packet[9] = 51;
-        assert!(quoted_esp(Place::Esp, &error(None), &packet).is_none());
-    }
-
-    #[test]
-    fn of_udp_the_socket_tells_where_it_went_and_ike_is_not_esp() {
-        let to = "192.0.2.2:4500".parse().unwrap();
-        let spi = [0x12, 0x34, 0x56, 0x78, 0];
-        let seen = |place, quote: &[u8]| {
-            quoted_esp(place, &error(Some(to)), quote).map(|quoted| (quoted.to, quoted.spi))
-        };
-        assert_eq!(seen(Place::Natt, &spi), Some((to, Some(0x1234_5678))));
-        for len in 0..4 {
-            assert_eq!(seen(Place::Natt, &spi[..len]), Some((to, None)));
-        }
-        assert_eq!(seen(Place::Natt, &[0; 8]), None);
-        assert_eq!(seen(Place::Ike, &spi), None);
-        assert!(quoted_esp(Place::Natt, &error(None), &spi).is_none());
-    }
 }
