@@ -23,7 +23,7 @@ from typing import Final, assert_never
 
 from ginnel.crypto.ike import KeyMaterial
 from ginnel.errors import PeerError
-from ginnel.ikev2 import auth, crash, create, delete, due, explain, init, rekey, view
+from ginnel.ikev2 import auth, crash, create, delete, due, ending, init, rekey, view
 from ginnel.ikev2.auth import Authenticate
 from ginnel.ikev2.child import Child, Stage
 from ginnel.ikev2.connection import Connection
@@ -32,7 +32,7 @@ from ginnel.ikev2.context import Context
 from ginnel.ikev2.create import CreateChild
 from ginnel.ikev2.delete import DeleteIke
 from ginnel.ikev2.drops import Drop
-from ginnel.ikev2.effects import Effect, Event, Path, PeerDead, Send, WaitUntil
+from ginnel.ikev2.effects import Effect, Event, Path, Send, WaitUntil
 from ginnel.ikev2.init import Initiate
 from ginnel.ikev2.lineage import Lineage
 from ginnel.ikev2.liveness import Liveness
@@ -431,64 +431,15 @@ class Ike:
 
     def unanswered(self, sa: IkeSa, now: Now) -> None:
         """See `Home`."""
-        lineage = sa.lineage
-        if lineage is None:
-            sa.finish(now)
-            return
-        tunnel = lineage.tunnel
-        silent_s = (now.mono_ns - sa.heard_ns) / NS_PER_S
-        match sa.state:
-            case State.INITIATING | State.PROVING:
-                out = sa.window.outstanding
-                tried_s = (now.mono_ns - out.since_ns) / NS_PER_S if out is not None else 0.0
-                port, answered = sa.path.remote_port, sa.state is State.PROVING
-                lines = explain.no_answer(init.address_text(sa.path.remote), port, tried_s, established=answered)
-                tunnel.tell("us", "timeout", lines, now)
-                tunnel.failed(lineage, now)
-            case State.CLOSING:
-                task = sa.active
-                cause = task.cause if isinstance(task, DeleteIke) else Cause.OURS
-                self.closed(sa, "closed, unanswered", cause, now)
-            case State.ESTABLISHED if lineage.current is sa and not lineage.inherits(sa, now):
-                self._ctx.emit(PeerDead(tunnel.name, silent_s))
-                tunnel.down(lineage, Cause.DEAD, f"the peer has answered nothing for {silent_s:.0f} s", now)
-            case _:
-                lineage.confirm(sa, now)
-                lineage.forget(sa, now)
+        ending.unanswered(sa, now)
 
     def ended(self, sa: IkeSa, why: str, now: Now) -> None:
         """See `Home`."""
-        lineage = sa.lineage
-        if lineage is None:
-            self._refused_for_good(sa, now)
-        elif lineage.current is sa and not lineage.inherits(sa, now):
-            if lineage.established:
-                lineage.tunnel.down(lineage, Cause.PEER, why, now)
-            else:
-                lineage.tunnel.tell("us", "other", (why,), now)
-                lineage.tunnel.failed(lineage, now)
-        else:
-            lineage.confirm(sa, now)
-            lineage.forget(sa, now)
-
-    def _refused_for_good(self, sa: IkeSa, now: Now) -> None:
-        """A half-open SA whose only request was malformed: the answer is kept for a while."""
-        if sa.state is State.HALF_OPEN:
-            sa.become(State.REFUSED)
-        else:
-            sa.finish(now)
+        ending.ended(sa, why, now)
 
     def closed(self, sa: IkeSa, why: str, cause: Cause, now: Now) -> None:
         """See `Home`."""
-        lineage = sa.lineage
-        if lineage is None:
-            sa.finish(now)
-        elif lineage.current is not sa:
-            lineage.forget(sa, now)
-        elif lineage.established:
-            lineage.tunnel.down(lineage, cause, why, now)
-        else:
-            lineage.tunnel.failed(lineage, now)
+        ending.closed(sa, why, cause, now)
 
     # ------------------------------------------------------------ time
 
