@@ -142,10 +142,12 @@ class Host:
         self.wake_ns: int | None = None
         #: SAs were ended on purpose, or came to their end: for a while nothing has to carry.
         self.ending = False
+        #: Of the connection: "trap" is begun by a packet.
+        self.start = "wait"
         self._options = options
-        self.start()
+        self.boot()
 
-    def start(self) -> None:
+    def boot(self) -> None:
         """A new machine, as after the process was started."""
         self.ike = Ike(
             entropy=self.entropy,
@@ -161,11 +163,13 @@ class Host:
         self.engine.outbound = None
         self.engine.reserved.clear()
         self.engine.sent_ns.clear()
-        self.start()
+        self.engine.used.clear()
+        self.boot()
 
     # ------------------------------------------------------------ inputs
 
     def add(self, one: Connection) -> None:
+        self.start = one.start
         self.ike.add(one, self.clock.now())
         self.poll()
 
@@ -386,14 +390,19 @@ class IkePair:
         """One packet of the tunnel's from *host* to the other."""
         out, peer = host.engine.outbound, self.other(host)
         if out is None:
+            if host.start == "trap":
+                host.initiate()
             return
         host.engine.sent_ns[out.spi] = self.clock.mono_ns
-        if out.spi in peer.engine.inbound:
-            peer.engine.received_ns = self.clock.mono_ns
-            if out.spi not in peer.engine.used:
-                peer.engine.used.add(out.spi)
-                peer.ike.sa_used(NAME, out.spi, self.clock.now())
-                peer.poll()
+        if out.spi not in peer.engine.inbound:
+            peer.ike.unknown_spi(out.spi, Path(peer.address, host.address, 0, False), self.clock.now())
+            peer.poll()
+            return
+        peer.engine.received_ns = self.clock.mono_ns
+        if out.spi not in peer.engine.used:
+            peer.engine.used.add(out.spi)
+            peer.ike.sa_used(NAME, out.spi, self.clock.now())
+            peer.poll()
 
     # ------------------------------------------------------------ rules
 
