@@ -23,8 +23,7 @@ from typing import Final, assert_never
 
 from ginnel.crypto.ike import KeyMaterial
 from ginnel.errors import PeerError
-from ginnel.ikev2 import auth, crash, create, delete, due, ending, init, rekey, view
-from ginnel.ikev2.auth import Authenticate
+from ginnel.ikev2 import auth, create, delete, due, ending, init, rekey, view
 from ginnel.ikev2.child import Child, Stage
 from ginnel.ikev2.connection import Connection
 from ginnel.ikev2.content import Content
@@ -32,34 +31,26 @@ from ginnel.ikev2.context import Context
 from ginnel.ikev2.create import CreateChild
 from ginnel.ikev2.delete import DeleteIke
 from ginnel.ikev2.drops import Drop
-from ginnel.ikev2.effects import Effect, Event, Path, Send, WaitUntil
+from ginnel.ikev2.effects import Effect, Event, Path, WaitUntil
+from ginnel.ikev2.hearsay import Hearsay
 from ginnel.ikev2.init import Initiate
 from ginnel.ikev2.lineage import Lineage
-from ginnel.ikev2.liveness import Liveness
 from ginnel.ikev2.rekey import RekeyIke
 from ginnel.ikev2.sa import IkeSa, State
 from ginnel.ikev2.strangers import Strangers
 from ginnel.ikev2.timers import Timer
 from ginnel.ikev2.tunnel import Cause, Tunnel
-from ginnel.units import NS_PER_S, Now
+from ginnel.units import Now
 from ginnel.wire.ikev2 import (
     Exchange,
     Header,
-    Message,
-    Notify,
-    NotifyType,
     Payload,
     ProtocolId,
     Sk,
-    build,
     parse,
     parse_header,
 )
 
-#: A hint that a peer has lost its memory leads to a question at most so often, of one IKE SA.
-HINT_NS: Final = 2 * NS_PER_S
-#: IKE SAs asked because of one hint.
-HINTED_MAX: Final = 16
 #: Deadlines handled by one `timeout`; what is left is due at once.
 DEADLINES_AT_ONCE: Final = 64
 #: Attempts begin so far apart, when many are to begin at once.
@@ -92,8 +83,8 @@ class Ike:
         self._by_remote: dict[bytes | None, dict[str, Tunnel]] = {}
         #: By our SPI.
         self._sas: dict[bytes, IkeSa] = {}
-        self._hinted_ns: dict[bytes, int] = {}
         self._strangers = Strangers(self._ctx, self, self._candidates, self._named)
+        self._hearsay = Hearsay(self._ctx, self._strangers, self._at, self._sas.__contains__)
         self._next_start_ns = 0
 
     # ------------------------------------------------------------ what is seen
@@ -135,7 +126,7 @@ class Ike:
             self._start(tunnel, now)
         elif connection.start == "wait" and connection.remote is not None and self._strangers.may_speak(connection.remote, now):
             # A peer that has what we lost is to find out at once.
-            self._hint(self._path_to(connection), 0)
+            self._hearsay.hint(self._path_to(connection), 0)
 
     def change(self, connection: Connection, now: Now) -> None:
         """
@@ -256,7 +247,7 @@ class Ike:
                 tunnel.start(now)
             elif self._strangers.may_speak(path.remote, now):
                 port = path.remote_port if path.natt else tunnel.connection.port
-                self._hint(Path(path.local, path.remote, port, path.natt), spi)
+                self._hearsay.hint(Path(path.local, path.remote, port, path.natt), spi)
             return
 
     # ------------------------------------------------------------ messages
@@ -276,7 +267,7 @@ class Ike:
             if header.exchange == Exchange.IKE_SA_INIT and header.spi_r == init.NO_SPI and not header.response:
                 self._strangers.request(message, header, path, now)
             else:
-                self._unknown(message, header, path, now)
+                self._hearsay.unknown(message, header, path, now)
             return
         try:
             parsed = parse(message)
@@ -286,7 +277,7 @@ class Ike:
         if parsed.payloads and isinstance(parsed.payloads[-1], Sk):
             sa.receive(message, parsed, path, now)
         else:
-            self._in_the_open(sa, message, parsed, path, now)
+            self._hearsay.in_the_open(sa, message, parsed, path, now)
 
     def _find(self, header: Header) -> IkeSa | None:
         sa = self._sas.get(header.spi_r if header.initiator else header.spi_i)
@@ -298,91 +289,6 @@ class Ike:
             if other is not None and (other.spi_i, other.spi_r) == (header.spi_i, header.spi_r):
                 return other
         return None
-
-    def _in_the_open(self, sa: IkeSa, data: bytes, message: Message, path: Path, now: Now) -> None:
-        """With our SPIs, but not protected."""
-        header = message.header
-        try:
-            content = Content(message.payloads)
-        except PeerError:
-            self._ctx.drop(sa.name, Drop.MALFORMED)
-            return
-        if sa.state is State.INITIATING:
-            out = sa.window.outstanding
-            wanted = header.response and header.exchange == Exchange.IKE_SA_INIT and header.message_id == 0
-            if not wanted or out is None or path.remote != sa.path.remote:
-                self._ctx.drop(sa.name, Drop.UNEXPECTED_RESPONSE)
-                return
-            task = sa.active
-            if isinstance(task, Initiate) and task.receive(sa, data, message, content, path, now):
-                sa.want(Authenticate(), now)
-            return
-        shown = content.notifies.get(NotifyType.QUICK_CRASH_DETECTION)
-        if sa.authenticated and header.response and shown is not None and content.has(NotifyType.INVALID_IKE_SPI):
-            if crash.proves(sa.traits.token, shown.data):
-                self._crashed(sa, now)
-            else:
-                self._ctx.drop(sa.name, Drop.TOKEN)
-            return
-        if sa.authenticated and content.errors:
-            self._ctx.drop(sa.name, Drop.HINT)
-            self._ask(sa, now)
-            return
-        self._ctx.drop(sa.name, Drop.UNPROTECTED)
-
-    def _crashed(self, sa: IkeSa, now: Now) -> None:
-        lineage = sa.lineage
-        if lineage is None:
-            return
-        if lineage.current is sa:
-            lineage.tunnel.down(lineage, Cause.CRASHED, "the peer was started anew, and proved it by its token", now)
-        else:
-            lineage.forget(sa, now)
-
-    def _unknown(self, data: bytes, header: Header, path: Path, now: Now) -> None:
-        """For an IKE SA that we do not have."""
-        ours = header.spi_r if header.initiator else header.spi_i
-        self._ctx.drop("", Drop.UNKNOWN_SA)
-        if header.response or ours in self._sas:
-            return
-        try:
-            message = parse(data)
-            content = Content(message.payloads)
-        except PeerError:
-            return
-        if not message.payloads or not isinstance(message.payloads[-1], Sk):
-            if header.exchange == Exchange.INFORMATIONAL and content.has(NotifyType.INVALID_SPI):
-                self._hinted(path, now)
-            return
-        if init.NO_SPI in {header.spi_i, header.spi_r}:
-            return
-        self._strangers.answer(
-            header, path, (Notify(NotifyType.INVALID_IKE_SPI), crash.notify(self._ctx.crash_secret, ours)), now
-        )
-
-    def _hinted(self, path: Path, now: Now) -> None:
-        """Somebody at that address says that it got ESP for an SPI that it does not know: ask those of ours that are there."""
-        asked = 0
-        for tunnel in self._at(path.remote):
-            lineage = tunnel.lineage
-            if lineage is not None and lineage.current.path.remote == path.remote and asked < HINTED_MAX:
-                asked += 1
-                self._ask(lineage.current, now)
-
-    def _ask(self, sa: IkeSa, now: Now) -> None:
-        """Is the peer there? Not again for a while."""
-        last_ns = self._hinted_ns.get(sa.local_spi)
-        if last_ns is not None and now.mono_ns - last_ns < HINT_NS:
-            return
-        self._hinted_ns[sa.local_spi] = now.mono_ns
-        if sa.active is None:
-            sa.want(Liveness(), now)
-
-    def _hint(self, path: Path, spi: int) -> None:
-        """INVALID_SPI in the open: nobody's word, but it makes a peer of ours ask (RFC 7296 1.5)."""
-        header = Header(init.fresh_spi(self._ctx), init.NO_SPI, Exchange.INFORMATIONAL, True, False, 0)
-        told = Notify(NotifyType.INVALID_SPI, spi.to_bytes(4, "big"), ProtocolId.ESP)
-        self._ctx.emit(Send("", build(Message(header, (told,))), path))
 
     # ------------------------------------------------------------ whose address it is
 
@@ -426,7 +332,7 @@ class Ike:
         """See `Home`."""
         if self._sas.get(sa.local_spi) is sa:
             del self._sas[sa.local_spi]
-        self._hinted_ns.pop(sa.local_spi, None)
+        self._hearsay.forget(sa)
         self._strangers.settled(sa)
 
     def unanswered(self, sa: IkeSa, now: Now) -> None:
