@@ -209,7 +209,7 @@ SHAPES = [
         esp="chacha20poly1305",
         wire="udp port 4500",
         options={"ikey": 7, "okey": 7, "icsum": True, "ocsum": True},
-    ),  # fmt: skip
+    ),
     Shape("gretap", kind="gretap", esp="aes256-sha512-modp2048"),
     Shape("ipip", kind="ipip", esp="aes128gcm16-esn"),
     Shape("sit", kind="sit", mode="tunnel"),
