@@ -56,11 +56,22 @@ def bench(guest: Guest) -> Iterator[Bench]:
             near.stop()
 
 
+def at_rest(bench: Bench, case: Case) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Both ends' packets, received and sent, at a moment when none was under way."""
+
+    def still() -> tuple[tuple[int, int], tuple[int, int]] | None:
+        before = bench.far.packets(case)
+        near = bench.near.packets(case)
+        return (near, before) if bench.far.packets(case) == before else None
+
+    return wait_until(still, 10, f"{case} to be at rest")
+
+
 @pytest.mark.parametrize("case", TABLE, ids=str)
 def test_traffic_both_ways_and_counters_that_agree(bench: Bench, case: Case) -> None:
     """Pings, small and in fragments, from each end through each family, and TCP; no packet lost, replayed or refused."""
     wrong = bench.far.wrong()
-    before = bench.near.packets(case), bench.far.packets(case)
+    before = at_rest(bench, case)
     for family in case.carries:
         bench.near.run(*ping_argv(case.inner(2, family)))
         bench.far.run(*ping_argv(case.inner(1, family), "-s", "3000"))
@@ -68,7 +79,7 @@ def test_traffic_both_ways_and_counters_that_agree(bench: Bench, case: Case) -> 
         bench.far.run("iperf3", "--client", case.inner(1, family), "--bytes", str(TRANSFER), *way)
 
     def moved() -> tuple[tuple[int, int], tuple[int, int]]:
-        near, far = bench.near.packets(case), bench.far.packets(case)
+        near, far = at_rest(bench, case)
         return (near[0] - before[0][0], near[1] - before[0][1]), (far[0] - before[1][0], far[1] - before[1][1])
 
     try:
