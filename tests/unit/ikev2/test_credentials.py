@@ -1,4 +1,4 @@
-"""From files' bytes to credentials: every form of key and certificate, mistakes with their file and a way out, raw public keys."""
+"""From files' bytes to credentials: every form of key and certificate, mistakes with file and way out, raw public keys."""
 
 from __future__ import annotations
 
