@@ -639,6 +639,7 @@ SCENES: dict[str, Scene] = {
         Scene("gre-wire-tcp1", _over_wire(_tcp()), TCP_METRICS, among=("ginnel", "gre-raw", "gre-udp"), reference="ginnel"),
         Scene("ipsec-udp-tcp1", _tcp(), TCP_METRICS, among=("ginnel", "ipsec", "strongswan"), reference="ginnel"),
         Scene("ipsec-suites-tcp1", _tcp(), TCP_METRICS, among=("ginnel", *SUITES), reference="ginnel"),
+        Scene("ipsec-wire-tcp1", _over_wire(_tcp()), TCP_METRICS, among=("ginnel", "ipsec", "ipsec-raw"), reference="ginnel"),
         Scene("ipsec-small", _udp("small", 64 - 28), UDP_METRICS, among=("ginnel", "ipsec", "ipsec-raw"), reference="ginnel"),
         Scene("gre-small", _udp("small", 64 - 28), UDP_METRICS, among=("ginnel", "gre-raw", "gre-udp"), reference="ginnel"),
         Scene(
