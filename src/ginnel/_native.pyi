@@ -315,7 +315,7 @@ class SaExpiring:
 
 @final
 class SaMissing:
-    """Something wants to leave by a protected tunnel that has no outbound SA; it was dropped. Told once until `set_outbound`."""
+    """Something wants to leave by a protected tunnel that has no outbound SA; it was dropped. Told at once, and now and then."""
 
     __match_args__: Final = ("tunnel",)
     tunnel: Final[int]

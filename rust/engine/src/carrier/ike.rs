@@ -157,6 +157,25 @@ impl Ports {
         }
     }
 
+    /// Without sockets.
+    #[cfg(test)]
+    pub fn none() -> Self {
+        Self {
+            options: IkeOptions {
+                port: 500,
+                natt_port: 4500,
+                fwmark: 0,
+                device: 0,
+                v4: true,
+                v6: true,
+                udp_offload: true,
+            },
+            v4: None,
+            v6: None,
+            counted: Arc::default(),
+        }
+    }
+
     /// Each socket in words, and how it fares.
     pub fn describe(&self) -> Vec<(String, String)> {
         let mut lines = Vec::new();
@@ -429,20 +448,7 @@ mod tests {
     #[test]
     fn only_what_says_its_own_length_goes_to_the_control_plane() {
         let events = Events::new().unwrap();
-        let ports = Ports {
-            options: IkeOptions {
-                port: 500,
-                natt_port: 4500,
-                fwmark: 0,
-                device: 0,
-                v4: true,
-                v6: true,
-                udp_offload: true,
-            },
-            v4: None,
-            v6: None,
-            counted: Arc::default(),
-        };
+        let ports = Ports::none();
         let from: SocketAddr = "192.0.2.1:500".parse().unwrap();
         let mut message = vec![0; 40];
         message[24..28].copy_from_slice(&40_u32.to_be_bytes());

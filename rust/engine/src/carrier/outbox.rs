@@ -10,11 +10,14 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
+use ginnel_esp::outer::Df;
+use ginnel_esp::sa::Mode;
 use ginnel_gre::outer::Fields;
 use ginnel_gre::oversize::fragment_ipv4;
 
 use super::drops::PlainDrop;
 use super::plain::{Plain, Plan};
+use super::protect::Protect;
 use super::slab::Placed;
 use super::Shared;
 use crate::event::PathErrorKind;
@@ -88,10 +91,13 @@ pub(crate) struct Outbox {
     udp_scratch: SendScratch,
     /// Since when a send buffer is full and nothing leaves.
     stuck_since_ns: Option<u64>,
+    /// IPv6's identification of the last packet that was cut here.
+    cut_id: u32,
 }
 
 impl Outbox {
-    pub fn new(shared: Arc<Shared>) -> Self {
+    /// *`cut_id`*: any number; others that cut for the same ends begin elsewhere.
+    pub fn new(shared: Arc<Shared>, cut_id: u32) -> Self {
         Self {
             shared,
             owners: Vec::new(),
@@ -102,6 +108,7 @@ impl Outbox {
             raw_scratch: RawSendScratch::default(),
             udp_scratch: SendScratch::default(),
             stuck_since_ns: None,
+            cut_id,
         }
     }
 
@@ -332,13 +339,14 @@ impl Outbox {
         }
         let route = owner.tunnel.route(&owner.plan, message.to);
         let mtu = route.map_or(0, |route| route.mtu);
-        if has_df(packet, &owner.plan) {
+        if has_df(packet, owner) {
             self.too_big(account, message.source, mtu, now_ns);
             return;
         }
         let mut cut = Vec::new();
         let mut fragments = Vec::new();
-        let id = u32::from(ipv4_id(packet));
+        self.cut_id = self.cut_id.wrapping_add(1);
+        let id = self.cut_id;
         let done = fragment(packet, mtu, id, &mut |piece| {
             fragments.push(RawOutgoing {
                 start: cut.len(),
@@ -554,19 +562,16 @@ fn is_full(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENOBUFS)
 }
 
-/// Whether a delivery packet must not be cut. IPv6 has no bit for it: there the tunnel's option says so.
-fn has_df(packet: &[u8], plan: &Plan) -> bool {
-    if plan.v6 {
-        plan.options.pmtudisc
-    } else {
-        packet.get(6).is_some_and(|flags| flags & 0x40 != 0)
+/// Whether a delivery packet must not be cut. IPv6 has no bit for it: there the SA's rule says so, or the tunnel's option. (What is around a
+/// protected packet may be of another family than what is inside.)
+fn has_df(packet: &[u8], owner: &Owner) -> bool {
+    if packet.first().is_some_and(|first| first >> 4 == 4) {
+        return packet.get(6).is_some_and(|flags| flags & 0x40 != 0);
     }
-}
-
-fn ipv4_id(packet: &[u8]) -> u16 {
-    match packet.get(4..6) {
-        Some(&[high, low]) => u16::from_be_bytes([high, low]),
-        _ => 0,
+    let sending = owner.tunnel.protect.as_ref().and_then(Protect::sending);
+    match sending.filter(|sending| sending.sa.mode() == Mode::Tunnel) {
+        Some(sending) => sending.rules.df != Df::Clear,
+        None => owner.plan.options.pmtudisc,
     }
 }
 

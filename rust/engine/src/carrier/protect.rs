@@ -14,7 +14,7 @@
 //! decision; that they come from elsewhere is told, and only of genuine ones.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ginnel_crypto::KeyMaterial;
@@ -35,6 +35,9 @@ use crate::lock;
 pub const MAX_INBOUND: usize = 4;
 /// Of a peer that moves all the time only so many moves are told, in a second and at once.
 const MOVES_PER_S: u64 = 2;
+
+/// That there is no SA is told again after this time: whoever was to begin may have given up.
+const MISSING_AGAIN_NS: u64 = 5_000_000_000;
 
 /// Where an SA's packets go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,8 +145,8 @@ pub(crate) struct Protect {
     sending: Mutex<Option<Arc<Sending>>>,
     /// Oldest first.
     pub(super) inbound: Mutex<Vec<Arc<Inbound>>>,
-    /// That there is no SA was told.
-    missing: AtomicBool,
+    /// When it was told that there is no SA; 0: not yet.
+    missing_ns: AtomicU64,
     moves: Mutex<Moves>,
 }
 
@@ -153,7 +156,7 @@ impl Protect {
             bare,
             sending: Mutex::new(None),
             inbound: Mutex::new(Vec::new()),
-            missing: AtomicBool::new(false),
+            missing_ns: AtomicU64::new(0),
             moves: Mutex::new(Moves {
                 told: None,
                 bucket: Bucket::new(MOVES_PER_S, MOVES_PER_S),
@@ -167,7 +170,7 @@ impl Protect {
 
     pub fn set_sending(&self, sending: Sending) {
         let old = lock(&self.sending).replace(Arc::new(sending));
-        self.missing.store(false, Ordering::Relaxed);
+        self.missing_ns.store(0, Ordering::Relaxed);
         self.forget_move();
         // Behind the lock: its keys may be zeroed here.
         drop(old);
@@ -194,9 +197,14 @@ impl Protect {
         drop(old);
     }
 
-    /// There is nothing to send by; told once until there is.
-    pub fn tell_missing(&self, tunnel: u32, events: &Events) {
-        if !self.missing.swap(true, Ordering::Relaxed) {
+    /// There is nothing to send by; told at once, and now and then for as long as packets come.
+    pub fn tell_missing(&self, tunnel: u32, events: &Events, now_ns: u64) {
+        let told_ns = self.missing_ns.load(Ordering::Relaxed);
+        let again = now_ns.saturating_sub(told_ns) >= MISSING_AGAIN_NS;
+        // The first is always told; others not while the control plane is behind.
+        if told_ns == 0 || (again && events.takes_told()) {
+            // The transmitting thread alone tells.
+            self.missing_ns.store(now_ns.max(1), Ordering::Relaxed);
             events.push(Event::SaMissing { tunnel });
         }
     }
@@ -355,15 +363,17 @@ mod tests {
     }
 
     #[test]
-    fn that_there_is_no_sa_is_told_once_until_there_was_one() {
+    fn that_there_is_no_sa_is_told_at_once_then_now_and_then() {
         let (events, protect) = (Events::new().unwrap(), Protect::new(true));
-        let told = || {
-            protect.tell_missing(1, &events);
+        let told = |now_ns| {
+            protect.tell_missing(1, &events, now_ns);
             events.drain(10).len()
         };
-        assert_eq!((told(), told()), (1, 0));
+        assert_eq!((told(0), told(1)), (1, 0));
         protect.set_sending(sending(1000));
         protect.clear_sending();
-        assert_eq!((told(), told()), (1, 0));
+        assert_eq!((told(2), told(3)), (1, 0));
+        let every_s = (1..100).map(|second| told(second * 1_000_000_000));
+        assert_eq!(every_s.sum::<usize>(), 19);
     }
 }

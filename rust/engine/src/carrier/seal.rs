@@ -53,10 +53,6 @@ impl Cover {
         self.sending.room(&self.shape)
     }
 
-    pub fn room_finished(&self) -> Room {
-        self.sending.room_finished(&self.shape)
-    }
-
     /// Bytes of the delivery packet around an inner one of this length.
     pub fn whole_of(&self, inner: usize) -> usize {
         let suite = self.sending.sa.suite();
@@ -179,15 +175,16 @@ impl Sealer {
         Ok(())
     }
 
-    /// The same for an IP packet that is encapsulated already (a keepalive that goes back), placed with `room_finished`.
+    /// The same for an IP packet that is encapsulated already (a keepalive that goes back), which it places.
+    ///
+    /// Only what is protected of it: the room behind depends on how long that is, to the byte.
     pub fn add_finished(
         &mut self,
         cover: &Cover,
-        placed: Placed,
+        packet: &[u8],
         fields: Fields,
         slab: &mut Slab,
     ) -> Result<(), PlainDrop> {
-        let packet = &slab.bytes[placed.start..placed.start + placed.len];
         let at = ip::layout(packet).ok_or(PlainDrop::Malformed)?;
         let (next_header, skip) = match cover.shape.mode {
             Mode::Tunnel => (ip::source(packet).map_or(IPV4_IN_IP, family_of), 0),
@@ -196,7 +193,12 @@ impl Sealer {
         };
         let payload = packet.get(skip..).unwrap_or_default();
         admit(cover, next_header, payload)?;
-        self.wait(cover, placed.start + skip, payload.len(), next_header);
+        let placed = slab.placed.len();
+        if !slab.copy(cover.sending.room_finished(&cover.shape), payload) {
+            return Err(PlainDrop::SendFailed);
+        }
+        let start = slab.placed[placed].start;
+        self.wait(cover, start, payload.len(), next_header);
         if let Some(last) = self.waiting.last_mut() {
             last.fields = fields;
         }
@@ -356,6 +358,122 @@ fn write_gre(options: &Options, protocol: u16, sequence: u32, payload: &mut [u8]
         header::write(payload, protocol, options.ocsum, options.okey, number);
         if options.ocsum {
             header::set_checksum(payload);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::carrier::protect::Path;
+    use ginnel_crypto::esp::Suite;
+    use ginnel_crypto::KeyMaterial;
+    use ginnel_esp::inbound::{Arrived, Inbound};
+    use ginnel_esp::outbound::Outbound;
+    use ginnel_esp::outer::{Df, Rules};
+    use ginnel_esp::sa::{Limits, Terms};
+    use ginnel_esp::selectors::Selectors;
+    use ginnel_gre::options::Kind;
+    use std::net::SocketAddr;
+
+    const NEAR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const FAR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+    fn terms(suite: Suite, mode: Mode) -> Terms {
+        Terms {
+            spi: 1000,
+            suite,
+            mode,
+            esn: false,
+            limits: Limits::default(),
+            selectors: Selectors::default(),
+        }
+    }
+
+    fn keys(suite: Suite) -> [KeyMaterial; 2] {
+        [suite.key_len(), suite.integrity_len()].map(|len| KeyMaterial::from_slice(&vec![7; len]))
+    }
+
+    fn cover(suite: Suite, mode: Mode, plan: &Plan) -> Cover {
+        let [key, integrity] = keys(suite);
+        let sending = Sending {
+            sa: Arc::new(Outbound::new(terms(suite, mode), &key, &integrity, 0).unwrap()),
+            path: Path {
+                local: NEAR,
+                local_port: 4500,
+                remote: SocketAddr::new(FAR, 4500),
+            },
+            rules: Rules {
+                dscp: true,
+                df: Df::Copy,
+            },
+            fwmark: 0,
+            device: 0,
+        };
+        Cover {
+            shape: sending.shape(plan, false),
+            sending: Arc::new(sending),
+            ports: Arc::new(Ports::none()),
+            bare: false,
+        }
+    }
+
+    /// A keepalive that goes back has its delivery header off in transport mode: what is behind it must not run into the next one's room.
+    #[test]
+    fn finished_packets_and_others_do_not_touch_each_other() {
+        let options = Options::new(Kind::Gre, Some(NEAR), Some(FAR));
+        let plan = Plan::new(options, false, 0, None);
+        let mut finished = vec![0x45, 0, 0, 24, 0, 1, 0, 0, 64, GRE, 0, 0];
+        finished.extend([192, 0, 2, 1, 192, 0, 2, 2, 0, 0, 0, 0]);
+        for suite in Suite::all() {
+            for mode in [Mode::Transport, Mode::Tunnel] {
+                let cover = cover(suite, mode, &plan);
+                let (mut sealer, mut slab) = (Sealer::default(), Slab::new());
+                let fields = ginnel_gre::outer::fields(&plan.options, &finished);
+                let mut placed = Vec::new();
+                // Each is sealed alone, as `transmit` does it, and all are sent at the end.
+                for at in 0..4 {
+                    if at % 2 == 0 {
+                        sealer
+                            .add_finished(&cover, &finished, fields, &mut slab)
+                            .unwrap();
+                    } else {
+                        assert!(slab.copy(cover.room(), &finished));
+                        let outgoing = Outgoing {
+                            placed: slab.placed[at],
+                            fields,
+                            protocol: header::IPV4,
+                            sequence: 0,
+                            cut: 0,
+                        };
+                        sealer.add(&cover, &plan, outgoing, 1, &mut slab).unwrap();
+                    }
+                    let one = sealer.waiting.pop().unwrap().placed;
+                    let scratch = &mut sealer.scratch;
+                    let sealed = cover.sending.sa.seal(&mut slab.bytes, &[one], 0, scratch);
+                    assert_eq!(sealed.count, 1);
+                    placed.push(one);
+                }
+                let [key, integrity] = keys(suite);
+                let terms = terms(suite, mode);
+                let inbound = Inbound::new(terms, &key, &integrity, 64, 0).unwrap();
+                let arrived: Vec<_> = placed
+                    .iter()
+                    .map(|one| Arrived {
+                        start: one.start,
+                        len: layout::sealed_len(suite, one.payload),
+                    })
+                    .collect();
+                let mut results = Vec::new();
+                let scratch = &mut sealer.scratch;
+                let _ = inbound.open(&mut slab.bytes, &arrived, 0, scratch, &mut results);
+                assert!(
+                    results.iter().all(Result::is_ok),
+                    "{} {mode:?}: {results:?}",
+                    suite.name()
+                );
+            }
         }
     }
 }

@@ -90,7 +90,7 @@ pub(super) fn run(shared: &Arc<Shared>) -> io::Result<()> {
         shared: shared.clone(),
         read_buffer: vec![0; READ_BUFFER],
         slab: Slab::new(),
-        outbox: Outbox::new(shared.clone()),
+        outbox: Outbox::new(shared.clone(), u32::from_ne_bytes(seed) ^ 1 << 31),
         sealer: Sealer::default(),
         icmp: Bucket::new(ICMP_PER_S, ICMP_PER_S),
         id: u32::from_ne_bytes(seed),
@@ -289,7 +289,7 @@ impl Transmitter {
             let Some(protect) = &tunnel.protect else {
                 return Err(PlainDrop::NoRemote);
             };
-            protect.tell_missing(tunnel.id, &self.shared.events);
+            protect.tell_missing(tunnel.id, &self.shared.events, visit.now_ns);
             return Err(PlainDrop::NoSa);
         };
         let own = match &visit.cover {
@@ -635,7 +635,7 @@ impl Transmitter {
             (Some(target), _) => target,
             (None, None) => return Err(PlainDrop::NoRemote),
             (None, Some(protect)) => {
-                protect.tell_missing(tunnel.id, &self.shared.events);
+                protect.tell_missing(tunnel.id, &self.shared.events, now_ns);
                 return Err(PlainDrop::NoSa);
             }
         };
@@ -650,19 +650,14 @@ impl Transmitter {
             }
             ControlPacket::Finished(packet) => {
                 let fields = outer::fields(&plan.options, packet);
-                let room = visit
-                    .cover
-                    .as_ref()
-                    .map_or(Room::NONE, Cover::room_finished);
-                if !self.slab.copy(room, packet) {
-                    return Err(PlainDrop::SendFailed);
-                }
                 if let Some(cover) = &visit.cover {
-                    let placed = self.slab.placed[from];
-                    let slab = &mut self.slab;
-                    self.sealer.add_finished(cover, placed, fields, slab)?;
+                    self.sealer
+                        .add_finished(cover, packet, fields, &mut self.slab)?;
                     self.end(&visit);
                     return Ok(());
+                }
+                if !self.slab.copy(Room::NONE, packet) {
+                    return Err(PlainDrop::SendFailed);
                 }
                 let flow = self.flow(&plan, from);
                 let packet = Packet {
