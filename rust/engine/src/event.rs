@@ -2,8 +2,10 @@
 //!
 //! Bounded without losing anything that matters: handshake messages are counted and refused beyond `MAX_QUEUED_HANDSHAKES`; what plain tunnels tell of
 //! the network is limited for each of them, and refused while `MAX_QUEUED_TOLD` wait; of IKE messages `MAX_QUEUED_IKE` wait, and a source may
-//! have no more of them than half of what is still free, so that the first message of another always finds room; every other event is sent at
-//! most once until the control plane has acted on it, so there are at most a few per peer.
+//! have no more of them than half of what is still free, so that the first message of another always finds room; messages with which
+//! an IKE SA begins, which cost the most and need nothing but an invented source, have half of the room, so that what belongs to IKE SAs that
+//! there are finds some in any flood of them; every other event is sent at most once until the control plane has acted on it, so there are at
+//! most a few per peer.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -159,10 +161,14 @@ impl Event {
     }
 }
 
+/// What of it is for messages with which an IKE SA begins.
+const MAX_QUEUED_BEGINNINGS: usize = MAX_QUEUED_IKE / 2;
+
 /// IKE messages that wait, by where they came from.
 #[derive(Default)]
 struct Waiting {
     units: usize,
+    beginnings: usize,
     by_source: HashMap<IpAddr, usize>,
 }
 
@@ -181,9 +187,19 @@ fn units(message: &[u8]) -> usize {
     message.len().div_ceil(IKE_UNIT).max(1)
 }
 
+/// Whether an IKE SA begins with it: the responder has no SPI yet (RFC 7296 3.1).
+fn is_beginning(message: &[u8]) -> bool {
+    message.get(8..16).is_none_or(|spi| spi == [0; 8])
+}
+
 impl Waiting {
-    fn admit(&mut self, remote: IpAddr, units: usize) -> Result<(), IkeRefused> {
-        let free = MAX_QUEUED_IKE.saturating_sub(self.units);
+    fn admit(&mut self, remote: IpAddr, message: &[u8]) -> Result<(), IkeRefused> {
+        let units = units(message);
+        let beginnings = if is_beginning(message) { units } else { 0 };
+        let mut free = MAX_QUEUED_IKE.saturating_sub(self.units);
+        if beginnings > 0 {
+            free = free.min(MAX_QUEUED_BEGINNINGS.saturating_sub(self.beginnings));
+        }
         if units > free {
             return Err(IkeRefused::Full);
         }
@@ -194,12 +210,17 @@ impl Waiting {
             return Err(IkeRefused::BeyondShare);
         }
         self.units += units;
+        self.beginnings += beginnings;
         self.by_source.insert(source, has + units);
         Ok(())
     }
 
-    fn release(&mut self, remote: IpAddr, units: usize) {
+    fn release(&mut self, remote: IpAddr, message: &[u8]) {
+        let units = units(message);
         self.units = self.units.saturating_sub(units);
+        if is_beginning(message) {
+            self.beginnings = self.beginnings.saturating_sub(units);
+        }
         let source = source_of(remote);
         if let Some(has) = self.by_source.get_mut(&source) {
             *has = has.saturating_sub(units);
@@ -262,7 +283,7 @@ impl Events {
         local: IpAddr,
         natt: bool,
     ) -> Result<(), IkeRefused> {
-        lock(&self.ike).admit(remote.ip(), units(message))?;
+        lock(&self.ike).admit(remote.ip(), message)?;
         self.push(Event::Ike {
             message: message.to_vec(),
             remote,
@@ -295,7 +316,7 @@ impl Events {
                 message, remote, ..
             } = event
             {
-                lock(&self.ike).release(remote.ip(), units(message));
+                lock(&self.ike).release(remote.ip(), message);
             }
         }
         taken
@@ -329,10 +350,12 @@ mod tests {
     #[test]
     fn a_flood_of_one_source_leaves_room_for_every_other() {
         let events = Events::new().unwrap();
-        let flooded = flood(&events, from("192.0.2.1"), &[0; 100]);
+        let flooded = flood(&events, from("192.0.2.1"), &[1; 100]);
         assert!((1000..MAX_QUEUED_IKE / 2).contains(&flooded), "{flooded}");
+        let begun = flood(&events, from("192.0.2.250"), &[0; 100]);
+        assert!((500..MAX_QUEUED_BEGINNINGS / 2).contains(&begun), "{begun}");
         // A second flood gets less, and somebody new still gets in.
-        let second = flood(&events, from("192.0.2.2"), &[0; 100]);
+        let second = flood(&events, from("192.0.2.2"), &[1; 100]);
         assert!((500..flooded).contains(&second), "{second}");
         for last in 3..200 {
             let remote = from(&format!("192.0.2.{last}"));
@@ -343,7 +366,7 @@ mod tests {
     #[test]
     fn one_network_of_ipv6_is_one_source_and_long_messages_count_for_more() {
         let events = Events::new().unwrap();
-        let one = flood(&events, from("2001:db8::1"), &[0; 100]);
+        let one = flood(&events, from("2001:db8::1"), &[1; 100]);
         assert!(one > 1000);
         let beyond = Err(IkeRefused::BeyondShare);
         let other = from("2001:db8::2");
@@ -372,12 +395,20 @@ mod tests {
     #[test]
     fn the_queue_is_bounded_however_many_sources_there_are() {
         let events = Events::new().unwrap();
-        let outcome = |at: usize| {
+        let outcome = |at: usize, message: &[u8]| {
             let address = std::net::Ipv4Addr::from(0x0a00_0000 + at as u32);
             let remote = SocketAddr::new(address.into(), 500);
-            events.push_ike(&[0; 28], remote, remote.ip(), false)
+            events.push_ike(message, remote, remote.ip(), false)
         };
-        assert!((0..MAX_QUEUED_IKE).all(|at| outcome(at) == Ok(())));
-        assert_eq!(outcome(MAX_QUEUED_IKE), Err(IkeRefused::Full));
+        let (begins, goes_on) = ([0; 28], [1; 28]);
+        let half = MAX_QUEUED_IKE / 2;
+        assert!((0..half).all(|at| outcome(at, &begins) == Ok(())));
+        // Beginnings leave room for what belongs to IKE SAs that there are.
+        assert_eq!(outcome(half, &begins), Err(IkeRefused::Full));
+        assert!((half..MAX_QUEUED_IKE).all(|at| outcome(at, &goes_on) == Ok(())));
+        assert_eq!(outcome(MAX_QUEUED_IKE, &goes_on), Err(IkeRefused::Full));
+        while !events.drain(256).is_empty() {}
+        assert_eq!(outcome(half, &begins), Ok(()));
+        assert_eq!(lock(&events.ike).beginnings, 1);
     }
 }
