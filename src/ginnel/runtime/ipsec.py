@@ -161,7 +161,7 @@ class Ipsec:
             case SaMoved(_, spi, remote, remote_port):
                 self.ike.sa_moved(name, spi, remote, remote_port, now)
             case SaMissing():
-                if self._members[name].config.start == "trap":
+                if _is_trap(self._members[name].config):
                     self.ike.initiate(name, now)
             case _:
                 assert_never(event)
@@ -384,6 +384,11 @@ class Ipsec:
         except Exception as error:  # noqa: BLE001 - what it was about is lost, the other deadlines are not
             self._host.mistake(error)
         self.apply()
+
+
+def _is_trap(config: IpsecConfig) -> bool:
+    """Whether a packet that needs an SA begins: from the start, or when the peer was found dead."""
+    return config.start == "trap" or (config.start == "start" and config.dpd_action == "trap")
 
 
 def _known(local: bytes) -> bytes | None:

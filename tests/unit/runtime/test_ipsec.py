@@ -113,9 +113,19 @@ def test_of_a_tunnel_that_is_gone_nothing_is_told() -> None:
     assert (world.ike.calls, world.tunnel.calls, world.mistakes) == ([], [], [])
 
 
-@pytest.mark.parametrize(("start", "initiated"), [("trap", [("gre1",)]), ("start", []), ("wait", [])])
-def test_a_packet_without_an_sa_springs_the_trap(start: Any, initiated: list[tuple[str]]) -> None:
-    world = World(IpsecConfig(start=start))
+@pytest.mark.parametrize(
+    ("start", "dpd_action", "initiated"),
+    [
+        ("trap", "restart", [("gre1",)]),
+        ("trap", "clear", [("gre1",)]),
+        ("start", "trap", [("gre1",)]),
+        ("start", "restart", []),
+        ("start", "clear", []),
+        ("wait", "trap", []),
+    ],
+)
+def test_a_packet_without_an_sa_springs_the_trap(start: Any, dpd_action: Any, initiated: list[tuple[str]]) -> None:
+    world = World(IpsecConfig(start=start, dpd_action=dpd_action))
     world.ipsec.handle(SaMissing(1))  # type: ignore[arg-type]
     assert world.ike.told("initiate") == initiated
 
