@@ -229,6 +229,13 @@ def selectors_widened(answer: Sequence[Selector], offered: Sequence[Selector]) -
     )
 
 
+def selectors_in_pieces(here: int, there: int, limit: int) -> Lines:
+    """The peer's answer has more selectors than we hold each packet against; we delete the child."""
+    return (
+        f"the peer answered with {here} traffic selectors for our side and {there} for its own: at most {limit} pairs are taken",
+    )
+
+
 def mode_mismatch(*, ours_transport: bool, by_peer: bool) -> Lines:
     """One side has transport mode, the other tunnel mode. by_peer: it was the peer who answered so."""
     ours, theirs = ("transport", "tunnel") if ours_transport else ("tunnel", "transport")

@@ -133,6 +133,10 @@ def conclude(sa: IkeSa, asked: Offer, content: Content, now: Now, *, rekeyed: bo
     for answer, ours in ((local_ts, asked.local_ts), (remote_ts, asked.remote_ts)):
         if not selectors.within(answer, ours):
             return No(Notify(NotifyType.TS_UNACCEPTABLE), "selectors", explain.selectors_widened(answer, ours))
+    limit = selectors.pairs_max(asked.local_ts, asked.remote_ts)
+    if len(local_ts) * len(remote_ts) > limit:
+        lines = explain.selectors_in_pieces(len(local_ts), len(remote_ts), limit)
+        return No(Notify(NotifyType.TS_UNACCEPTABLE), "selectors", lines)
     if not selectors.for_engine(local_ts, remote_ts):
         # Of no family or protocol in common: no packet could pass, and to the engine an empty list means that all may.
         lines = explain.selectors_widened(remote_ts, asked.remote_ts)
@@ -261,14 +265,16 @@ def _narrowed(
     if sa.connection.transport and sa.nat.found:
         ours = selectors.narrow_through_nat(theirs_r, local, sa.path.local)
         others = selectors.narrow_through_nat(theirs_i, remote, sa.path.remote)
-        if ours is None or others is None or not selectors.for_engine(ours[0], others[0]):
-            return refused
-        return ours[0], others[0], others[1], ours[1]
-    mine, peers = selectors.narrow(theirs_r, local), selectors.narrow(theirs_i, remote)
-    # What has no family or protocol in common lets no packet pass; to the engine an empty list means that all may.
-    if mine is None or peers is None or not selectors.for_engine(mine, peers):
+    else:
+        mine, peers = selectors.narrow(theirs_r, local), selectors.narrow(theirs_i, remote)
+        ours, others = (mine, mine) if mine else None, (peers, peers) if peers else None
+    if ours is None or others is None:
         return refused
-    return mine, peers, peers, mine
+    here, there = selectors.taken(len(ours[0]), len(others[0]), selectors.pairs_max(local, remote))
+    # What has no family or protocol in common lets no packet pass; to the engine an empty list means that all may.
+    if not selectors.for_engine(ours[0][:here], others[0][:there]):
+        return refused
+    return ours[0][:here], others[0][:there], others[1][:there], ours[1][:here]
 
 
 def _make(

@@ -24,6 +24,10 @@ from ginnel.errors import UsageError
 from ginnel.wire.ikev2 import OPAQUE_PORTS, SELECTORS_MAX, Selector
 
 ANY_PORT: Final = (0, 65_535)
+#: Pairs that a peer may make of what is configured, whatever it cuts it into. Each packet is held against each pair of the two sides'
+#: selectors, in the thread that all tunnels share: 255 with 255 would stop them all.
+PAIRS_MAX: Final = 1024
+_SIDE_MAX: Final = 32
 #: Protocols that people name; any other is a number.
 PROTOCOLS: Final = {
     "any": 0,
@@ -173,6 +177,24 @@ def narrow_through_nat(
             ours.append(common)
             answer.append(common if swapped == theirs else replace(common, first=theirs.first, last=theirs.last))
     return (tuple(ours), tuple(answer)) if ours else None
+
+
+def pairs_max(local: Sequence[Selector], remote: Sequence[Selector]) -> int:
+    """How many pairs an SA may have where these two sides are configured, or were offered: who has more has asked for them."""
+    return max(PAIRS_MAX, len(local) * len(remote))
+
+
+def taken(local: int, remote: int, limit: int) -> tuple[int, int]:
+    """
+    How many of each side's are taken, from the first on, so that there are at most *limit* pairs (no less than `PAIRS_MAX`).
+
+    A responder may always narrow (RFC 7296, 2.9), and says to what.
+    """
+    if local * remote <= limit:
+        return local, remote
+    if min(local, remote) > _SIDE_MAX:
+        return _SIDE_MAX, _SIDE_MAX
+    return (local, limit // local) if local < remote else (limit // remote, remote)
 
 
 def substituted(selectors: Iterable[Selector], address: bytes) -> tuple[Selector, ...]:

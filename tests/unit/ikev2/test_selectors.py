@@ -131,6 +131,30 @@ def test_the_bound_on_what_two_long_lists_have_in_common() -> None:
     assert len(found) == 255
 
 
+@pytest.mark.parametrize(
+    ("local", "remote", "expected"),
+    [
+        (1, 1, (1, 1)),
+        (4, 255, (4, 255)),
+        (32, 32, (32, 32)),
+        (5, 255, (5, 204)),
+        (255, 5, (204, 5)),
+        (32, 255, (32, 32)),
+        (33, 33, (32, 32)),
+        (255, 255, (32, 32)),
+    ],
+)
+def test_pairs_are_bounded_by_taking_fewer_of_the_side_that_has_more(local: int, remote: int, expected: tuple[int, int]) -> None:
+    assert selectors.taken(local, remote, selectors.PAIRS_MAX) == expected
+
+
+def test_who_has_configured_more_pairs_gets_them() -> None:
+    many = tuple(selectors.host(bytes((10, 0, 0, at))) for at in range(100))
+    assert selectors.pairs_max(some("0.0.0.0/0", "::/0"), some("0.0.0.0/0")) == selectors.PAIRS_MAX
+    assert selectors.pairs_max(many, many) == 10_000
+    assert selectors.taken(100, 100, 10_000) == (100, 100)
+
+
 def test_transport_mode_behind_a_nat_as_the_responder_sees_it() -> None:
     # The peer has 10.0.0.5, and comes from 198.51.100.2.
     offered, configured = (selectors.host(PRIVATE, 47),), (selectors.host(THERE, 47),)
