@@ -24,8 +24,8 @@ from ginnel.errors import UsageError
 from ginnel.wire.ikev2 import OPAQUE_PORTS, SELECTORS_MAX, Selector
 
 ANY_PORT: Final = (0, 65_535)
-#: Pairs that a peer may make of what is configured, whatever it cuts it into. Each packet is held against each pair of the two sides'
-#: selectors, in the thread that all tunnels share: 255 with 255 would stop them all.
+#: Pairs that a peer may make of what is configured, whatever it cuts it into. Each packet is held against each pair, in the
+#: thread that all tunnels share: 255 with 255 would stop them all.
 PAIRS_MAX: Final = 1024
 _SIDE_MAX: Final = 32
 #: Protocols that people name; any other is a number.
