@@ -27,7 +27,17 @@ from ginnel.ikev2.sa import Home, IkeSa
 from ginnel.ikev2.timers import Timer
 from ginnel.ikev2.tunnel import Tunnel
 from ginnel.units import NS_PER_S, Now
-from ginnel.wire.ikev2 import Header, Message, Notify, NotifyType, Payload, UnsupportedCriticalPayload, build, parse
+from ginnel.wire.ikev2 import (
+    Header,
+    Message,
+    Notify,
+    NotifyType,
+    Payload,
+    UnsupportedCriticalPayload,
+    build,
+    cookie_and_nonce,
+    parse,
+)
 
 #: SAs that we answer and that have not authenticated: this many, or twice as many as there are connections.
 HALF_OPEN_MAX: Final = 1_024
@@ -117,6 +127,8 @@ class Strangers:
             self._ctx.drop("", Drop.UNKNOWN_PEER)
             self.answer(header, path, (Notify(NotifyType.NO_PROPOSAL_CHOSEN),), now)
             return
+        if not self._admitted(data, header, path, now):
+            return
         try:
             message = parse(data)
             content = Content(message.payloads)
@@ -129,8 +141,6 @@ class Strangers:
             self._ctx.drop("", Drop.MALFORMED)
             self.answer(header, path, (Notify(NotifyType.INVALID_SYNTAX),), now)
             return
-        if not self._admitted(header, content, path, now):
-            return
         connections = [one.connection for one in candidates]
         answered = init.answer(self._ctx, self._home, connections, data, message, content, path, now)
         if isinstance(answered, IkeSa):
@@ -141,16 +151,20 @@ class Strangers:
         if lines and self._told.take(now.mono_ns):
             candidates[0].tell("us", reason, lines, now)
 
-    def _admitted(self, header: Header, content: Content, path: Path, now: Now) -> bool:
-        """Whether it may cost us a Diffie-Hellman result and memory: limits and cookies."""
+    def _admitted(self, data: bytes, header: Header, path: Path, now: Now) -> bool:
+        """Whether it may cost us a Diffie-Hellman result and memory, or even a look at what it offers: limits and cookies."""
         source = path.remote
         named = self._named(source)
         mine = self._half_open_of[source]
-        pressed = len(self._half_open) >= COOKIES_FROM or mine >= COOKIES_FROM_SOURCE
-        if pressed and content.nonce is not None:
-            cookie = content.notifies.get(NotifyType.COOKIE)
-            nonce = content.nonce.data
-            if cookie is None or not self._cookies.genuine(cookie.data, nonce, path, header.spi_i, now.mono_ns):
+        if len(self._half_open) >= COOKIES_FROM or mine >= COOKIES_FROM_SOURCE:
+            try:
+                cookie, nonce = cookie_and_nonce(data)
+            except PeerError:
+                nonce = None
+            if nonce is None:
+                self._ctx.drop("", Drop.MALFORMED)
+                return False
+            if cookie is None or not self._cookies.genuine(cookie, nonce, path, header.spi_i, now.mono_ns):
                 self._ctx.drop("", Drop.COOKIE)
                 made = self._cookies.make(nonce, path, header.spi_i, now.mono_ns)
                 answered = replace(header, initiator=False, response=True)

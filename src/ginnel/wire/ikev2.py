@@ -387,6 +387,7 @@ class Message:
 
 #: SPIs, next payload, version, exchange, flags, message id, length.
 _HEADER = struct.Struct("!8s8sBBBBII")
+_FIRST_PAYLOAD_AT = 16
 #: Next payload, critical bit and reserved, length.
 _GENERIC = struct.Struct("!BBH")
 #: Last or more, reserved, length, number, protocol, size of SPI, transforms.
@@ -398,6 +399,8 @@ _KE = struct.Struct("!HH")
 #: One byte and three reserved: ID, AUTH, TS.
 _TYPED = struct.Struct("!B3s")
 _NOTIFY = struct.Struct("!BBH")
+#: A notify of a cookie, behind its protocol: no SPI.
+_COOKIE_NOTIFY = struct.pack("!BH", 0, NotifyType.COOKIE)
 _DELETE = struct.Struct("!BBH")
 #: Type, protocol, length, ports.
 _SELECTOR = struct.Struct("!BBHHH")
@@ -443,6 +446,37 @@ def parse(data: bytes) -> Message:
     if header.major != 2:
         raise InvalidMajorVersion(header.major)
     return Message(header, _payloads(first, reader, sealed=True))
+
+
+def cookie_and_nonce(data: bytes) -> tuple[bytes | None, bytes | None]:
+    """
+    What somebody who begins shows of itself, each None if it is not there; nothing else of the message is looked into: who is
+    flooded asks for this first.
+
+    Args:
+        data: a datagram whose header was parsed.
+
+    Raises:
+        PeerError: its payloads do not follow each other to its end.
+    """
+    cookie: bytes | None = None
+    nonce: bytes | None = None
+    reader, kind = Reader(data[_HEADER.size :], _HEADER.size), data[_FIRST_PAYLOAD_AT]
+    for _ in range(PAYLOADS_MAX):
+        if kind == PayloadType.NONE:
+            break
+        start = reader.offset
+        following, _, length = reader.unpack(_GENERIC)
+        if length < _GENERIC.size:
+            raise PeerError(f"expected a payload of at least {_GENERIC.size} bytes at offset {start}, found {length}")
+        body = reader.take(length - _GENERIC.size)
+        if kind == PayloadType.NONCE and NONCE_MIN_BYTES <= len(body) <= NONCE_MAX_BYTES:
+            nonce = body
+        elif kind == PayloadType.NOTIFY and body[1 : _NOTIFY.size] == _COOKIE_NOTIFY:
+            cookie = body[_NOTIFY.size :]
+        kind = following
+    reader.end()
+    return cookie, nonce
 
 
 def parse_payloads(first: int, data: bytes) -> tuple[Payload, ...]:

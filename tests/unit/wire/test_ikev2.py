@@ -426,6 +426,38 @@ def test_what_is_built_is_what_is_parsed(header: Header, payloads: tuple[Payload
     assert wire.parse(wire.build(message)) == message
 
 
+_COOKIES = st.builds(Notify, st.just(wire.NotifyType.COOKIE), _bytes(0, 64))
+
+
+@given(_HEADERS, st.lists(_PAYLOADS | _COOKIES, max_size=6).map(tuple))
+def test_cookie_and_nonce_are_those_of_the_whole_message(header: Header, payloads: tuple[Payload, ...]) -> None:
+    cookies = [one.data for one in payloads if isinstance(one, Notify) and one.kind == wire.NotifyType.COOKIE and not one.spi]
+    nonces = [one.data for one in payloads if isinstance(one, Nonce)]
+    expected = (cookies or [None])[-1], (nonces or [None])[-1]
+    assert wire.cookie_and_nonce(wire.build(Message(header, payloads))) == expected
+
+
+@pytest.mark.parametrize("size", range(28, len(INIT)))
+def test_what_is_cut_shows_neither_cookie_nor_nonce(size: int) -> None:
+    with pytest.raises(PeerError):
+        wire.cookie_and_nonce(INIT[:size])
+
+
+def test_what_shows_a_cookie_is_bounded_too() -> None:
+    vendors = bytes.fromhex("2b 00 0004") * 100
+    with pytest.raises(PeerError):
+        wire.cookie_and_nonce(INIT[:16] + b"\x2b" + INIT[17:28] + vendors + bytes.fromhex("00 00 0004"))
+
+
+@given(_bytes(28, 300))
+def test_whatever_the_bytes_they_show_a_cookie_or_are_refused(data: bytes) -> None:
+    try:
+        _, nonce = wire.cookie_and_nonce(data)
+    except PeerError:
+        return
+    assert nonce is None or 16 <= len(nonce) <= 256
+
+
 @given(_bytes(0, 300))
 def test_whatever_the_bytes_there_is_a_message_or_a_refusal(data: bytes) -> None:
     for first in (33, 44, 46):
