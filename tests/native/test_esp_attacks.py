@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,10 +20,12 @@ from ginnel import _native as native
 from namespaces import fresh_net, wait_until
 from native.esp_rig import NATT, key_sizes, paired
 from native.plain_rig import ETH_P_IP, FAR, FAR6, LINK_MTU, NEAR, NEAR6, PEER6, Wire, gre, ip4, joined, packed, plain, udp
-from native.rig import WITHIN_S, inside
+from native.rig import WITHIN_S, checksum, inside
 
 GRE, FRAGMENT = 47, 44
 IN_A_ROW = 40
+#: More than are looked up in a second, and as many again.
+ERRORS_OF_A_FLOOD = 3000
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,25 @@ def test_over_ipv6_too_what_the_device_below_does_not_take_is_told(wire: Wire, i
         told = made.wait_event(native.PathError, lambda event: event.kind == "too-big")
         assert (told.kind, told.mtu, told.origin) == ("too-big", LINK_MTU, packed(NEAR6))
         made.wait_drop("too_big")
+
+
+def test_invented_errors_about_esp_do_not_use_up_those_about_plain_tunnels(wire: Wire) -> None:
+    """Of protocol 50 anybody may quote what nobody sent, and the kernel hands on all of it."""
+    with plain(wire, "gre") as made:
+        with inside(wire.near):
+            made.engine.ike()
+
+        def too_big(quoted: bytes, protocol: int) -> bytes:
+            quote = ip4(quoted, source=NEAR, destination=FAR, protocol=protocol)
+            body = struct.pack("!BBHHH", 3, 4, 0, 0, 1400) + quote
+            body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
+            return ip4(body, source=FAR, destination=NEAR, protocol=1)
+
+        invented, true = too_big(bytes(16), 50), too_big(gre(bytes(20), 0x0800), GRE)
+        for _ in range(ERRORS_OF_A_FLOOD):
+            wire.send(invented)
+        wire.send(true)
+        assert made.wait_event(native.PathError).mtu == 1400
 
 
 # ---------------------------------------------------------------- keys

@@ -2,7 +2,8 @@
 //!
 //! Anybody can invent one. So it is told only to a tunnel that sends what is quoted: of GRE its ends, its key and its flags as far as they were
 //! quoted, of ESP its SPI (in UDP the ports, where no more was quoted); what it may change is bounded by who is told. How many are looked up is limited,
-//! since each may ask every tunnel; those about none of ours are sorted out before, in one look.
+//! since each may ask every tunnel; those about none of ours are sorted out before, in one look. Of ESP that is not known before, so that it has
+//! a share of its own.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,18 +31,20 @@ const GRE: u8 = 47;
 const UDP: u8 = 17;
 /// Errors taken off one socket before packets are looked at again.
 const ERRORS_AT_ONCE: usize = 16;
-/// ICMP errors that are looked up, in a second: each may ask every tunnel.
+/// ICMP errors that are looked up, in a second, of ESP and of all others: each may ask every tunnel.
 const ERRORS_PER_S: u64 = 1000;
 
 /// What the receiving thread does with them.
 pub(super) struct Errors {
     looked_up: Bucket,
+    of_esp: Bucket,
 }
 
 impl Errors {
     pub fn new() -> Self {
         Self {
             looked_up: Bucket::new(ERRORS_PER_S, ERRORS_PER_S),
+            of_esp: Bucket::new(ERRORS_PER_S, ERRORS_PER_S),
         }
     }
 
@@ -70,7 +73,7 @@ impl Errors {
                 }),
                 Socket::Port { place, .. } => {
                     if let Some(quoted) = quoted_esp(*place, &error, quote) {
-                        if self.looked_up.take(now_ns) {
+                        if self.of_esp.take(now_ns) {
                             tell(shared, &error, now_ns, |tunnel| quoted.is_of(tunnel));
                         }
                     }
