@@ -289,7 +289,7 @@ def test_secrets_that_others_can_read_and_files_that_are_missing(sites: Sites) -
     sites.write(GRE)
     sites.left.path(PSK).chmod(0o640)
     code, said = refused(sites.left)
-    assert code == 2
+    assert code == 1
     assert f"gre1: {PSK}: others may read the pre-shared secret: expected mode 0600, found 0640" in said
     assert f"hint: `chmod 600 {PSK}`" in said
     assert "[#]" not in said, "a step was begun"

@@ -117,12 +117,15 @@ def _check_protection(config: NodeConfig, write_keys: str | None, console: bring
         if write_keys is not None:
             raise UsageError(f"--write-keys: no tunnel of {config.path} is protected by IPsec")
         return
-    from ginnel.runtime.ipsec_connection import read_all, weaknesses
+    from ginnel.runtime.ipsec_connection import doubts, read_all
 
-    read_all(config)
+    credentials = read_all(config)
+    told: set[str] = set()
     for tunnel in config.plain:
-        for weakness in weaknesses(tunnel) if tunnel.ipsec is not None else ():
-            console.note(f"{tunnel.name}: {weakness}")
+        for doubt in doubts(tunnel, credentials, time.time_ns()) if tunnel.ipsec is not None else ():
+            if doubt not in told:
+                console.note(f"{tunnel.name}: {doubt}")
+            told.add(doubt)
     if write_keys is not None:
         console.note(f"DEBUG: the keys of all IPsec SAs go to {write_keys}: whoever reads them reads the tunnels")
 

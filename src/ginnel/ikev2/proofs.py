@@ -19,7 +19,11 @@ from ginnel.ikev2 import certificates as x509
 from ginnel.ikev2 import chain, identities, signatures
 from ginnel.ikev2.certificates import Certificate
 from ginnel.ikev2.psk import method_words
+from ginnel.units import NS_PER_S
 from ginnel.wire.ikev2 import Auth, AuthMethod, Cert, CertEncoding, Id
+
+#: So long before a certificate ends whoever starts us is told; with short-lived ones in their last third.
+SOON_NS: Final = 14 * 86_400 * NS_PER_S
 
 
 class CertificateProving:
@@ -55,6 +59,10 @@ class CertificateProving:
         """ "" or why peers would not believe that we are *identity*: "it is for …, not for …"."""
         return x509.identity_problem(self.certificate, identity)
 
+    def doubts(self, at_ns: int) -> tuple[str, ...]:
+        """What will keep peers from believing us, or soon will; for the one who starts us."""
+        return tuple(filter(None, (_doubt(one, f"{self.name}: the certificate of {one}", at_ns) for one in self._chain)))
+
 
 class CertificateBelieving:
     """The peer has to prove itself with a certificate that leads to *trust*; *sha1*: its signature may be RSA with SHA-1."""
@@ -66,6 +74,12 @@ class CertificateBelieving:
     def __init__(self, trust: chain.Trust, *, sha1: bool = False) -> None:
         self._trust = trust
         self._sha1 = sha1
+
+    def doubts(self, at_ns: int) -> tuple[str, ...]:
+        """What will keep us from believing any peer, or soon will; for the one who starts us."""
+        known = (*self._trust.authorities, *self._trust.peers)
+        found = tuple(filter(None, (_doubt(one, f"the known certificate of {one}", at_ns) for one in known)))
+        return (*found, *self._trust.revocation.doubts(at_ns))
 
     def requests(self) -> bytes:
         """The SHA-1 hashes of the authorities' keys, 20 bytes each (RFC 7296 3.7)."""
@@ -126,3 +140,12 @@ class CertificateBelieving:
 
 #: Of a certificate, and of a bundle.
 _BY_URL: Final = frozenset({CertEncoding.HASH_AND_URL_X509, 13})
+
+
+def _doubt(certificate: Certificate, who: str, at_ns: int) -> str:
+    problem = x509.validity_problem(certificate, at_ns)
+    if problem:
+        return f"{who}: {problem}"
+    if certificate.not_after_ns - at_ns < min(SOON_NS, (certificate.not_after_ns - certificate.not_before_ns) // 3):
+        return f"{who}: it expires {x509.date_words(certificate.not_after_ns)}"
+    return ""

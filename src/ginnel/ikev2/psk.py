@@ -27,6 +27,10 @@ KEY_PAD: Final = b"Key Pad for IKEv2"
 _Hash = Literal["sha1", "sha256", "sha384", "sha512"]
 
 
+#: 128 bits: what nobody can try out. Shorter ones are taken, and told.
+SECRET_MIN_BYTES: Final = 16
+
+
 class PskProving:
     """We prove ourselves with *secret*, which lies in the file *name*."""
 
@@ -38,6 +42,16 @@ class PskProving:
         _check(secret)
         self._secret = secret
         self.name = name
+
+    def doubts(self) -> tuple[str, ...]:
+        """What makes the secret a weak one; for the one who starts us."""
+        if len(self._secret) >= SECRET_MIN_BYTES:
+            return ()
+        sentence = (
+            f"{self.name}: the pre-shared secret is only {len(self._secret)} bytes long: whoever answers once in the peer's "
+            f"place can try words until one fits; make one of {SECRET_MIN_BYTES} or more: `head -c 32 /dev/urandom | base64`"
+        )
+        return (sentence,)
 
     def certificates(self, requested: Sequence[bytes]) -> tuple[Cert, ...]:  # noqa: ARG002 - `Proving`
         """None: the secret proves us alone."""

@@ -133,6 +133,14 @@ class Revocation:
             return f"the revocation list {newest.name} does not say when the next one comes, and we are strict"
         return f"the revocation list {newest.name} is out of date since {date_words(newest.next_update_ns)}, and we are strict"
 
+    def doubts(self, at_ns: int) -> tuple[str, ...]:
+        """Sentences about lists that are out of date."""
+        return tuple(
+            f"the revocation list {crl.name} is out of date since {date_words(crl.next_update_ns)}"
+            for crl in self._crls
+            if 0 < crl.next_update_ns <= at_ns
+        )
+
     def orphans(self, authorities: Sequence[Certificate]) -> list[str]:
         """For loading: a sentence for each list that bears the name of one of *authorities* and is signed by none of them."""
         found = []

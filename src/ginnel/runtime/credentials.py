@@ -21,6 +21,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -34,6 +35,8 @@ from ginnel.ikev2.psk import PskBelieving, PskProving
 if TYPE_CHECKING:
     from ginnel.ikev2.connection import Believing, Proving
 
+#: What it is called in sentences.
+PSK = "the pre-shared secret"
 #: Longer ones are no keys; a PSK of 64 bytes is as strong as it gets.
 SECRET_MAX_BYTES = 4_096
 #: A private key in PEM: RSA-16384 is 13 kB.
@@ -60,7 +63,9 @@ def read(path: str, what: str, limit_bytes: int, *, secret: bool) -> bytes:
         # Symbolic links are followed: what hands out certificates keeps them behind such.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
-        raise UsageError(f"{path}: {what} cannot be read: {os.strerror(error.errno or 0)}") from None
+        made = ": `(umask 077; head -c 32 /dev/urandom | base64 > FILE)` makes one" if what == PSK else ""
+        hint = f"\n  hint: a relative path lies beside the node file{made}" if error.errno == errno.ENOENT else ""
+        raise UsageError(f"{path}: {what} cannot be read: {os.strerror(error.errno or 0)}{hint}") from None
     try:
         _check_owner(fd, path, what, secret=secret)
         with open(fd, "rb", closefd=False) as file:
@@ -80,7 +85,8 @@ def _check_owner(fd: int, path: str, what: str, *, secret: bool) -> None:
     """The open file's kind, owner and mode: what was looked at is what is read."""
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
-        raise UsageError(f"{path}: expected a regular file with {what}")
+        found = "a directory" if stat.S_ISDIR(status.st_mode) else "something else"
+        raise UsageError(f"{path}: expected a regular file with {what}, found {found}")
     if status.st_uid not in (0, os.geteuid()):
         raise UsageError(
             f"{path}: {what} belongs to user {status.st_uid}, expected root or user {os.geteuid()}\n  hint: `chown root {path}`"
@@ -145,6 +151,21 @@ class Credentials:
             self._made[key] = self._proving(config), self._believing(config)
         return self._made[key]
 
+    def doubts(self, config: IpsecConfig, unix_ns: int) -> tuple[str, ...]:
+        """Sentences about a secret that is short, a certificate or list that is out of its time or soon will be."""
+        proving, believing = self.of(config)
+        if isinstance(proving, PskProving):
+            found = proving.doubts()
+        else:
+            from ginnel.ikev2.proofs import CertificateProving
+
+            found = proving.doubts(unix_ns) if isinstance(proving, CertificateProving) else ()
+        if isinstance(believing, PskBelieving):
+            return found
+        from ginnel.ikev2.proofs import CertificateBelieving
+
+        return (*found, *(believing.doubts(unix_ns) if isinstance(believing, CertificateBelieving) else ()))
+
     def forget_files(self) -> None:
         """What was read is no longer needed: what was made of it stays."""
         self._files.clear()
@@ -172,7 +193,7 @@ class Credentials:
         if not path:
             raise UsageError("psk_file: expected a file with the pre-shared secret")
         if path not in self._secrets:
-            self._secrets[path] = psk_of(read(path, "the pre-shared secret", SECRET_MAX_BYTES, secret=True), path)
+            self._secrets[path] = psk_of(read(path, PSK, SECRET_MAX_BYTES, secret=True), path)
         return self._secrets[path]
 
     def _read_for(self, config: IpsecConfig) -> dict[str, bytes]:

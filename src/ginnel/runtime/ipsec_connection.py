@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ginnel.config.node import IpsecConfig, NodeConfig, PlainConfig
-from ginnel.errors import UsageError
+from ginnel.errors import ConfigError, Mistake, UsageError
 from ginnel.ikev2 import identities, proposals, selectors
 from ginnel.ikev2.connection import Believing, Connection, Proving
 from ginnel.runtime.credentials import Credentials
@@ -222,20 +222,44 @@ def read_all(config: NodeConfig) -> Credentials:
     Read all that protected tunnels of *config* need: before anything is touched, by the command; and by the process.
 
     Raises:
-        GinnelError: what is missing or wrong, with the tunnel or the file.
+        ConfigError: what is missing or wrong, each once, with the first tunnel that needs it.
     """
     found = Credentials()
     protected = [tunnel for tunnel in config.plain if tunnel.ipsec is not None]
+    mistakes: dict[str, Mistake] = {}
     for tunnel in protected:
         assert tunnel.ipsec is not None
         try:
             proofs = found.of(tunnel.ipsec)
+        except (UsageError, ConfigError) as error:
+            mistakes.setdefault(str(error), _mistake(f"{tunnel.name}: {error}"))
+            continue
+        try:
+            check(tunnel, *proofs)
         except UsageError as error:
-            raise UsageError(f"{tunnel.name}: {error}") from None
-        check(tunnel, *proofs)
-    shared_ports(protected)
+            mistakes.setdefault(str(error), _mistake(str(error)))
+    try:
+        shared_ports(protected)
+    except UsageError as error:
+        mistakes.setdefault(str(error), _mistake(str(error)))
+    if mistakes:
+        raise ConfigError(config.path, list(mistakes.values()))
     found.forget_files()
     return found
+
+
+def _mistake(text: str) -> Mistake:
+    message, _, hint = text.partition("\n  hint: ")
+    return Mistake(message, hint=hint)
+
+
+def doubts(config: PlainConfig, credentials: Credentials, unix_ns: int) -> tuple[str, ...]:
+    """
+    Sentences about what works and should not be left so, or is well formed and will not work: algorithms that are no longer
+    safe, short secrets, certificates out of their time.
+    """
+    assert config.ipsec is not None
+    return (*weaknesses(config), *credentials.doubts(config.ipsec, unix_ns))
 
 
 def shared_ports(tunnels: Sequence[PlainConfig]) -> tuple[int, int, int, str]:

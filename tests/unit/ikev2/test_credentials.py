@@ -12,7 +12,7 @@ import pki
 from ginnel.errors import ConfigError
 from ginnel.ikev2 import credentials
 from ginnel.ikev2.connection import Believing, Proving
-from ginnel.ikev2.proofs import CertificateProving
+from ginnel.ikev2.proofs import CertificateBelieving, CertificateProving
 from ginnel.ikev2.rawkeys import RawKeyBelieving, RawKeyProving
 from ginnel.wire.ikev2 import Auth, Cert, CertEncoding, Id, IdType
 
@@ -43,6 +43,42 @@ def raw_pair(key: pki.Key, public: bytes) -> tuple[Proving, Believing]:
     ours = credentials.load_proving("public-key", (), "own", {"own": pki.key_pem(key)})
     theirs = credentials.load_believing("public-key", (), (), "if-given", "peer", {"peer": public})
     return ours, theirs
+
+
+# ---------------------------------------------------------------- what is told at the start
+
+
+def at_ns(days: float) -> int:
+    """So many days from the authority's today."""
+    return int((pki.TODAY.timestamp() + days * 86_400) * 10**9)
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [(-31, "it is not valid before"), (0, ""), (15, ""), (17, "it expires "), (31, "it is expired since")],
+)
+def test_a_certificate_out_of_its_time_is_told_before_peers_refuse_it(days: int, words: str) -> None:
+    leaf = root().issue()
+    found = proving(leaf.key_pem, leaf.pem).doubts(at_ns(days))
+    assert [words in one for one in found] == [True] * bool(words)
+    assert all(one.startswith("/etc/own0.pem: the certificate of ") for one in found)
+
+
+def test_a_short_lived_certificate_is_told_in_its_last_third() -> None:
+    leaf = root().issue(begins=pki.TODAY, ends=pki.TODAY + 3 * pki.DAY)
+    made = proving(leaf.key_pem, leaf.pem)
+    assert made.doubts(at_ns(1.9)) == ()
+    assert len(made.doubts(at_ns(2.1))) == 1
+
+
+def test_an_authority_and_a_list_out_of_their_time_are_told() -> None:
+    authority = pki.Authority("Old", begins=pki.TODAY - 300 * pki.DAY, ends=pki.TODAY + 20 * pki.DAY)
+    files = {"ca": authority.pem, "crl": authority.crl()}
+    made = credentials.load_believing("certificate", ("ca",), ("crl",), "strict", "", files)
+    assert isinstance(made, CertificateBelieving)
+    assert made.doubts(at_ns(0)) == ()
+    both = made.doubts(at_ns(21))
+    assert ["it is expired since" in both[0], "the revocation list crl is out of date since" in both[1]] == [True, True]
 
 
 # ---------------------------------------------------------------- our certificate

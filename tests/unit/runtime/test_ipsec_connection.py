@@ -11,7 +11,7 @@ import pytest
 
 from ginnel.config.node import IpsecConfig, NodeConfig, PlainConfig
 from ginnel.crypto.ike import KeyMaterial
-from ginnel.errors import UsageError
+from ginnel.errors import ConfigError, UsageError
 from ginnel.ikev2 import identities, proposals, selectors
 from ginnel.ikev2.connection import Connection
 from ginnel.ikev2.psk import PskBelieving, PskProving
@@ -127,7 +127,40 @@ def test_everything_is_read_before_anything_is_made(tmp_path: Path) -> None:
     one = dataclasses.replace(CONFIG, ipsec=IpsecConfig(psk_file=str(path)))
     ipsec_connection.read_all(node(one, dataclasses.replace(one, name="gre2", ipsec=None)))
     other = dataclasses.replace(one, name="gre2", ipsec=IpsecConfig(psk_file=str(path), ike_port=501))
-    with pytest.raises(UsageError, match="gre2: ike_port: expected 500 as gre1 has it, found 501"):
+    with pytest.raises(ConfigError, match="gre2: ike_port: expected 500 as gre1 has it, found 501"):
         ipsec_connection.read_all(node(one, other))
-    with pytest.raises(UsageError, match="gre1: /nowhere/psk: the pre-shared secret cannot be read"):
+    with pytest.raises(ConfigError, match="gre1: /nowhere/psk: the pre-shared secret cannot be read"):
         ipsec_connection.read_all(node(dataclasses.replace(one, ipsec=IpsecConfig(psk_file="/nowhere/psk"))))
+
+
+def test_all_that_is_wrong_with_the_files_is_told_at_once_and_each_once(tmp_path: Path) -> None:
+    open_to_all, empty = tmp_path / "open.psk", tmp_path / "empty.psk"
+    open_to_all.write_bytes(b"secret")
+    open_to_all.chmod(0o644)
+    empty.touch(0o600)
+    files = {"gre1": open_to_all, "gre2": empty, "gre3": empty, "gre4": tmp_path, "gre5": tmp_path / "none"}
+    tunnels = [dataclasses.replace(CONFIG, name=name, ipsec=IpsecConfig(psk_file=str(path))) for name, path in files.items()]
+    with pytest.raises(ConfigError) as found:
+        ipsec_connection.read_all(NodeConfig("site", "/etc/ginnel/site.toml", plain=tuple(tunnels)))
+    expected = [
+        f"gre1: {open_to_all}: others may read the pre-shared secret: expected mode 0600, found 0644",
+        f"gre2: {empty}: the pre-shared secret is missing: the file is empty",
+        f"gre4: {tmp_path}: expected a regular file with the pre-shared secret, found a directory",
+        f"gre5: {tmp_path}/none: the pre-shared secret cannot be read: No such file or directory",
+    ]
+    assert [one.message for one in found.value.mistakes] == expected
+    assert f"chmod 600 {open_to_all}" in found.value.mistakes[0].hint
+    assert "head -c 32 /dev/urandom" in found.value.mistakes[3].hint
+    assert found.value.source == "/etc/ginnel/site.toml"
+
+
+@pytest.mark.parametrize(("size_bytes", "doubted"), [(1, True), (15, True), (16, False), (44, False)])
+def test_a_short_secret_is_told_and_not_shown(tmp_path: Path, size_bytes: int, doubted: bool) -> None:
+    path = tmp_path / "psk"
+    path.write_bytes(b"z" * size_bytes)
+    path.chmod(0o600)
+    tunnel = dataclasses.replace(CONFIG, ipsec=IpsecConfig(psk_file=str(path)))
+    credentials = ipsec_connection.read_all(NodeConfig("site", "/etc/ginnel/site.toml", plain=(tunnel,)))
+    found = ipsec_connection.doubts(tunnel, credentials, 0)
+    assert [f"only {size_bytes} bytes long" in one for one in found] == [True] * doubted
+    assert "zz" not in "".join(found)
