@@ -75,6 +75,8 @@ _HASH_OIDS: Final = {
     bytes.fromhex("608648016503040202"): SHA384,
     bytes.fromhex("608648016503040203"): SHA512,
 }
+#: Of parameters that name no salt: DER leaves a default out, whatever the hash (RFC 4055 3.1).
+_PSS_DEFAULT_SALT_BYTES: Final = 20
 
 #: The classic ECDSA methods: curve, hash, bytes of r and of s.
 _CLASSIC: Final = {
@@ -121,15 +123,19 @@ def parse_pss(identifier: bytes) -> Pss | None:
         raise ValueError("RSASSA-PSS without parameters, which means SHA-1")
     fields = list(der.elements(parts[1].body))
     tags = [field.tag for field in fields]
-    if tags not in ([0xA0, 0xA1, 0xA2], [0xA0, 0xA1, 0xA2, 0xA3]):
-        raise ValueError("RSASSA-PSS without a hash, a mask function and a salt of its own, which means SHA-1")
-    hashed = _hash(fields[0].body)
-    mask = list(der.elements(der.one(fields[1].body, der.SEQUENCE).body))
+    if tags != sorted(set(tags)) or not set(tags) <= {0xA0, 0xA1, 0xA2, 0xA3}:
+        raise ValueError("RSASSA-PSS with unreadable parameters")
+    given = {field.tag: field.body for field in fields}
+    if 0xA0 not in given or 0xA1 not in given:
+        raise ValueError("RSASSA-PSS without a hash or a mask function of its own, which means SHA-1")
+    hashed = _hash(given[0xA0])
+    mask = list(der.elements(der.one(given[0xA1], der.SEQUENCE).body))
     if len(mask) != 2 or (mask[0].tag, mask[0].body) != (der.OID, _MGF1_OID) or _hash(mask[1].whole) != hashed:
         raise ValueError("RSASSA-PSS with another mask function than MGF1 with the same hash")
-    if len(fields) == 4 and der.small_integer(der.one(fields[3].body, der.INTEGER)) != 1:
+    if 0xA3 in given and der.small_integer(der.one(given[0xA3], der.INTEGER)) != 1:
         raise ValueError("RSASSA-PSS with an unknown trailer")
-    return Pss(hashed, der.small_integer(der.one(fields[2].body, der.INTEGER)))
+    salt_bytes = der.small_integer(der.one(given[0xA2], der.INTEGER)) if 0xA2 in given else _PSS_DEFAULT_SALT_BYTES
+    return Pss(hashed, salt_bytes)
 
 
 def _hash(identifier: bytes) -> int:

@@ -212,6 +212,8 @@ def test_the_algorithm_has_to_be_the_keys(identifier: str, word: str) -> None:
         "ff",
         PSS_SHA256.replace("a203020120", "a202020120"),
         PSS_SHA256_RFC.replace("a303020101", "a303020102"),  # an unknown trailer
+        PSS_SHA256_RFC.replace("a203020120a303020101", "a303020101a203020120"),  # salt and trailer the other way round
+        PSS_SHA256_RFC.replace("a303020101", "a203020120"),  # two salts
         # another hash in MGF1
         PSS_SHA256.replace("0108300d06096086480165030402010500", "0108300d06096086480165030402020500"),
         # a hash that is not taken (SHA-224), in both
