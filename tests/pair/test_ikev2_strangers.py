@@ -153,6 +153,28 @@ def test_a_configured_peer_comes_in_although_the_table_is_full() -> None:
     assert net.run_until(lambda: net.carries(left, right), 1)
 
 
+def test_who_is_configured_has_its_time_although_strangers_press() -> None:
+    net = Net()
+    right = net.host("right", RIGHT)
+    right.add(connection(RIGHT, None, "anybody", start="wait"))
+    right.add(connection(RIGHT, LEFT, start="wait"))
+    data = request()
+    net.sent.clear()
+    number = 0
+    while right.ike.half_open < HALF_OPEN_MAX // 2 + 20:
+        number += 1
+        one, path = spi(data, number), source(number)
+        answers = give(right, one, path)
+        if right.ike.half_open < number:
+            give(right, with_cookie(one, answers[0]), path)
+    # The proof comes late: there is much to do at either end.
+    net.rule = lambda one: [8 * NS_PER_S if one.is_("left", Exchange.IKE_AUTH, response=False) else net.delay_ns]
+    net.host("left", LEFT).add(connection(LEFT, RIGHT))
+    assert net.run_until(lambda: net.carries(net.hosts["left"], right), 10)
+    begun = {one.header.spi_i for one in net.sent if one.sender == "left"}
+    assert len(begun) == 1
+
+
 def test_a_cookie_is_good_for_its_request_alone_and_not_for_long() -> None:
     net = Net()
     host = responder(net)

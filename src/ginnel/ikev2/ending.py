@@ -24,6 +24,9 @@ def unanswered(sa: IkeSa, now: Now) -> None:
     silent_s = (now.mono_ns - sa.heard_ns) / NS_PER_S
     match sa.state:
         case State.INITIATING | State.PROVING:
+            if lineage.doubted and len(tunnel.lineages) > 1:
+                tunnel.failed(lineage, now)
+                return
             out = sa.window.outstanding
             tried_s = (now.mono_ns - out.since_ns) / NS_PER_S if out is not None else 0.0
             port, answered = sa.path.remote_port, sa.state is State.PROVING

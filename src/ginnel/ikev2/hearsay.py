@@ -1,7 +1,8 @@
 """
 What is said in the open: answers to our IKE_SA_INIT, and words about SAs that anybody may have sent.
 
-Unprotected words never change what stands; at most the peer is asked whether it is there, seldom. The one exception proves
+Unprotected words never change what stands; at most the peer is asked whether it is there, seldom, or one more attempt is begun
+beside the one that they are about. The one exception proves
 itself: a crash token (`crash`). And what we say in the open: that we do not have an IKE SA (with its token), or an ESP SA (a
 hint).
 
@@ -83,6 +84,12 @@ class Hearsay:
         if sa.authenticated and content.errors:
             self._ctx.drop(sa.name, Drop.HINT)
             self._ask(sa, now)
+            return
+        lineage = sa.lineage
+        answers = sa.state is State.PROVING and header.response and path.remote == sa.path.remote
+        if answers and lineage is not None and content.has(NotifyType.INVALID_IKE_SPI):
+            self._ctx.drop(sa.name, Drop.HINT)
+            lineage.tunnel.doubt(lineage, now)
             return
         self._ctx.drop(sa.name, Drop.UNPROTECTED)
 

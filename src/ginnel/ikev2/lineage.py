@@ -41,6 +41,7 @@ class Lineage:
         "ctx",
         "current",
         "deleted_early",
+        "doubted",
         "established_ns",
         "initiated",
         "low_nonce",
@@ -62,6 +63,8 @@ class Lineage:
         self.born_ns = first.created_ns
         #: 0: not yet.
         self.established_ns = 0
+        #: While it was an attempt, somebody said that the peer knows nothing of it, and another was begun beside it.
+        self.doubted = False
         #: Another lineage of the tunnel stays, this one goes.
         self.surplus = False
         #: What the peer deleted and we do not have, while our request for a child is unanswered: the answer may have made it.

@@ -333,6 +333,14 @@ class IkeSa:
         self.ctx.timers.arm(self, Timer.RETRANSMIT, due_ns)
         self._send(self.window.outstanding.datagrams, self.path)
 
+    def give_up_by(self, end_ns: int) -> None:
+        """Wait for the response to the outstanding request until then at the longest."""
+        out = self.window.outstanding
+        if out is not None and end_ns < out.end_ns:
+            out.end_ns = end_ns
+            out.due_ns = min(out.due_ns, end_ns)
+            self.ctx.timers.arm(self, Timer.RETRANSMIT, out.due_ns)
+
     def say_goodbye(self) -> None:
         """DELETE, once: whether it arrives is not waited for, and what is outstanding is not either."""
         header = Header(self.spi_i, self.spi_r, Exchange.INFORMATIONAL, self.initiator, False, self.window.next_id)

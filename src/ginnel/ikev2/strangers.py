@@ -45,7 +45,7 @@ HALF_OPEN_MAX: Final = 1_024
 #: name it.
 COOKIES_FROM_SOURCE: Final = 8
 HALF_OPEN_PER_SOURCE: Final = 64
-#: strongSwan's half_open_timeout; when the table is half full, less.
+#: strongSwan's half_open_timeout; when the table is half full, less for whoever is no configured peer.
 HALF_OPEN_NS: Final = 30 * NS_PER_S
 HALF_OPEN_PRESSED_NS: Final = 5 * NS_PER_S
 #: What is answered to strangers besides: a second, and at once.
@@ -181,7 +181,8 @@ class Strangers:
         self._half_open_of[sa.path.remote] += 1
         sa.half_open_key = key
         self._home.register(sa)
-        pressed = len(self._half_open) * 2 >= HALF_OPEN_MAX
+        # A configured peer that is slow while many begin at once is not forgotten: it has a share of its own.
+        pressed = len(self._half_open) * 2 >= HALF_OPEN_MAX and not self._named(sa.path.remote)
         self._ctx.timers.arm(sa, Timer.HALF_OPEN, now.mono_ns + (HALF_OPEN_PRESSED_NS if pressed else HALF_OPEN_NS))
         kept = sa.window.answered
         for datagram in kept.datagrams if kept is not None else ():

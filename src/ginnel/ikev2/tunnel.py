@@ -5,7 +5,11 @@ One connection as it stands: its lineages (nearly always one), the child SA that
   does again (its numbers are spent). With none, the engine drops everything.
 - Both ends may have begun at once: then there are two lineages. The one with the lowest of the four nonces of IKE_SA_INIT goes;
   its initiator deletes it, 2 s after both stand (the other end after 10 s, should it not), so that nothing is lost on the way.
-  Of two with the same initiator the older goes. INITIAL_CONTACT removes what stood before that IKE SA began, without a word.
+  Of two with the same initiator the one begun first goes. INITIAL_CONTACT removes what stood before that IKE SA began, without a
+  word.
+- An attempt that the peer does not know of any more, as somebody says in the open, goes on for `DOUBTED_NS`, and another is begun
+  beside it: one at a time. So forged words end nothing, and a peer that forgot us (it was pressed, or started anew) costs no
+  minute of silence.
 - After a failure: again after 2 s, then twice as long each time, up to a minute, each shortened by up to a quarter at random.
 
 The wish to be up: "start" always has it; "trap" from `initiate` on until `terminate`; "wait" never begins.
@@ -37,6 +41,8 @@ SURPLUS_OURS_NS: Final = 2 * NS_PER_S
 SURPLUS_THEIRS_NS: Final = 10 * NS_PER_S
 BACKOFF_FIRST_NS: Final = 2 * NS_PER_S
 BACKOFF_MAX_NS: Final = 60 * NS_PER_S
+#: How long an attempt goes on that the peer is said not to know.
+DOUBTED_NS: Final = 5 * NS_PER_S
 #: After the peer deleted what we want to have.
 AGAIN_NS: Final = NS_PER_S
 #: Lines of a refusal that are kept to be shown.
@@ -90,6 +96,7 @@ class Tunnel:
         self.group = 0
         self.peer_id: Id | None = None
         self.refused: Refused | None = None
+        #: The last refusal, and the last one of ours since a peer proved itself, with their times.
         self.refused_ns = 0
         self.ike_rekeys = 0
         self.child_rekeys = 0
@@ -157,9 +164,19 @@ class Tunnel:
 
     def failed(self, lineage: Lineage, now: Now) -> None:
         """An attempt of ours came to nothing."""
+    def doubt(self, attempt: Lineage, now: Now) -> None:
+        """Somebody says that the peer knows nothing of *attempt*: see above."""
+        if any(one is not attempt and not one.established for one in self.lineages):
+            return
+        attempt.doubted = True
+        attempt.current.give_up_by(now.mono_ns + DOUBTED_NS)
+        self._begin(self, now)
+
         self._remove(lineage, now)
         self.failures += 1
         if self.wanted and not self.lineages:
+        if lineage.doubted and self.lineages:
+            return
             self.begin_at(now.mono_ns + self._backoff_ns())
 
     def _backoff_ns(self) -> int:
@@ -204,7 +221,8 @@ class Tunnel:
         for other in self.lineages:
             if other is new or not other.established or other.surplus:
                 continue
-            if other.initiated == new.initiated or other.low_nonce < new.low_nonce:
+            first = other.born_ns <= new.born_ns if other.initiated == new.initiated else other.low_nonce < new.low_nonce
+            if first:
                 loser = other
             else:
                 loser, tried = new, other

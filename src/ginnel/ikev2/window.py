@@ -36,7 +36,7 @@ class Judgement(enum.Enum):
 
 @dataclass(slots=True)
 class Outstanding:
-    """Our request that waits for its response. wait_ns: the last wait."""
+    """Our request that waits for its response. wait_ns: the last wait. end_ns: when to give up."""
 
     message_id: int
     exchange: int
@@ -44,6 +44,7 @@ class Outstanding:
     since_ns: int
     wait_ns: int
     due_ns: int
+    end_ns: int
     tries: int = 1
 
 
@@ -87,7 +88,8 @@ class Window:
         """A request with `next_id` goes out; gives when it is due again."""
         assert self.outstanding is None, "one request at a time"
         wait_ns = self._shortened(self._first_ns)
-        self.outstanding = Outstanding(self.next_id, exchange, datagrams, now_ns, self._first_ns, now_ns + wait_ns)
+        end_ns = now_ns + self._give_up_ns
+        self.outstanding = Outstanding(self.next_id, exchange, datagrams, now_ns, self._first_ns, now_ns + wait_ns, end_ns)
         self.next_id += 1
         return self.outstanding.due_ns
 
@@ -95,12 +97,11 @@ class Window:
         """The outstanding request is due: gives when it is due the next time, None when it is time to give up."""
         out = self.outstanding
         assert out is not None, "something is outstanding"
-        end_ns = out.since_ns + self._give_up_ns
-        if now_ns >= end_ns:
+        if now_ns >= out.end_ns:
             return None
         out.tries += 1
         out.wait_ns = out.wait_ns * 9 // 5
-        out.due_ns = min(end_ns, now_ns + self._shortened(out.wait_ns))
+        out.due_ns = min(out.end_ns, now_ns + self._shortened(out.wait_ns))
         return out.due_ns
 
     def taken(self) -> None:
