@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -220,6 +221,37 @@ def test_refusals_of_the_first_exchange_are_explained(payload: Notify, reason: s
     assert left.view().refused_lines == refused.lines
     net.run(3)
     assert len({one.header.spi_i for one in net.sent}) == 2, "tried again"
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"ike_proposals": ike("aes128-sha256-ecp256")}, "the peer offers: "),
+        ({"psk": b"another secret of the other end"}, "looked up: "),
+        ({"child_proposals": esp("aes128-sha256-x25519")}, "the peer offers: "),
+    ],
+)
+def test_where_both_call_what_we_know_is_not_hidden_by_the_peers_word(other: dict[str, Any], words: str) -> None:
+    """Each refuses the other in turn, whoever was last."""
+    net = Net()
+    for host in pair(net, {"start": "start"}, {"start": "start"} | other):
+        assert net.run_until(lambda host=host: [one.by for one in host.told(Refused)][-2:] == ["us", "peer"], 60)
+        seen = host.view()
+        assert seen.refused_by == "us"
+        assert any(line.startswith(words) for line in seen.refused_lines)
+        assert seen.refused_lines[-1].startswith("the peer refuses us as well: ")
+
+
+def test_what_the_peer_refuses_after_we_found_nothing_wrong_for_long_stands_alone() -> None:
+    net = Net()
+    left, right = pair(net, {"start": "wait"}, {"start": "start", "ike_proposals": ike("aes128-sha256-ecp256")})
+    assert net.run_until(lambda: bool(left.told(Refused)), 10)
+    assert left.view().refused_by == "us"
+    right.do(lambda one, now: one.terminate("t", now))
+    net.run(200)
+    left.do(lambda one, now: one.initiate("t", now))
+    assert net.run_until(lambda: left.told(Refused)[-1].by == "peer", 10)
+    assert left.view().refused_lines == left.told(Refused)[-1].lines
 
 
 # ---------------------------------------------------------------- loss and size

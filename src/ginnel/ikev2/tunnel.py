@@ -79,6 +79,7 @@ class Tunnel:
         "lineages",
         "peer_id",
         "refused",
+        "refused_here",
         "refused_ns",
         "wanted",
     )
@@ -95,9 +96,10 @@ class Tunnel:
         #: The group that the peer took last time; 0: not known.
         self.group = 0
         self.peer_id: Id | None = None
-        self.refused: Refused | None = None
         #: The last refusal, and the last one of ours since a peer proved itself, with their times.
+        self.refused: Refused | None = None
         self.refused_ns = 0
+        self.refused_here: tuple[Refused, int] | None = None
         self.ike_rekeys = 0
         self.child_rekeys = 0
 
@@ -162,8 +164,6 @@ class Tunnel:
         if self.connection.remote is not None and all(one.established for one in self.lineages):
             self._begin(self, now)
 
-    def failed(self, lineage: Lineage, now: Now) -> None:
-        """An attempt of ours came to nothing."""
     def doubt(self, attempt: Lineage, now: Now) -> None:
         """Somebody says that the peer knows nothing of *attempt*: see above."""
         if any(one is not attempt and not one.established for one in self.lineages):
@@ -172,11 +172,13 @@ class Tunnel:
         attempt.current.give_up_by(now.mono_ns + DOUBTED_NS)
         self._begin(self, now)
 
+    def failed(self, lineage: Lineage, now: Now) -> None:
+        """An attempt of ours came to nothing."""
         self._remove(lineage, now)
-        self.failures += 1
-        if self.wanted and not self.lineages:
         if lineage.doubted and self.lineages:
             return
+        self.failures += 1
+        if self.wanted and not self.lineages:
             self.begin_at(now.mono_ns + self._backoff_ns())
 
     def _backoff_ns(self) -> int:
@@ -209,6 +211,7 @@ class Tunnel:
         lineage.established_ns = sa.established_ns = now.mono_ns
         lineage.low_nonce = sa.low_nonce
         self.failures = 0
+        self.refused_here = None
         self.peer_id = peer_id
         self.ctx.timers.cancel(self, Timer.START)
         lineage.arm(sa, now)
@@ -291,7 +294,24 @@ class Tunnel:
         """As `refuse`, in parts."""
         self.refused = Refused(self.name, by, reason, lines[:LINES_MAX])
         self.refused_ns = now.unix_ns
+        if by == "us":
+            self.refused_here = self.refused, now.unix_ns
         self.ctx.emit(self.refused)
+
+    def explanation(self) -> tuple[Refused | None, int]:
+        """
+        The refusal that explains most, and when it was (unix_ns).
+
+        Where both ends call, each refuses the other in turn: the peer's one word would hide what we know of both sides, so ours
+        stays in front of it while attempts go on.
+        """
+        if self.refused is None or self.refused.by == "us" or self.refused_here is None:
+            return self.refused, self.refused_ns
+        ours, at_ns = self.refused_here
+        if not 0 <= self.refused_ns - at_ns <= 2 * BACKOFF_MAX_NS:
+            return self.refused, self.refused_ns
+        since = f"the peer refuses us as well: {self.refused.lines[0]}"
+        return ours._replace(lines=(*ours.lines, since)), at_ns
 
     def tell_keys(self, sa: IkeSa, child: Child, made: Made) -> None:
         """In the debug mode: lines for tshark."""

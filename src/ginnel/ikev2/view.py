@@ -65,7 +65,7 @@ class ConnectionView:
     state: "up" (a child carries), "no-child" (an IKE SA, but nothing carries), "connecting", "waiting" (for the next attempt,
     or for traffic or the peer: next_attempt_s None), "down" (closed by the operator).
 
-    refused: the last refusal's lines, by whom, and when (unix_ns; 0: none yet).
+    refused: the lines of the refusal that explains most, by whom, and when (unix_ns; 0: none yet); see `Tunnel.explanation`.
     """
 
     name: str
@@ -86,7 +86,8 @@ class ConnectionView:
 
 def of(tunnel: Tunnel, ctx: Context, now: Now) -> ConnectionView:
     """The view of *tunnel*."""
-    connection, lineage, refused = tunnel.connection, tunnel.lineage, tunnel.refused
+    connection, lineage = tunnel.connection, tunnel.lineage
+    refused, refused_ns = tunnel.explanation()
     return ConnectionView(
         name=tunnel.name,
         state=_state(tunnel),
@@ -101,7 +102,7 @@ def of(tunnel: Tunnel, ctx: Context, now: Now) -> ConnectionView:
         refused_by=refused.by if refused is not None else "",
         refused_reason=refused.reason if refused is not None else "",
         refused_lines=refused.lines if refused is not None else (),
-        refused_unix_ns=tunnel.refused_ns,
+        refused_unix_ns=refused_ns,
     )
 
 
