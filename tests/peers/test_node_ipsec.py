@@ -263,6 +263,21 @@ def test_the_first_packet_begins_where_it_is_a_trap(net: Net, start: Start, tmp_
     both.carries()
 
 
+def test_a_trap_springs_again_when_the_first_attempt_was_given_up(net: Net, start: Start, tmp_path: Path) -> None:
+    trap = {"start": "trap", "dpd_action": "trap"}
+    both = Joined(net, start, tmp_path, established=False, left=trap, right={"start": "wait"})
+    both.right.process.send_signal(signal.SIGKILL)
+    both.right.process.wait(timeout=10)
+    both.left_space.ping("10.9.0.2", count=1, within_s=0.2)
+    wait_until(lambda: both.left.show()["ipsec"]["state"] == "connecting", UP_S, "an attempt")
+    wait_until(lambda: both.left.show()["ipsec"]["state"] != "connecting", UP_S, "its end")
+    both.right = both.revive(both.right)
+    both.devices_up(right=True)
+    wait_until(lambda: both.left_space.ping("10.9.0.2", count=1, within_s=0.2), UP_S, "traffic")
+    both.capture.stop()
+    both.nothing_in_clear()
+
+
 # ---------------------------------------------------------------- what both ends say
 
 
