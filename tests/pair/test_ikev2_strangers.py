@@ -20,7 +20,7 @@ from ginnel.ikev2.strangers import (
 )
 from ginnel.testing.ike import LEFT, RIGHT, Host, Net, connection, pair
 from ginnel.units import NS_PER_S
-from ginnel.wire.ikev2 import Exchange, Header, Message, Notify, NotifyType, Unknown, build, parse
+from ginnel.wire.ikev2 import Exchange, Header, Message, Nonce, Notify, NotifyType, Unknown, build, parse
 
 
 def request(seed: int = 99) -> bytes:
@@ -80,6 +80,19 @@ def test_beyond_the_threshold_nothing_is_kept_without_a_cookie() -> None:
     net.run(HALF_OPEN_NS / NS_PER_S + 1)
     assert host.ike.half_open == 0
     assert not host.ike._sas
+
+
+def test_under_pressure_nobody_is_answered_who_shows_no_nonce() -> None:
+    net = Net()
+    host = responder(net)
+    data = request()
+    for number in range(1, COOKIES_FROM + 1):
+        give(host, spi(data, number), source(number))
+    whole = parse(spi(data, 1000))
+    without = build(Message(whole.header, tuple(one for one in whole.payloads if not isinstance(one, Nonce))))
+    assert give(host, without, source(1000)) == []
+    assert host.ike.drops[Drop.MALFORMED] == 1
+    assert asks_for_a_cookie(give(host, spi(data, 1000), source(1000)))
 
 
 def test_with_cookies_the_table_is_bounded_and_so_is_a_sources_share() -> None:
