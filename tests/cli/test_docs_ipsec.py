@@ -112,6 +112,6 @@ def test_the_refusals_of_the_page_are_those_that_are_told() -> None:
     for lines in (
         explain.no_proposal("ike", offered, configured, difference),
         explain.selectors_refused(networks[:1], networks[1:], [selectors.host(here, 47)], [selectors.host(there, 47)]),
-        explain.no_answer("198.51.100.20", 500, 60, established=False),
+        explain.no_answer("198.51.100.20", 500, 60, answered=False),
     ):
         assert "\n".join(["```", *lines, "```"]) in told

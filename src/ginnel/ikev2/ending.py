@@ -30,7 +30,7 @@ def unanswered(sa: IkeSa, now: Now) -> None:
             out = sa.window.outstanding
             tried_s = (now.mono_ns - out.since_ns) / NS_PER_S if out is not None else 0.0
             port, answered = sa.path.remote_port, sa.state is State.PROVING
-            lines = explain.no_answer(init.address_text(sa.path.remote), port, tried_s, established=answered)
+            lines = explain.no_answer(init.address_text(sa.path.remote), port, tried_s, answered=answered)
             tunnel.tell("us", "timeout", lines, now)
             tunnel.failed(lineage, now)
         case State.CLOSING:

@@ -345,28 +345,27 @@ def _proof_word(kind: str) -> str:
 # ---------------------------------------------------------------- no answer, not now, not here
 
 
-def no_answer(to: str, port: int, seconds: float, *, established: bool, icmp: str = "") -> Lines:
+def no_answer(to: str, port: int, seconds: float, *, answered: bool, icmp: str = "") -> Lines:
     """
     Nothing came back.
 
     Args:
         to: the peer's address as text. port: of UDP. seconds: for how long it was tried.
-        established: whether the peer had answered before.
+        answered: whether the peer had answered the first message, on IKE's port.
         icmp: what a router said ("host unreachable"), or empty.
     """
     first = f"nothing came back from {to}, UDP port {port}, for {seconds:.0f} s"
     if icmp:
         return (first, f"the network says: {icmp}", "hint: is the address right, and does the peer run?")
-    if established:
-        return (first, "the peer had answered before: it is gone, or the way to it is")
-    if port == 500:
+    if answered:
         return (
             first,
-            "hint: is the peer up, and do firewalls on the way (here, there, at the provider) let UDP 500 and 4500 through?",
+            "the peer answered the first message (IKE_SA_INIT), and not what followed",
+            "hint: a firewall may let IKE's first port (500) through and not 4500, or large packets are lost on the way",
         )
     return (
         first,
-        "hint: the peer answered on UDP 500 before: a firewall may let 500 through and not this port, or large packets are lost",
+        "hint: is the peer up, and do firewalls on the way (here, there, at the provider) let UDP 500 and 4500 through?",
     )
 
 

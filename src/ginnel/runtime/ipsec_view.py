@@ -92,6 +92,7 @@ def evidence(seen: watch.IpsecView) -> watch.Evidence:
         failing=seen.refusal[0] if seen.refusal else "",
         peer_id=seen.peer_id,
         heard_age_s=seen.heard_age_s,
+        raw=seen.encapsulation == "raw",
     )
 
 

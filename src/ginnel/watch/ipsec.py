@@ -111,6 +111,9 @@ class IpsecView:
 
 # ---------------------------------------------------------------- judgement
 
+#: Sending so long and hearing nothing is worth a word.
+UNHEARD_S = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -118,7 +121,8 @@ class Evidence:
     What the judgement rests on.
 
     proven: there is an IKE SA. carries: there is an outbound ESP SA. state, why: see `IpsecView`. failing: the first line of a
-    refusal since the last success; empty without. heard_age_s: since anything genuine came from the peer.
+    refusal since the last success; empty without. heard_age_s: since anything genuine came from the peer. raw: ESP goes as
+    protocol 50.
     """
 
     proven: bool
@@ -128,16 +132,31 @@ class Evidence:
     failing: str
     peer_id: str
     heard_age_s: float | None
+    raw: bool = False
 
 
-def judge_alive(seen: Evidence) -> Verdict:
-    """Is there a peer that has proven who it is, and hears us?"""
+def judge_alive(seen: Evidence, *, unheard_s: float | None = None) -> Verdict:
+    """
+    Is there a peer that has proven who it is, and hears us?
+
+    Args:
+        unheard_s: for how long we send by ESP and nothing came back, where nothing ever came; else None.
+    """
     if seen.proven:
         heard = f", heard {age_text(seen.heard_age_s)} ago" if seen.heard_age_s is not None else ""
-        return Verdict("yes", f"{seen.peer_id} has proven who it is{heard}")
+        filtered = _filtered(unheard_s) if seen.raw and seen.carries and (unheard_s or 0) >= UNHEARD_S else ""
+        return Verdict("yes", f"{seen.peer_id} has proven who it is{heard}{filtered}")
     if seen.failing:
         return Verdict("no", seen.failing)
     return Verdict("no" if seen.state in {"retrying", "failed"} else "unknown", seen.why)
+
+
+def _filtered(unheard_s: float | None) -> str:
+    """What most often lets IKE pass and ESP not; a peer that has nothing to say looks the same."""
+    return (
+        f"; but nothing came by ESP in {age_text(unheard_s or 0)} of sending: does a filter drop protocol 50? "
+        'encapsulation = "udp" at both ends goes past it'
+    )
 
 
 def judge_carrying(seen: Evidence) -> Verdict | None:

@@ -200,7 +200,7 @@ def judge_alive(seen: Evidence) -> Verdict:
     if not seen.up:
         return Verdict("no", "the device is down")
     if seen.protection is not None:
-        return ipsec.judge_alive(seen.protection)
+        return ipsec.judge_alive(seen.protection, unheard_s=seen.silent_s if seen.receive_age_s is None else None)
     if seen.keepalive == "dead":
         return Verdict("no", seen.refused or _dead(seen))
     if _recent(seen.returned_age_s):

@@ -213,17 +213,14 @@ def test_a_method_that_was_not_expected() -> None:
 
 
 def test_no_answer() -> None:
-    assert (
-        explain.no_answer("192.0.2.2", 500, 60.2, established=False)[0]
-        == "nothing came back from 192.0.2.2, UDP port 500, for 60 s"
-    )
-    assert "firewalls" in explain.no_answer("192.0.2.2", 500, 60, established=False)[1]
-    assert "500 before" in explain.no_answer("192.0.2.2", 4500, 60, established=False)[1]
-    assert "it is gone" in explain.no_answer("192.0.2.2", 4500, 60, established=True)[1]
-    assert (
-        explain.no_answer("192.0.2.2", 500, 60, established=False, icmp="port unreachable")[1]
-        == "the network says: port unreachable"
-    )
+    silent = explain.no_answer("192.0.2.2", 500, 60.2, answered=False)
+    assert silent[0] == "nothing came back from 192.0.2.2, UDP port 500, for 60 s"
+    assert "firewalls" in silent[1]
+    later = explain.no_answer("192.0.2.2", 4500, 60, answered=True)
+    assert "the peer answered the first message" in later[1]
+    assert "through and not 4500, or large packets" in later[2]
+    told = explain.no_answer("192.0.2.2", 500, 60, answered=False, icmp="port unreachable")
+    assert told[1] == "the network says: port unreachable"
 
 
 def test_everything_that_comes_later_has_its_sentence_and_a_way_out() -> None:

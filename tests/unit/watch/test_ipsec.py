@@ -72,3 +72,23 @@ def test_a_filter_for_esp_has_a_way_around() -> None:
     assert (
         plain.notice_sentence("refused", "192.0.2.254", udp, ttl=0) == "UDP port 4500 is refused on the way: 192.0.2.254 said so"
     )
+
+
+@pytest.mark.parametrize(
+    ("raw", "silent_s", "receive_age_s", "told"),
+    [
+        (True, 5.0, None, True),
+        (True, 4.0, None, False),  # an answer may be on its way
+        (True, None, None, False),  # nothing was sent
+        (True, 60.0, 90.0, False),  # it did come once
+        (False, 60.0, None, False),  # in UDP, ESP goes by IKE's own port
+    ],
+)
+def test_ike_that_passes_and_esp_that_does_not(
+    raw: bool, silent_s: float | None, receive_age_s: float | None, told: bool
+) -> None:
+    protection = dataclasses.replace(UP, raw=raw)
+    seen = dataclasses.replace(SEEN, silent_s=silent_s, receive_age_s=receive_age_s, protection=protection)
+    found = plain.judge_alive(seen)
+    assert found.answer == "yes"
+    assert ("does a filter drop protocol 50?" in found.why) is told
