@@ -365,6 +365,11 @@ class Plain:
         """Until that many packets came in."""
         wait_until(lambda: self.tunnel.counters().rx_packets >= count, WITHIN_S, f"{count} in; dropped {self.all_drops()}")
 
+    def wait_sent(self, count: int) -> Any:
+        """Until that many packets are counted as sent; the counters. (Counting is behind sending: the peer may have seen them.)"""
+        wait_until(lambda: self.tunnel.counters().tx_packets >= count, WITHIN_S, f"{count} out; dropped {self.all_drops()}")
+        return self.tunnel.counters()
+
     def wait_event(self, kind: type, matching: Callable[[Any], bool] = lambda event: True) -> Any:
         """The first event of that kind, seen or to come."""
 
@@ -406,6 +411,8 @@ def plain(
     if v6:
         wire.near.ip("address", "add", f"{OUR6}/64", "dev", name, "nodad")
     wire.near.ip("link", "set", name, "up")
+    if v6:
+        wire.near.settled(name)
     if kind == "gretap":
         for address in (PEER, PEER6) if v6 else (PEER,):
             wire.near.ip("neighbour", "add", address, "lladdr", "02:00:00:00:00:02", "dev", name)

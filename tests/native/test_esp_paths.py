@@ -260,7 +260,7 @@ def test_a_device_that_is_too_small_is_told_or_cut_for(wire: Wire) -> None:
             made.made.write(packet)
             body = wire.receive().payload + wire.receive().payload
             assert opened(body[8:] if in_udp else body, direction=0)[2] == packet
-            assert made.made.tunnel.counters().tx_packets == 1
+            assert made.made.wait_sent(1).tx_packets == 1
 
 
 # ---------------------------------------------------------------- ICMP
