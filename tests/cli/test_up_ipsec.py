@@ -336,6 +336,17 @@ def test_another_ike_daemon_is_named(sites: Sites) -> None:
     assert re.search(r"UDP port 4500 is taken by python\S* \(process \d+\), and IKE needs it", said)
 
 
+def test_another_node_that_has_ikes_ports_is_named(sites: Sites) -> None:
+    sites.write(GRE)
+    up(sites.left)
+    text = sites.left.path(FILE).read_text().replace("gre1", "gre2").replace("198.51.100.20", "198.51.100.21")
+    sites.left.write("/etc/ginnel/second.toml", text.replace("10.10.10.", "10.10.11.").replace("10.20.", "10.21."), 0o644)
+    done = sites.left.ginnel("up", "second")
+    assert done.returncode == 1
+    assert re.search(r"UDP port 500 is taken by the node edge \(process \d+\), and IKE needs it", done.stderr)
+    assert "put all protected tunnels into one node file" in done.stderr
+
+
 # ---------------------------------------------------------------- the debug mode
 
 

@@ -167,6 +167,14 @@ def by_word(word: str) -> Algorithm | None:
     return _BY_WORD.get(_ALIASES.get(lower, lower))
 
 
+def near(word: str) -> str:
+    """The known word that *word*, unknown, is most like; "" when it is like none that we can do."""
+    import difflib  # only mistakes need it
+
+    found = difflib.get_close_matches(word.lower(), [one.word for one in TABLE if one.engine], n=1, cutoff=0.75)
+    return found[0] if found else ""
+
+
 def by_transform(transform: Transform) -> Algorithm | None:
     """The row of *transform*; None when it is not known or has attributes that are not."""
     if transform.others:

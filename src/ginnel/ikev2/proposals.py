@@ -339,7 +339,8 @@ def _transform(one: str, text: str, protocol: ProtocolId) -> Transform:
             raise UsageError(f"'{text}': IKE needs a key exchange; '{one}' is for ESP")
     found = algorithms.by_word(one)
     if found is None:
-        hint = f"write proposals as strongSwan does, for example {_EXAMPLE[protocol]}"
+        near = algorithms.near(one)
+        hint = f"did you mean {near}?" if near else f"write proposals as strongSwan does, for example {_EXAMPLE[protocol]}"
         raise UsageError(f"'{text}': '{one}' is not an algorithm that is known\n  hint: {hint}")
     if not found.engine:
         raise UsageError(f"'{text}': '{one}' cannot be done here\n  hint: for example {_EXAMPLE[protocol]}")
@@ -361,6 +362,11 @@ def _completed(found: list[Transform], text: str, protocol: ProtocolId) -> tuple
             "  hint: write two, the preferred one first"
         )
     if protocol == ProtocolId.IKE and not any(one.kind == _PRF for one in found):
+        if not integrity and aead == {False}:
+            first = algorithms.word(encryption[0])
+            raise UsageError(
+                f"'{text}': {first} needs an integrity algorithm beside it\n  hint: for example {first}-sha256-x25519"
+            )
         if not integrity:
             raise UsageError(f"'{text}': an AEAD needs a PRF beside it in IKE\n  hint: for example {_EXAMPLE[protocol]}")
         found = [*found, *_implied_prfs(tuple(integrity))]

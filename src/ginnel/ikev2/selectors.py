@@ -42,6 +42,8 @@ PROTOCOLS: Final = {
     "sctp": 132,
 }
 _PROTOCOL_WORDS: Final = {number: word for word, number in PROTOCOLS.items()}
+#: Protocols without ports: a selector with one would let nothing pass.
+_PORTLESS: Final = frozenset({4, 41, 47, 89})
 #: Where ports are type and code (RFC 7296, 3.13.1).
 _ICMP: Final = (1, 58)
 
@@ -266,6 +268,8 @@ def _protocol_and_ports(inside: str, whole: str) -> tuple[int, tuple[int, int]]:
     bounds = (first, last if dash else first)
     if not all(one.isdecimal() and int(one) <= 65_535 for one in bounds) or int(bounds[0]) > int(bounds[1]):
         raise UsageError(f"'{whole}': expected a port or a range of ports to 65535, found '{ports}'")
+    if number in _PORTLESS:
+        raise UsageError(f"'{whole}': {_PROTOCOL_WORDS[number]} has no ports, found '{ports}'\n  hint: leave /{ports} out")
     if number in _ICMP and not dash and int(first) <= 255:
         # A type of ICMP with all its codes.
         return number, (int(first) << 8, int(first) << 8 | 255)

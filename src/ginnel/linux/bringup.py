@@ -560,6 +560,9 @@ def _port_holder(port: int) -> str:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if any(os.readlink(descriptor) in inodes for descriptor in (process / "fd").iterdir()):
+                words = (process / "cmdline").read_text("utf-8", "replace").split("\0")
+                if "ginnel.runtime.node" in words and "--name" in words[:-1]:
+                    return f"the node {words[words.index('--name') + 1]} (process {process.name})"
                 command = (process / "comm").read_text("utf-8", "replace").strip()
                 return f"{command} (process {process.name})"
     return "the kernel (a WireGuard interface of its own?)"

@@ -68,6 +68,7 @@ def test_words_come_back(text: str) -> None:
         ("10.0.0.1[tcp/65536]", "found '65536'"),
         ("10.0.0.1[tcp/90-80]", "found '90-80'"),
         ("10.0.0.1[tcp/]", "expected a port"),
+        ("10.0.0.1[gre/80]", "gre has no ports, found '80'"),
         ("dynamics", "expected a selector such as"),
     ],
 )
