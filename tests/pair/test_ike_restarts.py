@@ -93,3 +93,24 @@ def test_restarts_by_chance(seed: int) -> None:
                     getattr(host, command)()
             pair.run_for(chance.choice([0.01, 0.3, 2.5, 10]))
         comes_back(pair)
+
+
+@pytest.mark.parametrize("hinted", [True, False])
+def test_a_peer_that_only_waits_is_killed_before_it_has_our_answer(hinted: bool) -> None:
+    """It asked for new keys of the IKE SA, and never heard that we made them: we do not wait for its next word for ever."""
+    pair = IkePair(traffic=True, start="start", changes_b={"start": "wait"})
+    pair.a.initiate()
+    pair.run_for(1)
+    assert carrying(pair), pair.story()
+    pair.b.rekey_ike()
+    pair.deliver(pair.a)
+    pair.flight["b"].clear()
+    restart(pair, pair.b)
+    if not hinted:
+        pair.flight["a"].clear()
+    begin_ns = pair.clock.mono_ns
+    while not carrying(pair):
+        assert pair.clock.mono_ns - begin_ns <= (BACK_NS if hinted else 40 * NS_PER_S), f"nothing flows\n{pair.story()}"
+        pair.step()
+        pair.run_for(0.05)
+    pair.check_settled()

@@ -76,6 +76,7 @@ def closed(sa: IkeSa, why: str, cause: Cause, now: Now) -> None:
         sa.finish(now)
     elif lineage.current is not sa:
         lineage.forget(sa, now)
+        lineage.current.proceed(now)
     elif lineage.established:
         lineage.tunnel.down(lineage, cause, why, now)
     else:

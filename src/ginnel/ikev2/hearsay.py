@@ -100,7 +100,9 @@ class Hearsay:
         if lineage.current is sa:
             lineage.tunnel.down(lineage, Cause.CRASHED, "the peer was started anew, and proved it by its token", now)
         else:
+            # What it had asked for there, it may have lost as well.
             lineage.forget(sa, now)
+            lineage.current.want(Liveness(), now)
 
     def unknown(self, data: bytes, header: Header, path: Path, now: Now) -> None:
         """For an IKE SA that we do not have."""
@@ -138,8 +140,9 @@ class Hearsay:
         if last_ns is not None and now.mono_ns - last_ns < HINT_NS:
             return
         self._asked_ns[sa.local_spi] = now.mono_ns
-        if sa.active is None:
-            sa.want(Liveness(), now)
+        asked = sa.unsure_in or sa
+        if asked.active is None:
+            asked.want(Liveness(), now)
 
     def hint(self, path: Path, spi: int) -> None:
         """INVALID_SPI in the open: nobody's word, but it makes a peer of ours ask (RFC 7296 1.5)."""

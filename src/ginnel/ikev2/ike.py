@@ -124,7 +124,7 @@ class Ike:
         self._by_remote.setdefault(connection.remote, {})[connection.name] = tunnel
         if connection.start == "start":
             self._start(tunnel, now)
-        elif connection.start == "wait" and connection.remote is not None and self._strangers.may_speak(connection.remote, now):
+        elif connection.start == "wait" and connection.remote is not None and self._strangers.may_hint(now):
             # A peer that has what we lost is to find out at once.
             self._hearsay.hint(self._path_to(connection), 0)
 
@@ -244,8 +244,10 @@ class Ike:
                 # What is late after a rekeying; the IKE SA tells all the rest.
                 continue
             if tunnel.connection.start != "wait" and tunnel.wanted:
-                tunnel.start(now)
-            elif self._strangers.may_speak(path.remote, now):
+                if not tunnel.failures:
+                    # After a failure its time counts: a peer that refuses us may go on sending.
+                    tunnel.start(now)
+            elif self._strangers.may_hint(now):
                 port = path.remote_port if path.natt else tunnel.connection.port
                 self._hearsay.hint(Path(path.local, path.remote, port, path.natt), spi)
             return

@@ -142,6 +142,13 @@ class Lineage:
         sa.finish(now)
         if sa in self.sas:
             self.sas.remove(sa)
+        # Nobody waits for a word in it any more.
+        for child in self.children.values():
+            if child.unsure_in is sa:
+                child.unsure_in = None
+        for one in self.sas:
+            if one.unsure_in is sa:
+                one.unsure_in = None
 
     # ------------------------------------------------------------ children
 

@@ -80,6 +80,8 @@ class Strangers:
         #: Whoever writes with a configured address has a bucket of its own, which others cannot empty.
         self._strangers = Bucket(STRANGERS_PER_S, STRANGERS_BURST)
         self._configured = Bucket(STRANGERS_PER_S, STRANGERS_BURST)
+        #: So have hints: a peer's ESP that we do not know must not use up the answers that prove why.
+        self._hints = Bucket(STRANGERS_PER_S, STRANGERS_BURST)
         self._told = Bucket(TOLD_PER_S, TOLD_BURST)
 
     @property
@@ -90,6 +92,10 @@ class Strangers:
     def may_speak(self, remote: bytes, now: Now) -> bool:
         """Whether one more message may go out to somebody there whom we do not know."""
         return (self._configured if self._named(remote) else self._strangers).take(now.mono_ns)
+
+    def may_hint(self, now: Now) -> bool:
+        """Whether one more may be told that we do not know its ESP."""
+        return self._hints.take(now.mono_ns)
 
     def other_version(self, header: Header, path: Path, now: Now) -> None:
         self._ctx.drop("", Drop.VERSION)
