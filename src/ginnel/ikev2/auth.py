@@ -302,6 +302,6 @@ def _could_have_chosen(sa: IkeSa, connection: Connection) -> bool:
 def _refuse(sa: IkeSa, candidates: Sequence[Tunnel], reason: str, lines: tuple[str, ...], now: Now) -> tuple[Payload, ...]:
     """The half-open SA stays a while, only to give the same answer again."""
     if candidates:
-        candidates[0].tell("us", reason, lines, now)
+        candidates[0].tell_of_stranger(reason, lines, now)
     sa.become(State.REFUSED)
     return (Notify(NotifyType.AUTHENTICATION_FAILED),)

@@ -22,6 +22,7 @@ from ginnel.ikev2.connection import Connection
 from ginnel.ikev2.content import Content, notify_name
 from ginnel.ikev2.context import Context
 from ginnel.ikev2.cookies import COOKIE_MAX_BYTES
+from ginnel.ikev2.drops import Drop
 from ginnel.ikev2.effects import Path
 from ginnel.ikev2.keys import Exchanged
 from ginnel.ikev2.negotiate import NONCE_BYTES
@@ -260,8 +261,7 @@ def answer(
     try:
         shared = exchange.agree(content.ke.data)
     except InvalidPublicValue:
-        lines = explain.malformed("a Diffie-Hellman value that is none", by_peer=False)
-        return Notify(NotifyType.INVALID_SYNTAX), "other", lines
+        return _spoiled(ctx, home, data, message, path, now)
     spi_i, spi_r = message.header.spi_i, fresh_spi(ctx)
     sa = IkeSa(ctx, home, spi_i, spi_r, path, now, initiator=False, state=State.HALF_OPEN)
     _note_nat(sa, message.payloads, NO_SPI, path, connection)
@@ -280,6 +280,17 @@ def answer(
     datagram = build(Message(Header(spi_i, spi_r, Exchange.IKE_SA_INIT, False, True, 0), tuple(payloads)))
     sa.init = Kept(said.nonce_i, said.nonce_r, data, datagram)
     sa.window.answer(data, (datagram,))
+    return sa
+
+
+def _spoiled(ctx: Context, home: Home, data: bytes, message: Message, path: Path, now: Now) -> IkeSa:
+    """Its value cost us a key of our own and was none: it takes a place among the half-open SAs all the same."""
+    ctx.drop("", Drop.MALFORMED)
+    spi_i = message.header.spi_i
+    sa = IkeSa(ctx, home, spi_i, fresh_spi(ctx), path, now, initiator=False, state=State.HALF_OPEN)
+    sa.become(State.REFUSED)
+    told = build(Message(Header(spi_i, NO_SPI, Exchange.IKE_SA_INIT, False, True, 0), (Notify(NotifyType.INVALID_SYNTAX),)))
+    sa.window.answer(data, (told,))
     return sa
 
 

@@ -103,13 +103,15 @@ def _part_bytes(cipher: Cipher, limit: int) -> int:
 class Opening:
     """What comes in under one IKE SA: opened, and put together."""
 
-    __slots__ = ("_cipher", "_requests", "_responses")
+    __slots__ = ("_cipher", "_requests", "_responses", "first_fragment")
 
     def __init__(self, cipher: Cipher) -> None:
         """*cipher*: the peer's direction."""
         self._cipher = cipher
         self._requests = Reassembly()
         self._responses = Reassembly()
+        #: The genuine fragment 1 of the peer's request that came last.
+        self.first_fragment = b""
 
     @property
     def stored_bytes(self) -> int:
@@ -146,5 +148,12 @@ class Opening:
             plaintext = self._cipher.open(head, sk.sealed)
             parts.clear()
             return Message(header, parse_payloads(sk.first, plaintext))
-        whole = parts.add(header.message_id, header.exchange, sk, lambda: self._cipher.open(head, sk.sealed), now_ns)
+
+        def opened() -> bytes:
+            plaintext = self._cipher.open(head, sk.sealed)
+            if sk.fragment == 1 and not header.response:
+                self.first_fragment = data
+            return plaintext
+
+        whole = parts.add(header.message_id, header.exchange, sk, opened, now_ns)
         return None if whole is None else Message(header, parse_payloads(*whole))

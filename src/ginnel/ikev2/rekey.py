@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from ginnel.units import Now
 
 _WHY: Final = "rekeyed"
+#: IKE SAs of one lineage: the current one, two of a collision, and those that are not deleted yet.
+IKE_SAS_MAX: Final = 6
 
 
 @dataclass(slots=True)
@@ -207,7 +209,8 @@ def answer(sa: IkeSa, content: Content, now: Now) -> tuple[Payload, ...]:
     assert lineage is not None
     assert content.sa is not None, "that is how it was told apart"
     at_a_child = isinstance(sa.active, CreateChild | DeleteChild | DeleteSpi)
-    if sa.state is not State.ESTABLISHED or lineage.current is not sa or at_a_child or sa.successor is not None:
+    full = len(lineage.sas) >= IKE_SAS_MAX
+    if full or sa.state is not State.ESTABLISHED or lineage.current is not sa or at_a_child or sa.successor is not None:
         return (Notify(NotifyType.TEMPORARY_FAILURE),)
     if content.ke is None or content.nonce is None:
         return (Notify(NotifyType.INVALID_SYNTAX),)

@@ -169,7 +169,6 @@ class IkeSa:
     """See the top of the file. Made by `init` and `rekey`, held by the machine's table and by its lineage."""
 
     __slots__ = (
-        "_first_fragment",
         "active",
         "chosen",
         "created_ns",
@@ -237,7 +236,6 @@ class IkeSa:
         self.established_ns = 0
         self.hard_ns = 0
         self.heard_ns = now.mono_ns
-        self._first_fragment = b""
 
     # ------------------------------------------------------------ what it is
 
@@ -379,10 +377,8 @@ class IkeSa:
             self.ctx.drop(self.name, Drop.INTEGRITY)
             return
         except PeerError as mistake:
-            self._malformed(data, header, mistake, path, now)
+            self._malformed(self._known_by(data, sk), header, mistake, path, now)
             return
-        if sk.fragment == 1 and not self._first_fragment:
-            self._first_fragment = data
         if content is None:
             return
         self.heard_ns = now.mono_ns
@@ -393,7 +389,11 @@ class IkeSa:
             if self.lineage is not None:
                 self.lineage.confirm(self, now)
             payloads = self.home.answer(self, header.exchange, content, now)
-            self._answer(self._first_fragment or data, header.exchange, payloads, path, now)
+            self._answer(self._known_by(data, sk), header.exchange, payloads, path, now)
+
+    def _known_by(self, data: bytes, sk: Sk) -> bytes:
+        """The datagram that a request which has just been opened is known by when it is repeated."""
+        return self.opening.first_fragment if sk.total and self.opening is not None else data
 
     def _wanted(self, data: bytes, header: Header, sk: Sk, path: Path) -> bool:
         """Whether a message is worth opening; a repeated request is answered here."""
@@ -428,7 +428,6 @@ class IkeSa:
         assert task is not None, "something is outstanding"
         self.window.taken()
         self.active = None
-        self._first_fragment = b""
         self.ctx.timers.cancel(self, Timer.RETRANSMIT)
         task.response(self, content, now)
         self.proceed(now)
@@ -438,14 +437,13 @@ class IkeSa:
             header = Header(self.spi_i, self.spi_r, exchange, self.initiator, True, self.window.expected)
             datagrams = self._sealed(header, payloads)
             self.window.answer(request, datagrams)
-            self._first_fragment = b""
             self._send(datagrams, path)
         if self.doomed:
             self.home.ended(self, self.doomed, now)
         else:
             self.proceed(now)
 
-    def _malformed(self, data: bytes, header: Header, mistake: PeerError, path: Path, now: Now) -> None:
+    def _malformed(self, request: bytes, header: Header, mistake: PeerError, path: Path, now: Now) -> None:
         """What was inside is the peer's own word, and wrong."""
         self.ctx.drop(self.name, Drop.MALFORMED)
         if not header.response:
@@ -455,7 +453,7 @@ class IkeSa:
                 answer = Notify(NotifyType.INVALID_SYNTAX)
             if not isinstance(mistake, UnsupportedCriticalPayload) or not self.authenticated:
                 self.doomed = f"the peer sent a malformed request: {mistake}"
-            self._answer(self._first_fragment or data, header.exchange, (answer,), path, now)
+            self._answer(request, header.exchange, (answer,), path, now)
             return
         self.home.ended(self, f"the peer sent a malformed response: {mistake}", now)
 

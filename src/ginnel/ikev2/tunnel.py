@@ -27,6 +27,7 @@ from ginnel.ikev2.child import Child, Stage
 from ginnel.ikev2.connection import Connection
 from ginnel.ikev2.context import Context
 from ginnel.ikev2.effects import ChildDown, ChildUp, ClearOutbound, IkeDown, IkeUp, KeysMade, Refused
+from ginnel.ikev2.limit import Bucket
 from ginnel.ikev2.lineage import Lineage
 from ginnel.ikev2.sa import IkeSa, State
 from ginnel.ikev2.timers import Timer
@@ -45,6 +46,11 @@ BACKOFF_MAX_NS: Final = 60 * NS_PER_S
 DOUBTED_NS: Final = 5 * NS_PER_S
 #: After the peer deleted what we want to have.
 AGAIN_NS: Final = NS_PER_S
+#: Lineages that wait to be deleted since another does the same; the oldest go at once when there are more.
+SURPLUS_MAX: Final = 3
+#: Refusals of those who did not prove who they are that are told of one connection: a second, and at once.
+STRANGERS_TOLD_PER_S: Final = 1
+STRANGERS_TOLD_BURST: Final = 20
 #: Lines of a refusal that are kept to be shown.
 LINES_MAX: Final = 64
 
@@ -69,6 +75,7 @@ class Tunnel:
 
     __slots__ = (
         "_begin",
+        "_strangers",
         "carrier",
         "child_rekeys",
         "connection",
@@ -88,6 +95,7 @@ class Tunnel:
         self.ctx = ctx
         self.connection = connection
         self._begin = begin
+        self._strangers = Bucket(STRANGERS_TOLD_PER_S, STRANGERS_TOLD_BURST)
         self.lineages: list[Lineage] = []
         #: The child that everything leaves with.
         self.carrier: Child | None = None
@@ -233,6 +241,11 @@ class Tunnel:
             loser.surplus_ns = now.mono_ns
             delay_ns = SURPLUS_OURS_NS if loser.initiated else SURPLUS_THEIRS_NS
             self.ctx.timers.arm(loser, Timer.SURPLUS, now.mono_ns + delay_ns)
+        surplus = [one for one in self.lineages if one.surplus and one is not new]
+        for one in surplus[:-SURPLUS_MAX]:
+            if one.current.state is State.ESTABLISHED:
+                one.current.say_goodbye()
+            self.down(one, Cause.REPLACED, "the peer begins anew again and again", now)
         return tried
 
     def first_contact(self, new: Lineage, now: Now) -> None:
@@ -289,6 +302,11 @@ class Tunnel:
         """A negotiation failed: tell why, and keep it to be shown."""
         if no.lines:
             self.tell(no.by, no.reason, no.lines, now)
+
+    def tell_of_stranger(self, reason: str, lines: tuple[str, ...], now: Now) -> None:
+        """Somebody wanted to be this connection's peer, and is not: told so often, not more."""
+        if self._strangers.take(now.mono_ns):
+            self.tell("us", reason, lines, now)
 
     def tell(self, by: Literal["us", "peer"], reason: str, lines: tuple[str, ...], now: Now) -> None:
         """As `refuse`, in parts."""
