@@ -265,6 +265,10 @@ def test_killed_down_mends_it_and_nothing_is_left(sites: Sites) -> None:
     (pid,) = sites.left.processes(MODULE)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not sites.left.processes(MODULE), 5, "its end")
+    for name in ("edge", "gre1"):
+        done = sites.left.ginnel("rekey", name)
+        assert done.returncode == 1
+        assert "was killed\n  hint: its process has ended; `ginnel up edge` or `ginnel down edge` mends" in done.stderr
     done = sites.left.ginnel("down", "edge")
     assert done.returncode == 0, done.stderr
     nothing_is_left(sites.left, before)

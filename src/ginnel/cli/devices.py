@@ -40,10 +40,7 @@ def read(name: str) -> uapi.Device:
         raise GinnelError(f"{name} is a plain tunnel, without keys and peers\n  hint: `ginnel show {name}` tells all of it")
     if link(name) is not None:
         raise GinnelError(f"{name} is not a tunnel of ginnel's\n  hint: `ginnel show` lists those that are")
-    for record in killed():
-        if name in _made(record):
-            whose = "" if name == record.name else f", of {record.name},"
-            raise GinnelError(f"{name}{whose} was killed\n  hint: {mend_text(record)}")
+    refuse_killed(name)
     known = [*names(), *node_names()]
     hint = f"there is {', '.join(known)}" if known else "none is up"
     raise GinnelError(f"no tunnel is called {name}\n  hint: {hint}")
@@ -61,6 +58,14 @@ def write(name: str, lines: str) -> None:
         )
     else:
         uapi.write(name, lines)
+
+
+def refuse_killed(name: str) -> None:
+    """GinnelError if *name* is, or is of, what was killed; else nothing."""
+    for record in killed():
+        if name in _made(record):
+            whose = "" if name == record.name else f", of {record.name},"
+            raise GinnelError(f"{name}{whose} was killed\n  hint: {mend_text(record)}")
 
 
 def killed() -> list[Record]:

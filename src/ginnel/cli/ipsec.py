@@ -48,5 +48,6 @@ def _ask(what: str, node: str, tunnel: str | None) -> None:
         node, tunnel = owner, node
     answer = control(node, {"op": what, **({"tunnel": tunnel} if tunnel is not None else {})})
     if answer is None:
+        devices.refuse_killed(node)
         raise GinnelError(f"no node or tunnel is called {node}\n  hint: `ginnel show` lists those that are up")
     click.echo(" ".join(answer["tunnels"]))
