@@ -22,6 +22,8 @@ from typing import Any, Self, TypeVar
 
 #: How long a command may take before it is taken for hung.
 COMMAND_TIMEOUT_S = 60.0
+#: How long the kernel may take to make an address deliverable (`Namespace.settled`).
+SETTLED_WITHIN_S = 10.0
 POLL_S = 0.02
 
 
@@ -92,6 +94,22 @@ class Namespace:
         process = subprocess.Popen([*self.prefix(), *argv], **options)
         self.started.append(process)
         return process
+
+    def settled(self, device: str) -> None:
+        """
+        Until packets to each IPv6 address of a device are delivered.
+
+        An address can be shown and bound as soon as it is added, even `nodad`; its route in the table `local` comes from the
+        kernel's work queue (addrconf_dad_work), on a busy machine milliseconds later. A packet that arrives before takes the
+        route of the prefix instead and is dropped (Ip6InAddrErrors). IPv4's local routes are there at once.
+        """
+
+        def missing() -> set[str]:
+            links = self.ip_json("-6", "address", "show", "dev", device)
+            routes = self.ip_json("-6", "route", "show", "table", "local", "type", "local", "dev", device)
+            return {one["local"] for link in links for one in link.get("addr_info", ())} - {route["dst"] for route in routes}
+
+        wait_until(lambda: not missing(), SETTLED_WITHIN_S, f"local routes of the addresses of {device}")
 
     def write_proc(self, path: str, value: str) -> None:
         """Write one of the namespace's own /proc/sys files."""
@@ -186,6 +204,9 @@ class Net:
             for address in addresses:
                 space.ip("address", "add", address, "dev", name)
             space.ip("link", "set", name, "up")
+        for space, name, addresses in ((left, link.left, left_addresses), (right, link.right, right_addresses)):
+            if any(":" in address for address in addresses):
+                space.settled(name)
         return link
 
     def close(self) -> None:

@@ -218,11 +218,12 @@ class Pair:
 
 
 def configure(space: Namespace, name: str, side: int, mtu: int) -> None:
-    """The device's addresses, and it up."""
+    """The device's addresses, it up, and packets to them delivered."""
     space.write_proc(f"/proc/sys/net/ipv6/conf/{name}/addr_gen_mode", "1")
     for inner, length in ((4, 24), (6, 64)):
         space.ip("address", "add", f"{INNER[inner][side]}/{length}", "dev", name, *(("nodad",) if inner == 6 else ()))
     space.ip("link", "set", name, "up", "mtu", str(mtu))
+    space.settled(name)
 
 
 @contextmanager

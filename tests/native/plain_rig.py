@@ -366,7 +366,7 @@ class Plain:
         wait_until(lambda: self.tunnel.counters().rx_packets >= count, WITHIN_S, f"{count} in; dropped {self.all_drops()}")
 
     def wait_sent(self, count: int) -> Any:
-        """Until that many packets are counted as sent; the counters. (Counting is behind sending: the peer may have seen them.)"""
+        """Until that many packets are counted as sent; the counters. (They are counted behind the sending.)"""
         wait_until(lambda: self.tunnel.counters().tx_packets >= count, WITHIN_S, f"{count} out; dropped {self.all_drops()}")
         return self.tunnel.counters()
 

@@ -163,6 +163,7 @@ def rig(space: Namespace, *, offload: bool = True, mtu: int = 1420, adopt: Calla
     space.ip("address", "add", f"{OUR_ADDRESS}/24", "dev", name)
     space.ip("address", "add", f"{OUR_ADDRESS6}/64", "dev", name, "nodad")
     space.ip("link", "set", name, "up")
+    space.settled(name)
     peer = tunnel.add_peer(os.urandom(32))
     tunnel.set_endpoint(peer, socket.inet_aton("127.0.0.1"), peer_socket.getsockname()[1])
     tunnel.set_allowed_ips(peer, [prefix("10.9.0.0", 24), prefix("fd09::", 64)], True)

@@ -302,6 +302,8 @@ class Near:
         # In this order nothing that the kernel says to the neighbours of a new interface is dropped.
         self.ask(op="up", name=name)
         self.space.ip("link", "set", name, "up")
+        if any(":" in prefix for prefix in prefixes):
+            self.space.settled(name)
 
     def add(self, tunnels: Sequence[Plain], mtus: Mapping[str, int]) -> None:
         """Make them, give them the addresses of end 1, and bring them up."""

@@ -327,6 +327,8 @@ class Near:
             for prefix in case.prefixes(1):
                 space.ip("address", "add", prefix, "dev", case.name)
             space.ip("link", "set", case.name, "up")
+            if 6 in case.carries:
+                space.settled(case.name)
         return near
 
     def secure(self, case: Case) -> None:

@@ -57,6 +57,8 @@ class NodeProcess:
         for device, address in addresses:
             self.space.ip("address", "add", address, "dev", device)
             self.space.ip("link", "set", device, "up")
+            if ":" in address:
+                self.space.settled(device)
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """One question to its control socket."""

@@ -151,6 +151,7 @@ class Joined:
             for address in addresses:
                 node.space.ip("address", "add", address.format(number), "dev", "gre1")
             node.space.ip("link", "set", "gre1", "up")
+            node.space.settled("gre1")
 
     # ------------------------------------------------------------ what tests ask
 
