@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from ginnel.crypto.ike import KeyExchange, prf
-from ginnel.ikev2 import proposals
+from ginnel.ikev2 import der, identities, proposals
 from ginnel.ikev2.cookies import COOKIES_FROM
 from ginnel.ikev2.effects import Path, Refused
 from ginnel.ikev2.rekey import IKE_SAS_MAX
@@ -166,3 +168,21 @@ def test_stray_packets_begin_no_attempt_before_its_time() -> None:
         host.ike.unknown_spi(0x1234, Path(host.address, bytes([192, 0, 2, 2]), 4500, True), host.clock.now())
         host.poll()
     assert begun == 1
+
+
+def test_a_stranger_among_a_thousand_names_reads_none_of_them_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[bytes] = []
+    true_parts = der.name_parts
+    monkeypatch.setattr(der, "name_parts", lambda encoded: read.append(encoded) or true_parts(encoded))
+    host = waiting(remote=None)
+    made = connection(bytes([192, 0, 2, 1]), bytes([192, 0, 2, 2]), "a.example.org", "b.example.org")
+    names = [identities.parse(f"O=A rather long organisation, CN=gw{number}.example.org") for number in range(1000)]
+    for number, name in enumerate(names):
+        host.ike.add(replace(made, name=f"t{number}", remote=None, remote_id=name), host.clock.now())
+    for number in range(3):
+        peer = Peer(host)
+        peer.identity = identities.parse(f"CN=stranger {number}")
+        peer.init()
+        read.clear()
+        assert kinds(peer.ask(Exchange.IKE_AUTH, peer.auth_payloads(SECRET))) == ["AUTHENTICATION_FAILED"]
+    assert len(read) < 50, "known by now, but for the stranger's own and those that are shown"

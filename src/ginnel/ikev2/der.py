@@ -13,6 +13,7 @@ Source: X.690 8.1, 10; RFC 5280 7.1 (a simpler folding of characters than RFC 45
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -23,6 +24,8 @@ BIT_STRING: Final = 0x03
 NULL: Final = 0x05
 OID: Final = 0x06
 
+#: Names longer than this are not remembered.
+SHORT_NAME_BYTES: Final = 512
 #: String types of names and how their bytes are text: UTF8String, PrintableString, TeletexString, IA5String, BMPString.
 _STRINGS: Final = {0x0C: "utf-8", 0x13: "ascii", 0x14: "latin-1", 0x16: "ascii", 0x1E: "utf-16-be"}
 
@@ -111,10 +114,23 @@ def same_name(left: bytes, right: bytes) -> bool:
     """Whether two encoded distinguished names are one; what cannot be read is the same as nothing but itself."""
     if left == right:
         return True
+    first = _known_parts(left)
+    return first is not None and first == _known_parts(right)
+
+
+def _known_parts(encoded: bytes) -> tuple[object, ...] | None:
+    return _short_parts(encoded) if len(encoded) <= SHORT_NAME_BYTES else _parts_or_none(encoded)
+
+
+def _parts_or_none(encoded: bytes) -> tuple[object, ...] | None:
     try:
-        return name_parts(left) == name_parts(right)
+        return name_parts(encoded)
     except ValueError:
-        return False
+        return None
+
+
+#: A stranger's name is held against those of a thousand connections, so none is read twice that was read lately.
+_short_parts = functools.lru_cache(maxsize=2048)(_parts_or_none)
 
 
 def _folded(value: Element) -> str | bytes:

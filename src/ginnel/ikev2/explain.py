@@ -159,6 +159,13 @@ def _joined(words_: Iterable[str]) -> str:
     return (", ".join(found[:SHOWN_MAX]) or "nothing") + more
 
 
+def _joined_identities(ids: Iterable[Id | None]) -> str:
+    """As `_joined`; only those that are shown are put into words, of a thousand."""
+    found = list(dict.fromkeys(ids))
+    more = f" and {len(found) - SHOWN_MAX} more" if len(found) > SHOWN_MAX else ""
+    return (", ".join(identities.text(one) for one in found[:SHOWN_MAX]) or "nothing") + more
+
+
 def _groups_text(numbers: Iterable[int]) -> str:
     return _joined(algorithms.group_word(number) for number in numbers)
 
@@ -273,7 +280,7 @@ def other_asked_for(sent: Id, asked: Id, ours: Iterable[Id]) -> Lines:
 
 def unknown_identity(sent: Id, configured: Iterable[Id | None], asked: Id | None = None) -> Lines:
     """No connection is for the peer's identity."""
-    known = _joined(identities.text(one) for one in configured)
+    known = _joined_identities(configured)
     asks = (f"it asks for us as {identities.text(asked)}",) if asked is not None else ()
     return (
         f"nothing is configured for a peer that calls itself {identities.text(sent)}",
