@@ -370,6 +370,7 @@ def test_keys_are_written_only_when_a_person_asks_and_it_is_said_loudly(sites: S
     done = sites.left.ginnel("up", "edge", "--write-keys", "/run/keys")
     assert done.returncode == 1
     assert "it is of an earlier run" in done.stderr
+    assert not sites.left.path("/run/ginnel/edge.crash").exists()
     assert sites.left.snapshot() == before
     unprotected = GRE.partition("[tunnel.gre1.ipsec]")[0].format(us="203.0.113.10", peer="198.51.100.20", number=1, lan=20)
     sites.left.write(FILE, unprotected, 0o644)

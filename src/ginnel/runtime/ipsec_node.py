@@ -62,7 +62,6 @@ class NodeIpsec:
             except OSError:
                 raise UsageError(f"there is no interface {dev}\n  hint: `ip link` lists them") from None
         families = tuple(sorted({tunnel.family for tunnel in self._tunnels}))
-        secret = credentials.crash_secret(self._crash_path)
         if self._write_keys:
             self._keys = KeyLog(self._write_keys)
             self._host.journal("keys_written", directory=self._write_keys)
@@ -70,6 +69,8 @@ class NodeIpsec:
             ports = engine.ike(port=port, natt_port=natt_port, fwmark=fwmark, device=device, families=families)
         except OSError as error:
             raise UsageError(_no_ports(error)) from None
+        # Last, so that nothing of it is left where the rest cannot be had.
+        secret = credentials.crash_secret(self._crash_path)
         self._loop = Ipsec(self._host, ports, crash_secret=secret, keys=self._keys)
 
     def protect(self, config: PlainConfig, tunnel: PlainTunnelLike) -> Protection:
