@@ -113,7 +113,9 @@ def _state(tunnel: Tunnel) -> Word:
         return "no-child"
     if tunnel.lineages:
         return "connecting"
-    return "waiting" if tunnel.wanted or tunnel.connection.start != "start" else "down"
+    # With a trap the next packet begins anew, also after it was ended by hand.
+    begins = tunnel.wanted or tunnel.connection.start != "start" or tunnel.connection.dpd_action == "trap"
+    return "waiting" if begins else "down"
 
 
 def _ike(lineage: Lineage, ctx: Context, now: Now) -> IkeView:

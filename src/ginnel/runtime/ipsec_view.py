@@ -126,9 +126,9 @@ def _state(connection: ConnectionView | None, carrying: Child | None, refusal: t
         case "waiting" if connection.next_attempt_s is not None:
             return "connecting", "the peer is about to be asked"
         case "waiting":
-            return "waiting", "for the peer to begin, or for a first packet where the file says start = trap"
+            return "waiting", "for the peer to begin, or for a first packet where start or dpd-action is trap"
         case _:
-            return "down", "ended by hand: `ginnel initiate` begins anew"
+            return "down", "ended by hand, or by dpd-action = clear: `ginnel initiate` begins anew"
 
 
 def _refusal(connection: ConnectionView | None, now: Now) -> tuple[tuple[str, ...], str, float | None]:
