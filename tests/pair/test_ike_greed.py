@@ -14,10 +14,10 @@ from ginnel.ikev2 import der, identities, proposals
 from ginnel.ikev2.cookies import COOKIES_FROM
 from ginnel.ikev2.effects import Path, Refused
 from ginnel.ikev2.rekey import IKE_SAS_MAX
-from ginnel.ikev2.strangers import COOKIES_FROM_SOURCE
+from ginnel.ikev2.strangers import COOKIES_FROM_SOURCE, REQUEST_MAX_BYTES
 from ginnel.ikev2.tunnel import STRANGERS_TOLD_BURST, SURPLUS_MAX
 from ginnel.testing import FakeClock
-from ginnel.wire.ikev2 import Exchange, Ke, Nonce, Notify, NotifyType, Payload, Sa, associated, build_payloads
+from ginnel.wire.ikev2 import Exchange, Ke, Message, Nonce, Notify, NotifyType, Payload, Sa, associated, build, build_payloads
 from ike_pair import NAME, SECRET, Host, connection
 from ike_peer import GROUP, IKE_PROPOSALS, Peer, derive, kinds
 
@@ -186,3 +186,13 @@ def test_a_stranger_among_a_thousand_names_reads_none_of_them_twice(monkeypatch:
         read.clear()
         assert kinds(peer.ask(Exchange.IKE_AUTH, peer.auth_payloads(SECRET))) == ["AUTHENTICATION_FAILED"]
     assert len(read) < 50, "known by now, but for the stranger's own and those that are shown"
+
+
+def test_a_first_message_is_not_kept_at_any_length() -> None:
+    host = waiting()
+    long = Notify(40_000, bytes(REQUEST_MAX_BYTES))
+    peer = Peer(host)
+    message = build(Message(peer.header(Exchange.IKE_SA_INIT, 0), (*peer.init_payloads(), long)))
+    assert peer.send(message) == []
+    assert host.ike.half_open == 0
+    assert host.drops == {"malformed": 1}

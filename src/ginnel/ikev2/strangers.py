@@ -48,6 +48,8 @@ HALF_OPEN_PER_SOURCE: Final = 64
 #: strongSwan's half_open_timeout; when the table is half full, less for whoever is no configured peer.
 HALF_OPEN_NS: Final = 30 * NS_PER_S
 HALF_OPEN_PRESSED_NS: Final = 5 * NS_PER_S
+#: Of an IKE_SA_INIT request, which is kept until it is authenticated: several times what the largest groups and lists take.
+REQUEST_MAX_BYTES: Final = 8_192
 #: What is answered to strangers besides: a second, and at once.
 STRANGERS_PER_S: Final = 100
 STRANGERS_BURST: Final = 200
@@ -125,7 +127,7 @@ class Strangers:
                 self._ctx.emit(Send("", datagram, path))
             self._ctx.drop("", Drop.REPEATED if kept is not None else Drop.MESSAGE_ID)
             return
-        if not header.initiator or header.message_id or header.spi_i == init.NO_SPI:
+        if not header.initiator or header.message_id or header.spi_i == init.NO_SPI or len(data) > REQUEST_MAX_BYTES:
             self._ctx.drop("", Drop.MALFORMED)
             return
         candidates = list(self._candidates(path))
