@@ -124,10 +124,21 @@ ESP_FRAMES = [
 
 @pytest.mark.parametrize(("frame", "esp", "passes"), ESP_FRAMES)
 def test_esp_is_told_from_the_rest(frame: bytes, esp: bool, passes: bool) -> None:
-    assert (parse(frame).esp, parse(frame).wireguard) == (esp, frame == ipv4(17, WIREGUARD))
+    assert parse(frame).esp is esp
     assert run_filter(assemble(tuple(_passing_over(_LISTING, gre=False, esp=True))), frame) is passes
     for end in range(len(frame)):
         parse(frame[:end])
+
+
+def test_wireguard_may_have_the_port_of_esp() -> None:
+    """Many listen on 4500 because firewalls let it pass."""
+    frame = ipv4(17, natt(b"\x04\0\0\0" + bytes(40)))
+    for protected, seen in ((False, (1, 0)), (True, (1, 1))):
+        capture = Capture([Prefix.parse("10.10.0.0/24")], CANARY, CONTROL, OUTSIDE, (), protected)
+        watched = Watched("link")
+        capture._judge(frame, watched, outgoing=False)
+        capture.close()
+        assert (watched.wireguard, watched.esp) == seen
 
 
 def test_where_gre_is_to_be_protected_bare_gre_is_a_leak() -> None:

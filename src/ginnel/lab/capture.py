@@ -94,6 +94,7 @@ class Capture:
             plain: the numeric ends of the network's GRE links, in either order.
             protected: there are links under IPsec.
         """
+        self._protected = protected
         self._under_load = assemble(tuple(_passing_over(_LISTING, gre=bool(plain), esp=protected)))
         self.links: list[Watched] = []
         self._inner: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
@@ -187,7 +188,7 @@ class Capture:
         packet = parse(frame)
         watched.wireguard += packet.wireguard
         watched.fragments += packet.fragment
-        watched.esp += packet.esp
+        watched.esp += packet.esp and self._protected
         if self._is_plain(packet):
             watched.plain += 1
             return
@@ -238,6 +239,7 @@ class Packet:
     wireguard: bool = False
     #: GRE, bare or in UDP; a later fragment of UDP may be.
     gre: bool = False
+    #: Bare, or in UDP on the port of ESP, where WireGuard may listen as well.
     esp: bool = False
     #: What an ICMP error is about.
     quoted: Packet | None = None
@@ -300,9 +302,7 @@ def _transport(
         gre = protocol == 17 and GRE_IN_UDP_PORT in ports
         # Behind four zero bytes it would be IKE.
         esp = protocol == 17 and NATT_PORT in ports and len(body) > 8 and body[:4] != bytes(4)
-        wireguard = (
-            protocol == 17 and not esp and len(body) >= _WIREGUARD_MINIMUM_BYTES and 1 <= body[0] <= 4 and body[1:4] == bytes(3)
-        )
+        wireguard = protocol == 17 and len(body) >= _WIREGUARD_MINIMUM_BYTES and 1 <= body[0] <= 4 and body[1:4] == bytes(3)
     if version == 6:  # NDP, whatever its addresses; and multicast listener reports, which come behind a hop-by-hop header
         link_local = (protocol == 58 and 133 <= frame[at] <= 137) if len(frame) > at else False
         link_local = link_local or (protocol in (0, 58) and target[0] == 0xFF)
