@@ -329,7 +329,7 @@ class Tunnel:
         if not 0 <= self.refused_ns - at_ns <= 2 * BACKOFF_MAX_NS:
             return self.refused, self.refused_ns
         since = f"the peer refuses us as well: {self.refused.lines[0]}"
-        return ours._replace(lines=(*ours.lines, since)), at_ns
+        return ours._replace(lines=(*ours.lines, since)), self.refused_ns
 
     def tell_keys(self, sa: IkeSa, child: Child, made: Made) -> None:
         """In the debug mode: lines for tshark."""
