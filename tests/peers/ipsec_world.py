@@ -259,8 +259,11 @@ class World:
 
     def why(self, peering: Peering) -> str:
         """What there is to read when something is wrong."""
-        ours, theirs = self.node.said()[-3000:], self.charon.said()[-3000:]
-        return f"{self.node.show(peering.device)}\n--- ginnel:\n{ours}\n--- strongSwan:\n{theirs}"
+        # What we asked it ourselves says nothing, and there is much of it.
+        lines = [line for line in self.charon.said().splitlines() if " vici client " not in line]
+        ours, theirs = self.node.said()[-3000:], "\n".join(lines)[-12_000:]
+        held = self.charon.associations()
+        return f"{self.node.show(peering.device)}\n--- ginnel:\n{ours}\n--- strongSwan:\n{theirs}\n{held}"
 
     def stop(self) -> None:
         """Both are gone; strongSwan's log stays in the directory."""

@@ -24,6 +24,7 @@ What was found by running it (5.9.8-5+deb12u6):
 - libipsec under load: whoever sends faster than it reads fills the buffer of charon's socket (one in eight packets lost at
   280 Mb/s; RcvbufErrors of /proc/net/snmp tells how many); what it reads it takes.
 - Rekeying the IKE SA to another PRF: it expands the new keys with the old SA's PRF, where RFC 7296 2.18 has the new one's.
+- A child that was deleted is kept for five seconds; one whose IKE SA is rekeyed meanwhile stays for ever, in state DELETED.
 - With strongSwan at both ends and a busy machine, one ping of 1,500 was lost over fifteen rekeyings.
 """
 
