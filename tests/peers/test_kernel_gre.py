@@ -213,8 +213,14 @@ def test_the_kernels_own_gre_refuses_nothing_of_ours_and_a_twin_is_named(machine
     path = put(machine, "/run/conf/ours.toml", OURS)
     try:
         for number in (1, 2, 3):
-            assert not succeeds(near, *ping_argv(f"10.92.{number}.2", count=1, within_s=0.2))
-        wait_until(lambda: len(refusals.packets()) == 3, 5, "the control: a refusal of each")
+            had = len(refusals.packets())
+
+            def refused_once_more(number: int = number, had: int = had) -> bool:
+                # The first may find no neighbour yet: the guest is slow.
+                assert not succeeds(near, *ping_argv(f"10.92.{number}.2", count=1, within_s=0.5))
+                return len(refusals.packets()) > had
+
+            wait_until(refused_once_more, 20, f"the control: a refusal of p{number}")
 
         before = machine.shell(STATE)
         machine.shell("ip link add twin type gre local 192.0.2.2 remote 192.0.2.1 key 7")
@@ -223,6 +229,7 @@ def test_the_kernels_own_gre_refuses_nothing_of_ours_and_a_twin_is_named(machine
         assert "b1" in refused
         machine.shell("ip link del twin")
         assert machine.shell(STATE) == before
+        control = len(refusals.packets())
 
         said = machine.host(GINNEL, "up", path)
         warned = [line for line in said.splitlines() if line.startswith("[!]")]
@@ -232,7 +239,7 @@ def test_the_kernels_own_gre_refuses_nothing_of_ours_and_a_twin_is_named(machine
         for number in (1, 2, 3):
             assert succeeds(near, *ping_argv(f"10.92.{number}.2")), said
             machine.run(*ping_argv(f"10.92.{number}.1"))
-        assert len(refusals.packets()) == 3, "a refusal left while ginnel ran"
+        assert len(refusals.packets()) == control, "a refusal left while ginnel ran"
         machine.host(GINNEL, "down", path)
         assert machine.shell(STATE) == before
     finally:
