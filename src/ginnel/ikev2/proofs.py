@@ -102,7 +102,7 @@ class CertificateBelieving:
             leaf, others = self._sent(certificates, peer)
         except ValueError as wrong:
             return f"{who}: {wrong}"
-        unsigned = signatures.verify(leaf.key, octets, auth, sha1=self._sha1)
+        unsigned = signatures.verify(leaf.key, octets, auth, sha1=self._sha1 and not leaf.pss_only, pss_only=leaf.pss_only)
         if unsigned:
             return f"{who}: {unsigned} (certificate of {leaf}, {signatures.key_words(leaf.key)})"
         judged = chain.judge(leaf, others, self._trust, unix_ns)

@@ -267,12 +267,13 @@ def _digital(identifier: bytes, signature: bytes) -> Auth:
 # ---------------------------------------------------------------- verifying
 
 
-def verify(key: PublicKey, octets: Sequence[object], auth: Auth, *, sha1: bool = False) -> str:
+def verify(key: PublicKey, octets: Sequence[object], auth: Auth, *, sha1: bool = False, pss_only: bool = False) -> str:
     """
     Whether *auth* is *key*'s signature over *octets*.
 
     Args:
         sha1: RSA with SHA-1 (method 1) is taken.
+        pss_only: the certificate says that its key signs by RSASSA-PSS alone (RFC 4055, 1.2).
 
     Returns:
         "" or the end of a sentence that says what does not fit.
@@ -280,7 +281,7 @@ def verify(key: PublicKey, octets: Sequence[object], auth: Auth, *, sha1: bool =
     data = joined(octets)
     match auth.method:
         case AuthMethod.DIGITAL_SIGNATURE:
-            return _verify_digital(key, data, auth.data)
+            return _verify_digital(key, data, auth.data, pss_only=pss_only)
         case AuthMethod.ECDSA_SHA256_P256 | AuthMethod.ECDSA_SHA384_P384 | AuthMethod.ECDSA_SHA512_P521:
             return _verify_classic(key, data, AuthMethod(auth.method), auth.data)
         case AuthMethod.RSA_SHA1:
@@ -294,7 +295,7 @@ def verify(key: PublicKey, octets: Sequence[object], auth: Auth, *, sha1: bool =
             return f"it sent {method_words(auth.method)} where a signature was expected"
 
 
-def _verify_digital(key: PublicKey, data: bytes, body: bytes) -> str:
+def _verify_digital(key: PublicKey, data: bytes, body: bytes, *, pss_only: bool) -> str:
     if not body or len(body) <= 1 + body[0] or body[0] == 0:
         return "its AUTH of RFC 7427 has no AlgorithmIdentifier or no signature"
     identifier, signature = body[1 : 1 + body[0]], body[1 + body[0] :]
@@ -323,6 +324,8 @@ def _verify_digital(key: PublicKey, data: bytes, body: bytes) -> str:
         hash_number = parameters.hash
     if not isinstance(key, rsa.RSAPublicKey):
         return f"it signs with RSA, and its key is {key_words(key)}"
+    if parameters is None and pss_only:
+        return "it signs with RSA by PKCS #1 v1.5, and its certificate says that its key signs by RSASSA-PSS alone"
     return _tried(key, data, signature, parameters, _HASHES[hash_number])
 
 

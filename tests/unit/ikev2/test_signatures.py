@@ -140,6 +140,14 @@ def test_pss_both_ways(hash_: int) -> None:
     assert signatures.parse_pss(identifier) == Pss(hash_, {SHA256: 32, SHA384: 48, SHA512: 64}[hash_])
 
 
+def test_a_key_for_pss_alone_proves_nothing_by_pkcs1() -> None:
+    by_pss, by_pkcs1 = (signatures.sign(key("rsa2048"), OCTETS, frozenset({SHA256}), pss=pss) for pss in (True, False))
+    theirs = public("rsa2048")
+    assert signatures.verify(theirs, OCTETS, by_pss, pss_only=True) == ""
+    assert signatures.verify(theirs, OCTETS, by_pkcs1) == ""
+    assert "its key signs by RSASSA-PSS alone" in signatures.verify(theirs, OCTETS, by_pkcs1, pss_only=True)
+
+
 def test_pss_identifier_is_the_rfcs_without_the_default() -> None:
     assert signatures.pss_identifier(Pss(SHA256, 32)).hex() == PSS_SHA256 == pss_identifier(32)
     assert signatures.parse_pss(bytes.fromhex(PSS_SHA256_RFC)) == Pss(SHA256, 32)
