@@ -4,6 +4,8 @@
 //! Where Wycheproof leaves a case open ("acceptable"), the choice is named. Random inputs come from a counter-seeded generator.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use ginnel_crypto::aead::AuthenticationFailed;
 use ginnel_crypto::agreement::{Group, InvalidPublicValue, KeyExchange};
 use ginnel_crypto::esp::Suite;
@@ -11,29 +13,7 @@ use ginnel_crypto::hash::{bytes_equal, Hash, Hmac};
 use ginnel_crypto::ike::IkeCipher;
 use ginnel_crypto::{prf, KeyMaterial};
 
-/// splitmix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-
-    fn bytes(&mut self, size: usize) -> Vec<u8> {
-        (0..size.div_ceil(8))
-            .flat_map(|_| self.next().to_le_bytes())
-            .take(size)
-            .collect()
-    }
-}
+use common::Random;
 
 fn hex(text: &str) -> Vec<u8> {
     (0..text.len())

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from ginnel.config.ipsec_profiles import PROFILES
-from ginnel.config.node_values import BadItemsError, BadValueError, closest, shown
+from ginnel.config.node_values import BadItemsError, BadValueError, closest, flag, shown
 from ginnel.errors import UsageError
 from ginnel.ikev2 import identities, proposals, selectors
 
@@ -47,12 +47,6 @@ def _profile(value: object) -> str:
     known = ", ".join(PROFILES)
     hint = closest(str(value), tuple(PROFILES)) or "leave it out for any other peer, and name ike and esp if need be"
     raise BadValueError(f"expected one of {known}, found {shown(value)}", hint)
-
-
-def _flag(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise BadValueError(f"expected true or false, found {shown(value)}")
 
 
 def _number(least: int, most: int) -> Callable[[object], int]:
@@ -215,9 +209,9 @@ READERS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "retransmit": ("retransmit_s", _seconds(0.1, 60)),
     "give-up": ("give_up_s", _seconds(1, 3_600)),
     "replay-window": ("replay_window", _number(0, 65_536)),
-    "fragmentation": ("fragmentation", _flag),
+    "fragmentation": ("fragmentation", flag),
     "childless": ("childless", _choice("auto", "never")),
-    "copy-dscp": ("copy_dscp", _flag),
+    "copy-dscp": ("copy_dscp", flag),
     "df": ("df", _choice("copy", "set", "clear")),
 }
 #: The keys by name, for documentation and its test.

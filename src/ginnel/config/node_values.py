@@ -59,7 +59,8 @@ def _number(value: object, least: int, most: int, also: str = "") -> int:
     raise BadValueError(f"expected {also}a number from {least} to {most}, found {shown(value)}")
 
 
-def _flag(value: object) -> bool:
+def flag(value: object) -> bool:
+    """true or false."""
     if isinstance(value, bool):
         return value
     raise BadValueError(f"expected true or false, found {shown(value)}")
@@ -292,14 +293,14 @@ READERS: dict[str, Callable[[object], Any]] = {
     "key": _key,
     "ikey": _key,
     "okey": _key,
-    "csum": _flag,
-    "icsum": _flag,
-    "ocsum": _flag,
-    "seq": _flag,
-    "iseq": _flag,
-    "oseq": _flag,
-    "pmtudisc": _flag,
-    "ignore-df": _flag,
+    "csum": flag,
+    "icsum": flag,
+    "ocsum": flag,
+    "seq": flag,
+    "iseq": flag,
+    "oseq": flag,
+    "pmtudisc": flag,
+    "ignore-df": flag,
     "dev": _device,
     "fwmark": lambda value: _number(value, 0, _U32_MAX),
     "encaplimit": _encaplimit,
@@ -312,9 +313,9 @@ READERS: dict[str, Callable[[object], Any]] = {
     "routes": _routes,
     "rules": _rules,
     "mtu": _mtu,
-    "mss-clamp": _flag,
+    "mss-clamp": flag,
     "keepalive": _keepalive,
-    "tolerant": _flag,
+    "tolerant": flag,
 }
 #: The same by name, for documentation and its test.
 KEYS = tuple(READERS)
