@@ -5,7 +5,7 @@ Links that IPsec protects: what a network file leaves open about them, decided.
     who begins  the end behind NAT; of two that can be reached the one named first, the other when it has something to send
     proposals   one authenticated cipher and one group for IKE and for ESP: both ends are ours and have them, and the MTU is exact
     secrets     lie beside the node file, each readable by root alone; the network file has none:
-                  PEER.psk   of the link with PEER: the same bytes at both ends, as `PskFile` in the node file names it
+                  PEER.psk   of the link with PEER: the same bytes at both ends (`psk-file` in the node file)
                   node.crt, node.key, ca.crt   where links are authenticated by certificates; node.crt names NODE.NETWORK
     MTU         of the worst of the suites that are offered, and in UDP unless the file says that no NAT is ever on the way: what
                 `config.layers` has for any node file
