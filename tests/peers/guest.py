@@ -134,6 +134,10 @@ class Guest:
         """Modules of the script's ON_DEMAND, unless they are there."""
         self.shell(shlex.join(["load", *modules]))
 
+    def unload(self, module: str) -> None:
+        """The kernel without *module*, whoever loaded it before."""
+        self.shell(f"if grep -q ^{shlex.quote(module)}' ' /proc/modules; then rmmod {shlex.quote(module)}; fi")
+
     def host(self, *argv: str, check: bool = True, timeout_s: float = 60.0) -> str:
         """Run one of this machine's own programs in the guest; /run and /tmp are the guest's own, but for the checkout itself."""
         return self.shell(
