@@ -421,7 +421,7 @@ class Rehearsal:
                 wrong.append(f"{near} has no interface {description.interface}")
                 continue
             planned = description.peer(far)
-            found = live.peers.get(planned.public_key)
+            found = live.peers.get(planned.public_key) if planned.public_key is not None else None
             if found is None:
                 wrong.append(f"{near} does not know {far}'s key")
                 continue

@@ -9,14 +9,17 @@ One file for the network: `parse_network` -> `allocate` -> `compile_network` -> 
 """
 
 from ginnel.network.addressing import Lock, allocate, parse_lock, render_lock
-from ginnel.network.compile import InterfaceAddress, NodeDescription, PeerDescription, TunnelDescription, compile_network
+from ginnel.network.compile import Compilation, NodeDescription, PeerDescription, TunnelDescription, compile_network
 from ginnel.network.file import parse_network
+from ginnel.network.host import Host, InterfaceAddress
 from ginnel.network.model import Expect, Faults, Gre, HostPort, Link, Network, Node
 
 __all__ = [
+    "Compilation",
     "Expect",
     "Faults",
     "Gre",
+    "Host",
     "HostPort",
     "InterfaceAddress",
     "Link",

@@ -97,8 +97,8 @@ def _node_names(context: _Context) -> Iterator[Mistake]:
             hint = f"did you mean {close[0]!r}?" if close else f"nodes are {', '.join(names[:12])}"
             yield context.at(path, f"{where}: there is no node {name!r}", hint)
 
-    if network.hub is not None:
-        yield from unknown(("network", "hub"), "network.hub", network.hub)
+    for hub in network.hubs:
+        yield from unknown(("network", "hub"), "network.hub", hub)
     for node in network.nodes:
         if node.exit is not None:
             yield from unknown(("node", node.name, "exit"), f"node.{node.name}.exit", node.exit)
@@ -122,15 +122,15 @@ _NAMES: tuple[_Rule, ...] = (_kinds, _node_names)
 
 def _shape(context: _Context) -> Iterator[Mistake]:
     network = context.network
-    if network.shape == "hub" and network.hub is None:
+    if network.shape == "hub" and not network.hubs:
         reachable = [node.name for node in network.nodes if not node.behind_nat]
         hint = f'add hub = "{reachable[0]}"' if reachable else "a hub needs a node with an endpoint"
         yield context.at(("network", "shape"), 'network.shape: "hub" needs to know which node it is', hint)
-    if network.hub is not None:
+    for hub in network.hubs:
         if network.shape != "hub":
             yield context.at(("network", "hub"), f'network.hub: only shape "hub" has a hub, this one is "{network.shape}"')
-        elif network.node(network.hub).behind_nat:
-            yield context.at(("network", "hub"), f"network.hub: {network.hub} has no endpoint, so no spoke can find it")
+        elif network.node(hub).behind_nat:
+            yield context.at(("network", "hub"), f"network.hub: {hub} has no endpoint, so no spoke can find it")
     for node in network.nodes:
         if node.relay and node.behind_nat:
             yield context.at(
@@ -162,7 +162,7 @@ def _links(context: _Context) -> Iterator[Mistake]:
 
 def _carried(context: _Context) -> Iterator[Mistake]:
     network = context.network
-    if network.shape == "none" or (network.shape == "hub" and network.hub is None):
+    if network.shape == "none" or (network.shape == "hub" and not network.hubs):
         return
     if not all(link.routed for link in context.paths.links):
         return  # what carries there is found out by a routing daemon

@@ -13,7 +13,7 @@ comes. A node with an exit gives that peer everything (`0.0.0.0/0, ::/0`). The s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ginnel import mtu
@@ -21,7 +21,8 @@ from ginnel.config.node import NodeConfig, PlainConfig
 from ginnel.network import gre, ipsec
 from ginnel.network import mtu as arithmetic_of
 from ginnel.network.addressing import Lock
-from ginnel.network.model import NAT_KEEPALIVE_S, HostPort, Link, Network, Node
+from ginnel.network.host import Host, InterfaceAddress, Peer, Tunnel, WireguardInterface
+from ginnel.network.model import NAT_KEEPALIVE_S, HostPort, Link, Mapped, Network, Node, Protect
 from ginnel.network.paths import Paths
 from ginnel.units import Prefix, PublicKey
 
@@ -29,33 +30,20 @@ _EVERYTHING = (Prefix(bytes(4), 0), Prefix(bytes(16), 0))
 
 
 @dataclass(frozen=True, slots=True)
-class InterfaceAddress:
-    """An address of the interface, with the length of its pool."""
-
-    packed: bytes
-    length: int
-
-    @property
-    def host(self) -> Prefix:
-        """The address alone, as a prefix."""
-        return Prefix(self.packed, len(self.packed) * 8)
-
-    def __str__(self) -> str:
-        return f"{self.host.address}/{self.length}"
-
-
-@dataclass(frozen=True, slots=True)
 class PeerDescription:
     """One peer as a node has it."""
 
     name: str
-    public_key: PublicKey
+    #: None: not known yet; what is rendered needs it (`ginnel keys new`).
+    public_key: PublicKey | None
     allowed_ips: tuple[Prefix, ...]
     #: With its port filled in; None: it is behind NAT and speaks first.
     endpoint: HostPort | None
     keepalive_s: int
     #: Nodes that are reached through it, besides itself.
     carries: tuple[str, ...] = ()
+    #: Whether the pair has a preshared key.
+    psk: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +87,10 @@ class NodeDescription:
     wireguard: bool = True
     #: Its GRE tunnels, by the order of their peers in the file.
     tunnels: tuple[TunnelDescription, ...] = ()
+    public_key: PublicKey | None = None
+    search: tuple[str, ...] = ()
+    #: What the network's protected origins ask of it, as an edge or as the origin.
+    protects: tuple[Protect, ...] = ()
 
     @property
     def name(self) -> str:
@@ -118,6 +110,42 @@ class NodeDescription:
             if tunnel.peer == peer:
                 return tunnel
         raise KeyError(peer)
+
+    @property
+    def mapped(self) -> tuple[Mapped, ...]:
+        """Its LANs that the network knows by another prefix."""
+        return self.node.mapped
+
+    def host(self) -> Host:
+        """The same as any host's configuration is seen: what `check`, `path` and `plan` work on."""
+        interface = WireguardInterface(
+            name=self.interface,
+            public_key=self.public_key,
+            address=self.address,
+            listen_port=self.listen_port,
+            mtu=self.mtu,
+            peers=tuple(
+                Peer(peer.public_key, peer.name, peer.allowed_ips, peer.endpoint, peer.keepalive_s, psk="?" if peer.psk else "")
+                for peer in self.peers
+            ),
+            dns=self.dns,
+            search=self.search,
+            table=self.node.table,
+            fwmark=self.node.fwmark,
+            hooks=self.node.hooks,
+        )
+        return Host(
+            name=self.name,
+            interfaces=(interface,) if self.wireguard else (),
+            tunnels=tuple(Tunnel(tunnel.config, tunnel.peer) for tunnel in self.tunnels),
+            lans=self.node.lans,
+            mapped=self.mapped,
+            endpoint=self.node.endpoint,
+            behind_nat=self.node.behind_nat,
+            forwards=self.forwards,
+            masquerades=self.masquerades,
+            underlay_mtu=self.node.underlay_mtu,
+        )
 
     def config(self, path: str) -> NodeConfig:
         """The node file's content, for a host that has it at *path*; without tunnels where no link is point to point."""
@@ -146,9 +174,46 @@ def _beside(config: PlainConfig, directory: str) -> PlainConfig:
     )
 
 
+class Compilation:
+    """
+    A network on its way to its hosts: one description a node, made when it is asked for and then kept.
+
+    `updated` makes the compilation of a network that has changed, and takes over what the change does not touch.
+    """
+
+    def __init__(self, network: Network, lock: Lock, keys: Mapping[str, PublicKey] | None = None) -> None:
+        """
+        Args:
+            network: a checked network.
+            lock: the result of `addressing.allocate` for it.
+            keys: public keys by node; those of *lock* where this has none. A node may be without.
+        """
+        self.network, self.lock = network, lock
+        self.keys = {name: pin.public_key for name, pin in lock.nodes.items() if pin.public_key is not None} | dict(keys or {})
+        self.paths = Paths(network)
+        self._nodes = {node.name: node for node in network.nodes}
+        self._prefixes = _Prefixes(self.paths, lock)
+        self._made: dict[str, NodeDescription] = {}
+
+    def node(self, name: str) -> NodeDescription:
+        """What the node *name* runs; KeyError when there is no such node."""
+        if (made := self._made.get(name)) is None:
+            made = _node(self.network, self._nodes[name], self.paths, self._prefixes, self.lock, self.keys)
+            self._made[name] = made
+        return made
+
+    def nodes(self) -> Iterator[NodeDescription]:
+        """Every node's, in file order."""
+        return map(self.node, self._nodes)
+
+    def updated(self, network: Network, lock: Lock, keys: Mapping[str, PublicKey] | None = None) -> Compilation:
+        """The compilation of what the network has become."""
+        return Compilation(network, lock, {**self.keys, **(keys or {})})
+
+
 def compile_network(network: Network, lock: Lock, keys: Mapping[str, PublicKey]) -> dict[str, NodeDescription]:
     """
-    Compile a network.
+    Compile a network at once.
 
     Args:
         network: a checked network.
@@ -157,13 +222,8 @@ def compile_network(network: Network, lock: Lock, keys: Mapping[str, PublicKey])
 
     Returns:
         one description per node, in file order.
-
-    Raises:
-        KeyError: a node without a pin or a key.
     """
-    paths = Paths(network)
-    prefixes = _Prefixes(paths, lock)
-    return {node.name: _node(network, node, paths, prefixes, lock, keys) for node in network.nodes}
+    return {description.name: description for description in Compilation(network, lock, keys).nodes()}
 
 
 class _Prefixes:
@@ -216,7 +276,7 @@ def _node(
     return NodeDescription(
         node=node,
         network=network.name,
-        interface=network.interface,
+        interface=node.interface or network.interface,
         address=_addresses(network, pin.address, tunnels),
         listen_port=pin.listen_port,
         mtu=arithmetic.inner if network.mtu is None else network.mtu,
@@ -227,6 +287,9 @@ def _node(
         masquerades=tuple(prefix for other in leaving for prefix in prefixes[other.name]),
         wireguard=bool(peers) or not tunnels,
         tunnels=tunnels,
+        public_key=keys.get(node.name),
+        search=node.search,
+        protects=tuple(protect for protect in network.protects if node.name in (*protect.edges, protect.origin)),
     )
 
 
@@ -305,7 +368,7 @@ def _peer(
         endpoint = HostPort(peer.endpoint.host, peer.endpoint.port or lock.nodes[peer.name].listen_port)
     return PeerDescription(
         name=peer.name,
-        public_key=keys[peer.name],
+        public_key=keys.get(peer.name),
         allowed_ips=allowed,
         endpoint=endpoint,
         keepalive_s=NAT_KEEPALIVE_S if node.behind_nat else 0,

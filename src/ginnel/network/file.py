@@ -613,7 +613,7 @@ def _to_model(parsed: NetworkFile) -> model.Network:
         pool=tuple(map(parse_prefix, table.pool)),
         nodes=tuple(_node(name, node) for name, node in parsed.node.items()),
         shape=table.shape,
-        hub=table.hub,
+        hubs=(table.hub,) if table.hub is not None else (),
         kind=table.kind,
         interface=table.interface,
         listen_port=table.listen_port,

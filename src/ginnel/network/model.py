@@ -17,7 +17,24 @@ Shape = Literal["mesh", "hub", "none"]
 POINT_TO_POINT = ("gre", "gre+ipsec", "ipsec")
 #: Those of them that IPsec protects.
 PROTECTED = ("gre+ipsec", "ipsec")
-Runs = Literal["ginnel", "wg-quick"]
+#: What a node is run by: ginnel itself, or whatever reads the file that is rendered for it; "other": its files are not ours to
+#: write.
+Runs = Literal[
+    "ginnel",
+    "wg-quick",
+    "networkd",
+    "networkmanager",
+    "netplan",
+    "iproute2",
+    "swanctl",
+    "docker",
+    "cisco-ios",
+    "routeros",
+    "vyos",
+    "other",
+]
+#: Preshared keys of WireGuard links: none, random for each pair, or derived for each pair from one secret of the network.
+Psk = Literal["none", "random", "derived"]
 Outer = Literal["any", "ipv4"]
 
 #: Where an unmanned WireGuard listens, by convention (and in most firewalls' rule sets).
@@ -40,24 +57,52 @@ class HostPort:
 
 
 @dataclass(frozen=True, slots=True)
+class Mapped:
+    """A LAN that the network knows by another prefix of the same length, one to one, because its own is somebody else's as
+    well."""
+
+    #: As all other nodes know it; it is also in `Node.lans`.
+    seen: Prefix
+    #: As the hosts in it have it.
+    real: Prefix
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """One host (or phone) of the network."""
 
     name: str
     #: Where others reach it from outside; None: it is behind NAT, and speaks first.
     endpoint: HostPort | None = None
+    #: As the network knows them.
     lans: tuple[Prefix, ...] = ()
+    #: Those of them that are something else on the spot.
+    mapped: tuple[Mapped, ...] = ()
+    #: Whose relays, and whose hub, it prefers.
+    region: str | None = None
     #: May carry traffic between nodes that have no link of their own.
     relay: bool = False
     runs: Runs = "ginnel"
     #: The node through which all its traffic leaves, or None.
     exit: str | None = None
     dns: tuple[str, ...] = ()
+    #: Domains that its resolvers are asked about.
+    search: tuple[str, ...] = ()
     #: Fixed tunnel addresses, as the file demands them (packed); otherwise allocated from the pools.
     address: tuple[bytes, ...] = ()
     listen_port: int | None = None
     #: What its way to the internet carries (1492 behind PPPoE, 1500 otherwise).
     underlay_mtu: int = DEFAULT_UNDERLAY_MTU
+    #: Of its WireGuard interface, where it differs from the network's; mtu None: computed.
+    interface: str | None = None
+    mtu: int | None = None
+    #: Seconds between keepalives to its peers; None: `NAT_KEEPALIVE_S` behind NAT, else none. Links may differ.
+    keepalive_s: int | None = None
+    #: wg-quick's `Table` ("auto", "off", a number or name) and `FwMark`.
+    table: str = "auto"
+    fwmark: int = 0
+    #: wg-quick's hooks, in order: ("PostUp", "command").
+    hooks: tuple[tuple[str, str], ...] = ()
 
     @property
     def behind_nat(self) -> bool:
@@ -109,6 +154,24 @@ class Ipsec:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkEnd:
+    """
+    What one node has for one of its links instead of what follows from the network; None: it follows.
+
+    allowed: its AllowedIPs for the other end, or its routes there: all of them. endpoint: by which it finds the other.
+    keepalive_s: 0 sends none. device: what it calls its device of a link that is point to point.
+    """
+
+    allowed: tuple[Prefix, ...] | None = None
+    endpoint: HostPort | None = None
+    keepalive_s: int | None = None
+    device: str | None = None
+
+
+_NOTHING_OF_ITS_OWN = LinkEnd()
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """A link between two nodes; the first gets the lower address where a link has addresses of its own (GRE)."""
 
@@ -120,6 +183,10 @@ class Link:
     ipsec: Ipsec | None = None
     #: The addresses of such a link, as the file demands them, at most one prefix of each pool; otherwise allocated.
     subnet: tuple[Prefix, ...] = ()
+    #: Of WireGuard: whether the pair has a preshared key; None: as the network says.
+    psk: bool | None = None
+    #: What its ends have of their own, by the order of `between`.
+    ends: tuple[LinkEnd, LinkEnd] = (_NOTHING_OF_ITS_OWN, _NOTHING_OF_ITS_OWN)
 
     @property
     def point_to_point(self) -> bool:
@@ -130,6 +197,10 @@ class Link:
     def routed(self) -> bool:
         """Whether the network's own routes go through it."""
         return self.gre is None or self.gre.routes
+
+    def end(self, name: str) -> LinkEnd:
+        """What the node *name* has of its own for it."""
+        return self.ends[self.between.index(name)]
 
     def other(self, name: str) -> str:
         """The node at the other end."""
@@ -201,6 +272,39 @@ class Lab:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """Nodes that are near to one another (`Node.region`); its relays and its hub are those of its nodes that are one."""
+
+    name: str
+    #: Other regions, nearest first.
+    near: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Nodes under one name: `@name` in links and expectations, and perhaps a shape of its own beside the network's."""
+
+    name: str
+    nodes: tuple[str, ...]
+    shape: Shape = "none"
+    hubs: tuple[str, ...] = ()
+    #: None: the network's.
+    kind: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Protect:
+    """
+    A hidden origin behind one edge or several: the edges take what is for `addresses` and pass it on, unchanged, to the origin,
+    which has these addresses, answers through the edge that a connection came by, and admits them from nowhere else.
+    """
+
+    edges: tuple[str, ...]
+    origin: str
+    addresses: tuple[Prefix, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
     """The whole of a network file."""
 
@@ -208,7 +312,8 @@ class Network:
     pool: tuple[Prefix, ...]
     nodes: tuple[Node, ...]
     shape: Shape = "mesh"
-    hub: str | None = None
+    #: Of shape hub: linked with one another; a node is linked with the hub of its region (else the first), and with the next one.
+    hubs: tuple[str, ...] = ()
     kind: str = "wireguard"
     interface: str = "wg0"
     listen_port: int = DEFAULT_LISTEN_PORT
@@ -218,7 +323,11 @@ class Network:
     #: What links of these kinds are unless they say otherwise.
     gre: Gre = Gre()
     ipsec: Ipsec = Ipsec()
+    psk: Psk = "none"
+    regions: tuple[Region, ...] = ()
+    groups: tuple[Group, ...] = ()
     links: tuple[Link, ...] = ()
+    protects: tuple[Protect, ...] = ()
     expects: tuple[Expect, ...] = ()
     lab: Lab = Lab()
 
@@ -237,4 +346,4 @@ class Network:
 
     def carries(self, node: Node) -> bool:
         """Whether *node* may stand in the middle of a path: a relay, or the hub."""
-        return node.relay or node.name == self.hub
+        return node.relay or node.name in self.hubs

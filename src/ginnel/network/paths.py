@@ -40,10 +40,10 @@ def _shape_links(network: Network) -> Iterator[Link]:
             for right in network.nodes[index + 1 :]:
                 if not (left.behind_nat and right.behind_nat):
                     yield _shape_link(network, left.name, right.name)
-    elif network.shape == "hub" and network.hub is not None:
+    elif network.shape == "hub" and network.hubs:
         for node in network.nodes:
-            if node.name != network.hub:
-                yield _shape_link(network, network.hub, node.name)
+            if node.name != network.hubs[0]:
+                yield _shape_link(network, network.hubs[0], node.name)
 
 
 def _shape_link(network: Network, left: str, right: str) -> Link:

@@ -1,1 +1,80 @@
-"""Node descriptions as the files of other programs; one module a format, each a pure function."""
+"""
+Node descriptions as the files of other programs; one module a format, each a pure function of a description.
+
+Every module has `files(description, secrets=NONE) -> tuple[File, ...]`: the files of one node, the same bytes for the same
+description. Without secrets nothing rendered is secret: where a format can, its file takes keys from files that lie on the host
+(the module says which); a format that cannot (a phone's QR code, a router's commands) has a placeholder and says so in a
+comment, or needs the secrets. `FORMATS` has them by the names that `ginnel render --as` knows.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ginnel.errors import UsageError
+from ginnel.network.compile import NodeDescription, PeerDescription
+from ginnel.units import PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One rendered file. *name*: relative to where it is to lie, which *where* says; *secret*: it holds keys, mode 0600."""
+
+    name: str
+    content: bytes
+    where: str = ""
+    secret: bool = False
+    executable: bool = False
+
+    @property
+    def text(self) -> str:
+        """The content of a file of text."""
+        return self.content.decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """
+    The secrets of one node, base64 or as the file has them, where they are at hand and are to be in the files.
+
+    private_key: of its WireGuard interface. psk: WireGuard's preshared keys by peer. ipsec: IPsec's by peer.
+    """
+
+    private_key: str = field(default="", repr=False)
+    psk: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ipsec: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+NONE = Secrets()
+
+
+class Renderer(Protocol):
+    """What each module is."""
+
+    def files(self, description: NodeDescription, secrets: Secrets = NONE) -> tuple[File, ...]:
+        """The files of one node; UsageError where the format knows no such thing (GRE in a phone)."""
+
+
+#: Format: its module, and what it is in a line.
+FORMATS: dict[str, tuple[str, str]] = {
+    "wg-quick": ("wgquick", "wg-quick's NAME.conf"),
+}
+
+
+def renderer(name: str) -> Renderer:
+    """The module of a format; UsageError with the known ones when there is no such format."""
+    if name not in FORMATS:
+        raise UsageError(f"--as: expected one of {', '.join(FORMATS)}, found {name!r}")
+    module: Renderer = importlib.import_module(f"{__name__}.{FORMATS[name][0]}")
+    return module
+
+
+def public_key(peer: PeerDescription) -> PublicKey:
+    """The key of a peer; UsageError where it is not known yet."""
+    if peer.public_key is None:
+        hint = f"`ginnel keys new` makes one, or pin its own: `ginnel keys new {peer.name} --public KEY`"
+        raise UsageError(f"{peer.name} has no public key yet\n  hint: {hint}")
+    return peer.public_key

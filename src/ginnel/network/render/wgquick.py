@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from ginnel.network.compile import NodeDescription, PeerDescription
 from ginnel.network.model import HostPort
+from ginnel.network.render import public_key
 from ginnel.units import Prefix
 
 
@@ -84,7 +85,7 @@ def _peers(description: NodeDescription) -> Iterator[str]:
 
 
 def _peer(peer: PeerDescription) -> Iterator[str]:
-    yield f"PublicKey = {peer.public_key.base64()}"
+    yield f"PublicKey = {public_key(peer).base64()}"
     yield f"AllowedIPs = {', '.join(map(str, peer.allowed_ips))}"
     if peer.endpoint is not None:
         yield f"Endpoint = {_endpoint(peer.endpoint)}"
