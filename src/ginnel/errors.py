@@ -61,6 +61,15 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A second place that a mistake is about: what it collides with."""
+
+    span: Span
+    excerpt: str = field(default="", repr=False)
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Mistake:
     """One thing wrong with a configuration: where, what was expected, what was found, how to mend it."""
 
@@ -69,6 +78,11 @@ class Mistake:
     hint: str = ""
     #: The line of the file for the caret; empty where it holds a secret.
     excerpt: str = field(default="", repr=False)
+    #: A stable code, where there is one: "G0401" (`ginnel.network.findings`).
+    code: str = ""
+    #: The file, of a configuration that is several; empty: the error's own.
+    source: str = ""
+    also: tuple[Elsewhere, ...] = ()
 
 
 class ConfigError(GinnelError):
@@ -80,15 +94,27 @@ class ConfigError(GinnelError):
         super().__init__(self.render())
 
     def render(self) -> str:
-        """The mistakes as a person reads them: `file:line:column: message`, the line, a caret, a hint."""
+        """The mistakes as a person reads them: `file:line:column: message [code]`, the line, a caret, a hint."""
         lines: list[str] = []
         for mistake in self.mistakes:
-            span = mistake.span
-            place = f"{self.source}:{span.line}:{span.column}" if span else self.source
-            lines.append(f"{place}: {mistake.message}")
-            if mistake.excerpt and span:
-                lines.append(f"    {mistake.excerpt}")
-                lines.append("    " + " " * (span.column - 1) + "^" * max(1, span.length))
+            source = mistake.source or self.source
+            code = f" [{mistake.code}]" if mistake.code else ""
+            lines.append(f"{_place(source, mistake.span)}: {mistake.message}{code}")
+            lines += caret(mistake.span, mistake.excerpt)
+            for other in mistake.also:
+                lines.append(f"  and {_place(other.source or source, other.span)}:")
+                lines += caret(other.span, other.excerpt)
             if mistake.hint:
                 lines.append(f"  hint: {mistake.hint}")
         return "\n".join(lines)
+
+
+def caret(span: Span | None, excerpt: str) -> list[str]:
+    """The line that a span points into, and the carets under it; nothing without one of them."""
+    if span is None or not excerpt:
+        return []
+    return [f"    {excerpt}", "    " + " " * (span.column - 1) + "^" * max(1, span.length)]
+
+
+def _place(source: str, span: Span | None) -> str:
+    return f"{source}:{span.line}:{span.column}" if span else source
