@@ -9,6 +9,8 @@ GRE link, its subnets and its key where it needs one. Both files live in git. Ru
   one renumbers nothing;
 - a node whose links are all GRE has no address but theirs; it is called by that on one of them, the first when it was new;
 - a node that is gone from the network file is gone from the lock file; its addresses are free again;
+- of a preshared key it has the name and the generation, once they differ from the usual ones; of a key in rotation, its
+neighbours;
 - the lock file holds no secret: public keys only.
 """
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import binascii
 import ipaddress
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -44,6 +47,10 @@ class Pinned:
     #: 0: it has none (it is behind NAT, and any port will do).
     listen_port: int = 0
     public_key: PublicKey | None = None
+    #: While the key is being rotated: the one to come, which its peers are to know before it is used.
+    next_key: PublicKey | None = None
+    #: The day since which `public_key` is in use, as 2026-11-21; empty: not known.
+    key_since: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +71,40 @@ class PinnedLink:
 
 
 @dataclass(frozen=True, slots=True)
+class PinnedPair:
+    """
+    What the preshared key of a WireGuard link keeps; a pair that is not pinned is called after its nodes, and of generation 1.
+
+    identity: what the key is called, and derived from, whatever the nodes are called by now. generation: rises with each
+    rotation.
+    """
+
+    identity: str
+    generation: int = 1
+    #: The day since which it is in use; empty: not known.
+    since: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Lock:
-    """The lock file's content: nodes by name, GRE links by the names of their ends."""
+    """The lock file's content: nodes by name, GRE links and preshared keys by the names of their ends."""
 
     nodes: Mapping[str, Pinned] = field(default_factory=dict)
     links: Mapping[frozenset[str], PinnedLink] = field(default_factory=dict)
+    pairs: Mapping[frozenset[str], PinnedPair] = field(default_factory=dict)
 
     def link(self, left: str, right: str) -> PinnedLink:
         """The GRE link between two nodes; KeyError when there is none."""
         return self.links[frozenset((left, right))]
 
+    def pair(self, left: str, right: str) -> PinnedPair:
+        """What is pinned of the preshared key between two nodes, or what holds where nothing is."""
+        return self.pairs.get(frozenset((left, right))) or PinnedPair("+".join(sorted((left, right))))
+
     def with_keys(self, keys: Mapping[str, PublicKey]) -> Lock:
         """The same with these public keys pinned."""
         nodes = {name: replace(pin, public_key=keys.get(name, pin.public_key)) for name, pin in self.nodes.items()}
-        return Lock(nodes, self.links)
+        return replace(self, nodes=nodes)
 
 
 def allocate(network: Network, lock: Lock) -> Lock:
@@ -125,12 +152,13 @@ class _Allocation:
         for node in self.network.nodes:
             before_node = self.lock.nodes.get(node.name)
             by_link = [links[frozenset(link.between)].end(node.name) for link in self.at[node.name]]
-            nodes[node.name] = Pinned(
+            nodes[node.name] = replace(
+                before_node or Pinned(()),
                 address=addresses.get(node.name) or _called_by(by_link, before_node),
                 listen_port=_listen_port(self.network, node, before_node) if node.name in addresses else 0,
-                public_key=before_node.public_key if before_node else None,
             )
-        return Lock(nodes, links)
+        pairs = {ends: pin for ends, pin in self.lock.pairs.items() if ends <= nodes.keys()}
+        return Lock(nodes, links, pairs)
 
     def _addresses(self) -> dict[str, tuple[bytes, ...]]:
         """Of the nodes that have an address of their own."""
@@ -300,11 +328,20 @@ def render_lock(lock: Lock) -> str:
             lines.append(f"listen_port = {pin.listen_port}")
         if pin.public_key is not None:
             lines.append(f'public_key = "{pin.public_key.base64()}"')
+        if pin.next_key is not None:
+            lines.append(f'next_key = "{pin.next_key.base64()}"')
+        if pin.key_since:
+            lines.append(f'key_since = "{pin.key_since}"')
     for link in lock.links.values():
         subnets = ", ".join(f'"{subnet}"' for subnet in link.subnet)
         lines += ["", "[[link]]", f'between = ["{link.between[0]}", "{link.between[1]}"]', f"subnet = [{subnets}]"]
         if link.key is not None:
             lines.append(f"key = {link.key}")
+    for ends, pair in lock.pairs.items():
+        left, right = sorted(ends)
+        lines += ["", "[[psk]]", f'between = ["{left}", "{right}"]', f'id = "{pair.identity}"', f"generation = {pair.generation}"]
+        if pair.since:
+            lines.append(f'since = "{pair.since}"')
     return "\n".join(lines) + "\n"
 
 
@@ -344,13 +381,16 @@ def parse_lock(text: str, source: str) -> Lock:
         port = table.get("listen_port", 0)
         if not isinstance(port, int) or not 0 <= port <= 65535:
             mistake(("node", name, "listen_port"), f"node.{name}: expected a port, found {port!r}")
-        key = None
-        if "public_key" in table:
+        keys: dict[str, PublicKey | None] = dict.fromkeys(("public_key", "next_key"))
+        for which in keys.keys() & table.keys():
             try:
-                key = PublicKey.from_base64(table["public_key"])
+                keys[which] = PublicKey.from_base64(table[which])
             except (ValueError, TypeError, binascii.Error):
-                mistake(("node", name, "public_key"), f"node.{name}: expected a public key of 44 base64 characters")
-        nodes[name] = Pinned(tuple(addresses), port, key)
+                mistake(("node", name, which), f"node.{name}: expected a public key of 44 base64 characters")
+        since = table.get("key_since", "")
+        if not _is_day(since):
+            mistake(("node", name, "key_since"), f"node.{name}: expected a day such as 2026-11-21, found {since!r}")
+        nodes[name] = Pinned(tuple(addresses), port, keys["public_key"], keys["next_key"], since)
     links: dict[frozenset[str], PinnedLink] = {}
     entries = document.get("link", [])
     for index, entry in enumerate(entries if isinstance(entries, list) else ()):
@@ -360,9 +400,48 @@ def parse_lock(text: str, source: str) -> Lock:
             mistake(("link", index), f"link[{index}]: {error}")
         else:
             links[frozenset(pinned.between)] = pinned
+    pairs: dict[frozenset[str], PinnedPair] = {}
+    entries = document.get("psk", [])
+    for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+        try:
+            ends, pair = _parse_pair(entry)
+        except ValueError as error:
+            mistake(("psk", index), f"psk[{index}]: {error}")
+        else:
+            pairs[ends] = pair
     if mistakes:
         raise ConfigError(source, mistakes)
-    return Lock(nodes, links)
+    return Lock(nodes, links, pairs)
+
+
+_DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})?")
+
+
+def _is_day(value: object) -> bool:
+    """Whether it is a day as the lock file has it, or empty."""
+    return isinstance(value, str) and _DAY.fullmatch(value) is not None
+
+
+def _parse_pair(entry: object) -> tuple[frozenset[str], PinnedPair]:
+    """One `[[psk]]` of the lock file; ValueError says what was expected."""
+    if not isinstance(entry, dict):
+        raise ValueError("expected a table")
+    match entry.get("between"):
+        case [str(left), str(right)] if left != right:
+            pass
+        case between:
+            raise ValueError(f"between: expected the names of two nodes, found {between!r}")
+    identity, generation, since = entry.get("id"), entry.get("generation", 1), entry.get("since", "")
+    if not isinstance(identity, str) or not _IDENTITY.fullmatch(identity):
+        raise ValueError(f"id: expected a name such as lyon+paris, found {identity!r}")
+    if isinstance(generation, bool) or not isinstance(generation, int) or not 1 <= generation < 1 << 32:
+        raise ValueError(f"generation: expected a number from 1, found {generation!r}")
+    if not _is_day(since):
+        raise ValueError(f"since: expected a day such as 2026-11-21, found {since!r}")
+    return frozenset((left, right)), PinnedPair(identity, generation, since)
+
+
+_IDENTITY = re.compile(r"[a-z0-9+-]{1,80}")
 
 
 def _parse_link(entry: object) -> PinnedLink:

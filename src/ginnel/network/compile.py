@@ -44,6 +44,8 @@ class PeerDescription:
     carries: tuple[str, ...] = ()
     #: Whether the pair has a preshared key.
     psk: bool = False
+    #: The key that the peer of this name is about to take: known, and without a prefix until it does.
+    coming: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +271,11 @@ def _node(
         _tunnel(network, node, paths.link(node.name, name), behind[name], prefixes, lock)
         for name in neighbours
         if own_device[name]
+    )
+    peers += tuple(
+        PeerDescription(peer.name, following, (), None, 0, psk=peer.psk, coming=True)
+        for peer in peers
+        if (following := lock.nodes[peer.name].next_key) is not None
     )
     underlay = min([node.underlay_mtu, *(network.node(peer.name).underlay_mtu for peer in peers)])
     arithmetic = arithmetic_of.wireguard(underlay, network.outer)
