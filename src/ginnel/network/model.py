@@ -302,6 +302,11 @@ class Protect:
     edges: tuple[str, ...]
     origin: str
     addresses: tuple[Prefix, ...]
+    #: The origin's own address answers nobody but the edges' tunnels.
+    only_edges: bool = False
+    #: The edges' interface on whose network the addresses lie, where nobody routes them to the edge: it answers ARP and NDP for
+    #: each of them there. Empty: they are routed to the edges.
+    uplink: str = ""
 
 
 @dataclass(frozen=True, slots=True)
