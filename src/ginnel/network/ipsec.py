@@ -3,7 +3,9 @@ Links that IPsec protects: what a network file leaves open about them, decided.
 
     identities  NODE.NETWORK, a host name that needs not exist: with it each end names itself, whatever its address is now
     who begins  the end behind NAT; of two that can be reached the one named first, the other when it has something to send
-    proposals   one authenticated cipher and one group for IKE and for ESP: both ends are ours and have them, and the MTU is exact
+    proposals   one authenticated cipher and one group for IKE and for ESP: both ends are ours and have them, and the MTU is exact;
+                where an end is a router, AES-CBC and a NIST curve for IKE, which every release of theirs has
+    selectors   of everything, as route-based tunnels have them; of IPv4 alone where an end knows no more (Cisco's)
     secrets     lie beside the node file, each readable by root alone; the network file has none:
                   PEER.psk   of the link with PEER: the same bytes at both ends (`psk-file` in the node file)
                   node.crt, node.key, ca.crt   where links are authenticated by certificates; node.crt names NODE.NETWORK
@@ -22,6 +24,11 @@ from ginnel.network.model import Link, Network, Node
 
 IKE_PROPOSALS = ("aes256gcm16-prfsha384-x25519",)
 ESP_PROPOSALS = ("aes256gcm16-x25519",)
+#: The same where an end is one of `ROUTERS`: what docs/howto/ipsec-with-*.md has for all of them.
+ROUTERS = ("cisco-ios", "routeros", "vyos")
+ROUTER_IKE_PROPOSALS = ("aes256-sha256-ecp256",)
+ROUTER_ESP_PROPOSALS = ("aes256gcm16-ecp256",)
+_ALL_OF_IPV4 = ("0.0.0.0/0",)
 
 CERTIFICATE_FILE, KEY_FILE, CA_FILE = "node.crt", "node.key", "ca.crt"
 
@@ -49,6 +56,9 @@ def config_of(network: Network, link: Link, node: Node, peer: Node) -> IpsecConf
     if options is None:
         return None
     by_certificate = options.auth == "certificate"
+    with_router = node.runs in ROUTERS or peer.runs in ROUTERS
+    ike, esp = (ROUTER_IKE_PROPOSALS, ROUTER_ESP_PROPOSALS) if with_router else (IKE_PROPOSALS, ESP_PROPOSALS)
+    selectors = _ALL_OF_IPV4 if link.kind == "ipsec" and "cisco-ios" in {node.runs, peer.runs} else ()
     return IpsecConfig(
         mode="tunnel" if link.kind == "ipsec" else options.mode,
         start=start_of(link, node, peer),
@@ -59,8 +69,10 @@ def config_of(network: Network, link: Link, node: Node, peer: Node) -> IpsecConf
         ca_files=(CA_FILE,) if by_certificate else (),
         local_id=identity(network, node),
         remote_id=identity(network, peer),
-        ike_proposals=options.ike or IKE_PROPOSALS,
-        esp_proposals=options.esp or ESP_PROPOSALS,
+        ike_proposals=options.ike or ike,
+        esp_proposals=options.esp or esp,
+        local_ts=selectors,
+        remote_ts=selectors,
         encapsulation=options.encapsulation,
         ike_rekey_s=options.ike_rekey_s,
         rekey_s=options.rekey_s,
