@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ginnel.config import nodefile
+from ginnel.config.link_words import link_words
 from ginnel.config.node_values import KEYS
-from ginnel.linux.kernel_gre import link_words
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = ["howto/gre.md", "reference/node-file.md"]

@@ -1,8 +1,8 @@
 """
 The kernel beside us: its own GRE and IP-in-IP, as another way to have a node's tunnels, and as what meets our packets first.
 
-As a backend: the same node file as `ip link add NAME type gre …`, by netlink, with no process. `link_words` are the words of
-that, which a dry run prints and `up` says for our own devices too.
+As a backend: the same node file as `ip link add NAME type gre …`, by netlink, with no process. `config.link_words` has the
+words of that, which a dry run prints and `up` says for our own devices too.
 
 Beside our own tunnels: where the kernel has a handler for protocol 47 (gre), 4 or 41 (tunnel4, ip6_tunnel, sit) it gets every
 packet that our raw sockets get, and one for which it has no tunnel it answers with ICMP port-unreachable, which makes the peer
@@ -21,64 +21,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ginnel.config.link_words import kernel_kind, link_options
 from ginnel.config.node import NodeConfig, PlainConfig
 from ginnel.errors import GinnelError
 from ginnel.linux.host import Fou, Requests
 from ginnel.linux.links import Link, attributes_of
 from ginnel.linux.record import FouDone, Process
 from ginnel.linux.rtnl import AddLink, attribute, u32
-
-_SIX = {"gre": "ip6gre", "gretap": "ip6gretap"}
-
-
-def kernel_kind(tunnel: PlainConfig) -> str:
-    """What the kernel calls this kind of device."""
-    return _SIX.get(tunnel.kind, tunnel.kind) if tunnel.family == 6 else tunnel.kind
-
-
-def link_words(tunnel: PlainConfig) -> str:
-    """`ip link add …` for this tunnel."""
-    return " ".join(["ip link add", tunnel.name, "type", kernel_kind(tunnel), *link_options(tunnel)])
-
-
-def link_options(tunnel: PlainConfig) -> list[str]:
-    """Its options as `ip` takes them, without those that are at the kernel's default."""
-    out = ["local", tunnel.local, "remote", tunnel.remote]
-    out += ["dev", tunnel.dev] if tunnel.dev else []
-    six = tunnel.family == 6
-    for name, ours, theirs in (
-        ("key", tunnel.ikey, tunnel.okey),
-        ("csum", tunnel.icsum, tunnel.ocsum),
-        ("seq", tunnel.iseq, tunnel.oseq),
-    ):
-        for word, value in ((name, ours),) if ours == theirs else ((f"i{name}", ours), (f"o{name}", theirs)):
-            if value is True:
-                out += [word]
-            elif value is not None and value is not False:
-                out += [word, str(value)]
-    if tunnel.ttl:
-        out += ["hoplimit" if six else "ttl", str(tunnel.ttl)]
-    elif six:
-        out += ["hoplimit", "inherit"]
-    if tunnel.tos is None:
-        out += ["tclass" if six else "tos", "inherit"]
-    elif tunnel.tos:
-        out += ["tclass" if six else "tos", f"{tunnel.tos:#x}"]
-    out += ["nopmtudisc"] if not tunnel.pmtudisc else []
-    out += ["ignore-df"] if tunnel.ignore_df else []
-    if six:
-        out += ["encaplimit", "none" if tunnel.encaplimit is None else str(tunnel.encaplimit)]
-        out += ["flowlabel", f"{tunnel.flowlabel:#x}"] if tunnel.flowlabel is not None else []
-    # Without a word iproute2's tunnels of these kinds carry whatever comes.
-    mode = {"ipip": "ipip", "sit": "ip6ip", "ip6tnl": "any"}.get(tunnel.kind)
-    out += ["mode", mode] if mode else []
-    out += ["fwmark", f"{tunnel.fwmark:#x}"] if tunnel.fwmark else []
-    if tunnel.encapsulation is not None:
-        udp = tunnel.encapsulation
-        out += ["encap", "fou", "encap-sport", str(udp.sport or "auto"), "encap-dport", str(udp.dport or "learned")]
-        out += ["encap-udp6-csum" if six else "encap-csum"]
-    return out
-
 
 # ---------------------------------------------------------------- as a backend
 

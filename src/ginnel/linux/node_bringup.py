@@ -34,13 +34,13 @@ from pathlib import Path
 from typing import Protocol
 
 from ginnel.config import words
+from ginnel.config.link_words import link_words
 from ginnel.config.node import NodeConfig, PlainConfig, to_json
 from ginnel.config.node_values import IPV6_MTU_MIN
 from ginnel.errors import ConfigError, EngineError, GinnelError, KernelError, Mistake
 from ginnel.linux import bringup, clamp, fou, kernel_gre, node_mtu, other_nodes
 from ginnel.linux.backend import Child, control
 from ginnel.linux.bringup import Console, Host
-from ginnel.linux.kernel_gre import link_words
 from ginnel.linux.record import (
     BlocksDone,
     Done,
