@@ -25,7 +25,7 @@ from pathlib import Path
 from ginnel.cli.files import write_secret
 from ginnel.crypto import Secret, generate_private_key, kdf1
 from ginnel.errors import GinnelError
-from ginnel.network import NodeDescription
+from ginnel.network import Lock, NodeDescription
 from ginnel.network.render import Secrets
 
 #: A file of one key has 45 bytes; nothing here is long.
@@ -81,9 +81,9 @@ class Keyring:
         """Of what preshared keys are derived."""
         return self._key(_ROOT_FILE)
 
-    def secrets(self, description: NodeDescription) -> Secrets:
+    def secrets(self, description: NodeDescription, lock: Lock) -> Secrets:
         """
-        The secrets that one node's files need, as far as they are here.
+        The secrets that one node's files need, as far as they are here: stored ones, and derived ones where there is their root.
 
         Raises:
             GinnelError: others can read the directory, or a file in it is no key.
@@ -91,11 +91,20 @@ class Keyring:
         self.check()
         node = description.name
         private = self.private_key(node)
-        stored = {peer.name: self.psk(node, peer.name) for peer in description.peers if peer.psk}
+        root = self.root()
+
+        def psk(peer: str) -> Secret | None:
+            stored = self.psk(node, peer)
+            if stored is not None or root is None:
+                return stored
+            pin = lock.pair(node, peer)
+            return derived_psk(root, description.network, pin.identity, pin.generation)
+
+        preshared = {peer.name: psk(peer.name) for peer in description.peers if peer.psk}
         ipsec = {tunnel.peer: self.ipsec(node, tunnel.peer) for tunnel in description.tunnels if tunnel.config.ipsec is not None}
         return Secrets(
             private_key="" if private is None else private.reveal_base64(),
-            psk={name: secret.reveal_base64() for name, secret in stored.items() if secret is not None},
+            psk={name: secret.reveal_base64() for name, secret in preshared.items() if secret is not None},
             ipsec={name: text for name, text in ipsec.items() if text is not None},
         )
 

@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "pubkey": ("ginnel.cli.keys", "pubkey", "Print the public key of the private key on stdin."),
     "genpsk": ("ginnel.cli.keys", "genpsk", "Print a new preshared key."),
     "mtu": ("ginnel.cli.mtu", "mtu_", "How large packets may be inside a tunnel, layer by layer; and the proof."),
+    "keys": ("ginnel.cli.network_keys", "keys", "The keys of a network: made, looked at, replaced."),
     "lab": ("ginnel.cli.lab", "lab", "Rehearse a whole network on this machine."),
 }
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ginnel.cli import ui
-from ginnel.errors import UsageError
+from ginnel.errors import GinnelError, UsageError
 from ginnel.network import Compilation, Lock, Network, allocate, parse_lock, parse_network, render_lock
 
 DEFAULT = Path("network.toml")
@@ -34,8 +34,8 @@ class Opened:
         """Its hosts; public keys as far as they are pinned."""
         return Compilation(self.network, self.lock)
 
-    def pin(self) -> None:
-        """Keep what was allocated beside the file; where that cannot be written, a warning says so."""
+    def pin(self, *, must: bool = False) -> None:
+        """Keep what was allocated beside the file; where that cannot be written a warning says so, or (must) a GinnelError."""
         text = render_lock(self.lock)
         if text == self.pinned:
             return
@@ -44,6 +44,8 @@ class Opened:
             temporary.write_text(text, encoding="utf-8")
             temporary.rename(self.lock_file)
         except OSError as error:
+            if must:
+                raise GinnelError(f"{self.lock_file}: {error.strerror}: nothing is pinned") from None
             ui.warn(f"{self.lock_file}: {error.strerror}: addresses are not pinned")
         finally:
             temporary.unlink(missing_ok=True)
