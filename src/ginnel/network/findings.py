@@ -1,31 +1,20 @@
 """
 What is found wrong with a network, under stable codes: `G0101 allowed-ips-shadowed`.
 
-A code is for ever: scripts and people's notes refer to it. Its number says nothing but its chapter (01 prefixes, 02 who
-reaches whom,
-03 ends that do not agree, 04 addresses and ports, 05 MTU, 06 secrets and keys, 07 expectations, 08 what an import could not
-take in,
-09 the form of a file); a code that is given up is not given again. `CODES` is the table, and the reference is made from it.
+A code is for ever: scripts and people's notes refer to it. Its number says nothing but its chapter (01 prefixes, 02 who reaches
+whom, 03 ends that do not agree, 04 addresses and ports, 05 MTU, 06 secrets and keys, 07 expectations, 08 what an import could not
+take in, 09 the form of a file); `ginnel.network.codes` is the table, a chapter a file, and the reference is made from it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from ginnel.errors import Mistake
+from ginnel.network.codes import CODES, Code, Severity
 from ginnel.network.host import Place
 
-#: error: it does not work, or not as said. warning: it works until it does not. note: worth knowing.
-Severity = Literal["error", "warning", "note"]
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """One code: its word, how bad it is, and what it means in a line."""
-
-    slug: str
-    severity: Severity
-    meaning: str
+__all__ = ["CODES", "Code", "Finding", "Severity", "of_mistake"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +44,9 @@ class Finding:
         return CODES[self.code].severity
 
 
-CODES: dict[str, Code] = {
-    "G0101": Code("allowed-ips-shadowed", "warning", "a longer prefix of another peer takes a part of this one"),
-    "G0102": Code("allowed-ips-duplicate", "error", "two peers of an interface have the same prefix; the last one gets it"),
-}
+def of_mistake(mistake: Mistake, source: str) -> Finding:
+    """A mistake of a network file as a finding; *source*: the file where the mistake does not say its own."""
+    at = mistake.source or source
+    places = [Place(at, mistake.span, mistake.excerpt)]
+    places += [Place(other.source or at, other.span, other.excerpt) for other in mistake.also]
+    return Finding(mistake.code or "G0904", mistake.message, tuple(places), mend=mistake.hint)
