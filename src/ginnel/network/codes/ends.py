@@ -8,7 +8,8 @@ CODES: dict[str, Code] = {
     "G0301": Code(
         "key-mismatch",
         "error",
-        "By its name or its endpoint a peer is one of the hosts at hand, but none of them has this public key: the peer's first message "
+        "By its name or its endpoint a peer is one of the hosts at hand, but none of them has this public key: the peer's "
+        "first message "
         "is not for the one that gets it, and is dropped there without an answer.",
         "berlin got a new key, and one of ten hosts still has the old one.",
         "Write the public key that the host has now.",
@@ -44,7 +45,8 @@ CODES: dict[str, Code] = {
     "G0306": Code(
         "peer-twice",
         "error",
-        "One interface has the same public key at two peers: they become one, with what is said last (the AllowedIPs of the first are "
+        "One interface has the same public key at two peers: they become one, with what is said last (the AllowedIPs of the "
+        "first are "
         "gone).",
         "Two `[Peer]` sections of one host, one for its address and one for its LAN.",
         "One `[Peer]` with all AllowedIPs.",
@@ -54,7 +56,8 @@ CODES: dict[str, Code] = {
         "warning",
         "The endpoint's port is not the one that the peer listens on: unless something in between forwards it, nobody answers.",
         "`Endpoint = paris.example.org:51821`, and paris has `ListenPort = 51820`.",
-        "Write the port it listens on; where a router forwards another one, say so in the node's `endpoint`, or `--ignore G0307`.",
+        "Write the port it listens on; where a router forwards another one, say so in the node's `endpoint`, or `--ignore "
+        "G0307`.",
     ),
     "G0308": Code(
         "listen-port-any",
@@ -136,14 +139,16 @@ CODES: dict[str, Code] = {
     "G0322": Code(
         "ipsec-mode-differs",
         "error",
-        "Transport mode at one end, tunnel mode at the other: the child SA is refused, or made in the mode that only one of them means.",
+        "Transport mode at one end, tunnel mode at the other: the child SA is refused, or made in the mode that only one of "
+        "them means.",
         'mode = "transport" and mode = "tunnel".',
         "The same at both ends.",
     ),
     "G0323": Code(
         "ipsec-selectors-differ",
         "error",
-        "What one end wants to send through the SA, the other does not want to receive: `TS_UNACCEPTABLE`, or a smaller SA than is meant.",
+        "What one end wants to send through the SA, the other does not want to receive: `TS_UNACCEPTABLE`, or a smaller SA "
+        "than is meant.",
         "local_ts = 10.1.0.0/16 here, remote_ts = 10.1.0.0/24 there.",
         "local_ts of each is remote_ts of the other.",
     ),

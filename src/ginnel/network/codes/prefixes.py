@@ -8,7 +8,8 @@ CODES: dict[str, Code] = {
     "G0101": Code(
         "allowed-ips-shadowed",
         "warning",
-        "A longer prefix of another peer takes a part of this one, and what is in that part is at this peer: packets for it go to "
+        "A longer prefix of another peer takes a part of this one, and what is in that part is at this peer: packets for it go "
+        "to "
         "the other one, and its own packets are dropped as forged.",
         "`AllowedIPs = 10.20.0.0/24` for paris and `AllowedIPs = 10.20.0.128/25` for lyon, while 10.20.0.200 is in paris' LAN.",
         "Take the longer prefix from the peer that has nothing in it, or give the two sites ranges of their own.",
@@ -16,10 +17,12 @@ CODES: dict[str, Code] = {
     "G0102": Code(
         "allowed-ips-duplicate",
         "error",
-        "Two peers of an interface have the same prefix. WireGuard gives it to the last one and takes it from the others without a "
+        "Two peers of an interface have the same prefix. WireGuard gives it to the last one and takes it from the others "
+        "without a "
         "word: `wg show` has `allowed ips: (none)` for them, the handshake still works, and no packet passes.",
         "`AllowedIPs = 10.10.0.2/32, 0.0.0.0/0` for two peers of wg0.",
-        "Leave the prefix at one peer; where two are to share the work, give each an interface of its own, or route between them.",
+        "Leave the prefix at one peer; where two are to share the work, give each an interface of its own, or route between "
+        "them.",
     ),
     "G0103": Code(
         "allowed-ips-carved",
@@ -31,7 +34,8 @@ CODES: dict[str, Code] = {
     "G0104": Code(
         "address-not-accepted",
         "error",
-        "The other side does not have this interface's address among the AllowedIPs of this peer: it decrypts the packets, and drops "
+        "The other side does not have this interface's address among the AllowedIPs of this peer: it decrypts the packets, and "
+        "drops "
         "them, because their source is not allowed; and it does not send answers here.",
         "wg0 has `Address = 10.10.0.3/24`, and the hub has `AllowedIPs = 10.10.0.2/32` for it.",
         "Add the address to the AllowedIPs of this peer on the other side.",
@@ -39,7 +43,8 @@ CODES: dict[str, Code] = {
     "G0105": Code(
         "lan-not-accepted",
         "warning",
-        "A LAN lies behind this host, and a peer that the host sends to does not have it among its AllowedIPs: packets from the LAN "
+        "A LAN lies behind this host, and a peer that the host sends to does not have it among its AllowedIPs: packets from "
+        "the LAN "
         "are dropped on arrival, those of the host itself pass.",
         "lyon has the LAN 10.30.0.0/24, paris has `AllowedIPs = 10.10.0.2/32` for lyon.",
         "Add the LAN to the AllowedIPs on the other side; or leave it out on purpose, and `--ignore G0105`.",
@@ -55,30 +60,35 @@ CODES: dict[str, Code] = {
     "G0107": Code(
         "own-lan-routed-away",
         "warning",
-        "A host has its own LAN, or a part of it, among the AllowedIPs of a peer: wg-quick makes a route into the tunnel for what is "
+        "A host has its own LAN, or a part of it, among the AllowedIPs of a peer: wg-quick makes a route into the tunnel for "
+        "what is "
         "next door, and what comes from the peer may carry the LAN's addresses.",
-        "paris has the LAN 10.20.0.0/24, and `AllowedIPs = 10.10.0.2/32, 10.20.0.0/24` for lyon: AllowedIPs name what is behind the "
+        "paris has the LAN 10.20.0.0/24, and `AllowedIPs = 10.10.0.2/32, 10.20.0.0/24` for lyon: AllowedIPs name what is "
+        "behind the "
         "peer, not what is behind oneself.",
         "Take the LAN out here; it belongs to the AllowedIPs that the peer has for this host.",
     ),
     "G0108": Code(
         "loop",
         "warning",
-        "Two hosts have the same prefix, each at the other, and nobody has it: a packet for it goes to and fro until its TTL is used up.",
+        "Two hosts have the same prefix, each at the other, and nobody has it: a packet for it goes to and fro until its TTL "
+        "is used up.",
         "paris has `AllowedIPs = 10.0.0.0/8` for lyon, and lyon has `AllowedIPs = 10.0.0.0/8` for paris.",
         "Leave the wide prefix at the side that is nearer to the rest of the network only.",
     ),
     "G0109": Code(
         "route-twice",
         "error",
-        "Two devices of a host have a route for the same prefix: the second one cannot be made, or takes what was meant for the first.",
+        "Two devices of a host have a route for the same prefix: the second one cannot be made, or takes what was meant for "
+        "the first.",
         "wg0 and wg1 both have a peer with `AllowedIPs = 10.20.0.0/24`.",
         "Leave it at one of them, or `Table = off` and decide by rules.",
     ),
     "G0110": Code(
         "masquerade-towards-site",
         "warning",
-        "A hook hides what leaves into the tunnel behind this host's address, although the other side accepts the LAN itself: there "
+        "A hook hides what leaves into the tunnel behind this host's address, although the other side accepts the LAN itself: "
+        "there "
         "nobody sees who a connection is from, and firewalls and logs are wrong.",
         "`PostUp = iptables -t nat -A POSTROUTING -o %i -j MASQUERADE` at a site whose LAN is in the peer's AllowedIPs.",
         "Take the rule out; masquerading belongs to the device that leads to the internet (`-o eth0`).",
@@ -93,7 +103,8 @@ CODES: dict[str, Code] = {
     "G0112": Code(
         "ipv6-beside-exit",
         "note",
-        "All of IPv4 leaves through a peer, and IPv6 does not: where the host has IPv6, a good part of its traffic goes past the tunnel.",
+        "All of IPv4 leaves through a peer, and IPv6 does not: where the host has IPv6, a good part of its traffic goes past "
+        "the tunnel.",
         "`AllowedIPs = 0.0.0.0/0`",
         "`AllowedIPs = 0.0.0.0/0, ::/0`",
     ),
@@ -107,7 +118,8 @@ CODES: dict[str, Code] = {
     "G0114": Code(
         "gateway-missing",
         "warning",
-        "A peer is sent what is in nobody's network, and does not pass it on: it is neither in its LANs, nor does it masquerade or route "
+        "A peer is sent what is in nobody's network, and does not pass it on: it is neither in its LANs, nor does it "
+        "masquerade or route "
         "it anywhere that is known here.",
         "`exit` removed at one node by hand while the other still has `AllowedIPs = 0.0.0.0/0`, and `forward` is off there.",
         "Let the peer forward and masquerade, or send it less.",

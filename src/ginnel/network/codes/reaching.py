@@ -15,7 +15,8 @@ CODES: dict[str, Code] = {
     "G0202": Code(
         "keepalive-missing",
         "warning",
-        "A host behind NAT sends no keepalives, and others are to reach what is behind it: after half a minute without traffic its NAT "
+        "A host behind NAT sends no keepalives, and others are to reach what is behind it: after half a minute without traffic "
+        "its NAT "
         "forgets the mapping, and until it speaks again nobody gets through.",
         "The office router has a LAN, no endpoint, and no `PersistentKeepalive`.",
         "`PersistentKeepalive = 25` at its peers that have an endpoint.",
@@ -23,21 +24,25 @@ CODES: dict[str, Code] = {
     "G0203": Code(
         "keepalive-none",
         "note",
-        "A host behind NAT sends no keepalives: others reach it only for a while after it has spoken. That saves a phone's battery.",
+        "A host behind NAT sends no keepalives: others reach it only for a while after it has spoken. That saves a phone's "
+        "battery.",
         "`keepalive = 0` at a phone.",
         "`PersistentKeepalive = 25`, if others are to begin.",
     ),
     "G0204": Code(
         "endpoint-in-own-tunnel",
         "error",
-        "The way to a peer's endpoint leads into the tunnel itself: its packets would have to be inside of themselves; none leaves.",
+        "The way to a peer's endpoint leads into the tunnel itself: its packets would have to be inside of themselves; none "
+        "leaves.",
         "`AllowedIPs = 203.0.113.0/24` for the peer with `Endpoint = 203.0.113.10:51820`.",
-        "Leave the endpoint's address out of the AllowedIPs, or route it past the tunnel. `0.0.0.0/0` is right: wg-quick sees to it.",
+        "Leave the endpoint's address out of the AllowedIPs, or route it past the tunnel. `0.0.0.0/0` is right: wg-quick sees "
+        "to it.",
     ),
     "G0205": Code(
         "tunnel-in-tunnel",
         "note",
-        "The way to a peer's endpoint leads through another tunnel of the host: everything is wrapped twice, and the MTU is smaller.",
+        "The way to a peer's endpoint leads through another tunnel of the host: everything is wrapped twice, and the MTU is "
+        "smaller.",
         "wg1's peer has `Endpoint = 10.10.0.1:51821`, and wg0 has 10.10.0.0/24.",
         "Nothing, if it is meant; else use the address outside.",
     ),
@@ -58,7 +63,8 @@ CODES: dict[str, Code] = {
     "G0208": Code(
         "nothing-carries",
         "error",
-        "Two nodes have no link, and no relay or hub has a link with both (nor do several make a chain): nothing carries between them.",
+        "Two nodes have no link, and no relay or hub has a link with both (nor do several make a chain): nothing carries "
+        "between them.",
         "Two nodes without endpoint in a mesh without `relay = true`.",
         "`relay = true` at a node with an endpoint.",
     ),

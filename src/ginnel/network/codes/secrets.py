@@ -8,7 +8,8 @@ CODES: dict[str, Code] = {
     "G0601": Code(
         "key-shared",
         "error",
-        "Two hosts have the same private key: to their peers they are one, whose endpoint jumps to whoever spoke last; sessions of the one "
+        "Two hosts have the same private key: to their peers they are one, whose endpoint jumps to whoever spoke last; "
+        "sessions of the one "
         "break those of the other.",
         "A high-availability pair with one wg0.conf; a virtual machine that was cloned.",
         "A key of its own for each; two peers with one prefix each, and routes or a virtual address decide.",

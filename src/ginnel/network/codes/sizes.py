@@ -22,7 +22,8 @@ CODES: dict[str, Code] = {
     "G0503": Code(
         "mtu-over-path",
         "warning",
-        "A full packet of this interface, wrapped, is larger than what the path carries: it is fragmented, or vanishes where fragments "
+        "A full packet of this interface, wrapped, is larger than what the path carries: it is fragmented, or vanishes where "
+        "fragments "
         "are not let through. Small packets pass, so ping and handshakes work, and HTTPS hangs.",
         "`MTU = 1500` in wg0.conf, or 1420 where the uplink is PPPoE (1492).",
         "Leave `MTU` out, or write what `ginnel mtu` finds.",
@@ -30,7 +31,8 @@ CODES: dict[str, Code] = {
     "G0504": Code(
         "mtu-differs",
         "note",
-        "The ends of a link have different MTUs: the larger packets are cut down by path MTU discovery, or, where ICMP is blocked, lost.",
+        "The ends of a link have different MTUs: the larger packets are cut down by path MTU discovery, or, where ICMP is "
+        "blocked, lost.",
         "1420 at one end, 1280 at the other.",
         "The smaller one at both, unless the hub has many spokes.",
     ),
