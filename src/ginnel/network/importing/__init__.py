@@ -90,7 +90,7 @@ class _Gathered:
             text = text_of(source.content)
             reader = next((read for detect, read in _SINGLE if "\0" not in text and detect(text)), None)
             if reader is None:
-                notes.add("G0801", f"{source.path}: none of the formats that can be imported; left out")
+                notes.add("G0817", f"{source.path}: none of the formats that can be imported; left out")
             else:
                 if "\ufffd" in text:
                     notes.add("G0802", f"{source.path}: bytes that are no text stand as '\ufffd'")

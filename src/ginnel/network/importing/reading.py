@@ -131,7 +131,7 @@ def interface_address(text: str) -> tuple[bytes, int]:
 
 
 def host_port(text: str) -> HostPort:
-    """An endpoint as `wg` writes it, `host:port` or `[address]:port`, in the network file's own spelling; ValueError otherwise."""
+    """An endpoint as `wg` writes it, `host:port` or `[address]:port`, spelled as in a network file; ValueError otherwise."""
     found = wgquick.parse_endpoint(text)
     if not found.port.isdigit():
         raise ValueError(f"expected a port's number, found the service {shown(found.port)}")

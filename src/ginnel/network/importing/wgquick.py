@@ -182,7 +182,8 @@ class _Reader:
     def _where(self) -> str:
         if self.section == "peer":
             peer = self.peers[-1]
-            return f"{self.name}: peer {comments.name_of(peer.comments) or (peer.public_key.base64()[:8] if peer.public_key else '?')}"
+            key = peer.public_key.base64()[:8] if peer.public_key else "?"
+            return f"{self.name}: peer {comments.name_of(peer.comments) or key}"
         return self.name
 
     def _place(self, part: str = "") -> Place:
