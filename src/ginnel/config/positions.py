@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ginnel.errors import Span
 
@@ -35,8 +36,14 @@ class Positions:
     def __init__(self, text: str) -> None:
         """Index *text*, which must be valid TOML (ask `tomllib` first)."""
         self.lines: Sequence[str] = text.split("\n")
-        self.places: dict[Path, Place] = {}
-        _Scanner(text, self.places).document()
+        self._text = text
+
+    @cached_property
+    def places(self) -> dict[Path, Place]:
+        """All of them, noted when the first is asked for: a file without mistakes does not pay for it."""
+        places: dict[Path, Place] = {}
+        _Scanner(self._text, places).document()
+        return places
 
     def key(self, path: Path) -> Span | None:
         """The span of the key named by *path*, or of the nearest table around it."""

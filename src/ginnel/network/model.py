@@ -187,6 +187,8 @@ class Link:
     psk: bool | None = None
     #: What its ends have of their own, by the order of `between`.
     ends: tuple[LinkEnd, LinkEnd] = (_NOTHING_OF_ITS_OWN, _NOTHING_OF_ITS_OWN)
+    #: Which `[[link]]` of the file says it, for messages; one with a group is several links.
+    row: int = field(default=0, compare=False)
 
     @property
     def point_to_point(self) -> bool:
@@ -225,6 +227,8 @@ class Expect:
     source: str
     target: Target
     reaches: bool = True
+    #: Which `[[expect]]` of the file says it, for messages; one with a group is several.
+    row: int = field(default=0, compare=False)
 
 
 #: Of IPv4; the protocol of ICMPv6 is blocked with it.

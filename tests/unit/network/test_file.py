@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from ginnel.errors import ConfigError
 from ginnel.network import HostPort, parse_network
-from ginnel.network.file import (
-    MAX_FILE_BYTES,
+from ginnel.network.file import MAX_FILE_BYTES
+from ginnel.network.language.tables import (
     ExpectTable,
     GreTable,
     IpsecTable,
@@ -20,6 +20,8 @@ from ginnel.network.file import (
     LinkTable,
     NetworkTable,
     NodeTable,
+)
+from ginnel.network.language.values import (
     parse_endpoint,
     parse_milliseconds,
     parse_protocol,
