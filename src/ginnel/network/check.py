@@ -82,19 +82,24 @@ def _kinds(context: _Context) -> Iterator[Mistake]:
     supported = f"supported here: {', '.join(SUPPORTED_KINDS)}"
     if context.network.kind not in SUPPORTED_KINDS:
         yield context.at(("network", "kind"), f"network.kind: no links of kind {context.network.kind!r}", supported)
-    for index, link in enumerate(context.network.links):
+    for link in context.network.links:
         if link.kind not in SUPPORTED_KINDS and link.kind != context.network.kind:
-            yield context.at(("link", index, "kind"), f"link[{index}].kind: no links of kind {link.kind!r}", supported)
+            where = f"link[{link.row}].kind"
+            yield context.at(("link", link.row, "kind"), f"{where}: no links of kind {link.kind!r}", supported)
+    for group in context.network.groups:
+        if group.kind is not None and group.kind not in SUPPORTED_KINDS:
+            where = f"group.{group.name}.kind"
+            yield context.at(("group", group.name, "kind"), f"{where}: no links of kind {group.kind!r}", supported)
 
 
 def _node_names(context: _Context) -> Iterator[Mistake]:
     network = context.network
-    names = [node.name for node in network.nodes]
+    names = {node.name: node for node in network.nodes}
 
     def unknown(path: Path, where: str, name: str) -> Iterator[Mistake]:
         if name not in names:
             close = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"nodes are {', '.join(names[:12])}"
+            hint = f"did you mean {close[0]!r}?" if close else f"nodes are {', '.join(list(names)[:12])}"
             yield context.at(path, f"{where}: there is no node {name!r}", hint)
 
     for hub in network.hubs:
@@ -102,19 +107,65 @@ def _node_names(context: _Context) -> Iterator[Mistake]:
     for node in network.nodes:
         if node.exit is not None:
             yield from unknown(("node", node.name, "exit"), f"node.{node.name}.exit", node.exit)
-    for index, link in enumerate(network.links):
+    members: set[str] = set()
+    for group in network.groups:
+        for side, name in enumerate(group.nodes):
+            yield from unknown(("group", group.name, "nodes", side), f"group.{group.name}.nodes", name)
+        members.update(group.nodes)
+    for link in network.links:
         for side, name in enumerate(link.between):
-            yield from unknown(("link", index, "between", side), f"link[{index}].between", name)
-    for index, expect in enumerate(network.expects):
-        if _address(expect.source) is None:
-            yield from unknown(("expect", index, "from"), f"expect[{index}].from", expect.source)
-        if expect.target.node is not None:
-            yield from unknown(("expect", index, "to"), f"expect[{index}].to", expect.target.node)
+            if name not in members:  # the group itself has said it
+                yield from unknown(("link", link.row, "between", side), f"link[{link.row}].between", name)
+    for index, protect in enumerate(network.protects):
+        for name in protect.edges:
+            yield from unknown(("protect", index, "edge"), f"protect[{index}].edge", name)
+        yield from unknown(("protect", index, "origin"), f"protect[{index}].origin", protect.origin)
+    for expect in network.expects:
+        if _address(expect.source) is None and expect.source not in members:
+            yield from unknown(("expect", expect.row, "from"), f"expect[{expect.row}].from", expect.source)
+        if expect.target.node is not None and expect.target.node not in members:
+            yield from unknown(("expect", expect.row, "to"), f"expect[{expect.row}].to", expect.target.node)
     for name in network.lab.of_node:
         yield from unknown(("lab", "node", name), "lab.node", name)
 
 
-_NAMES: tuple[_Rule, ...] = (_kinds, _node_names)
+def _region_names(context: _Context) -> Iterator[Mistake]:
+    """A region is a table of its own, even an empty one: else a slip of the pen would be a region without a relay."""
+    network = context.network
+    names = [region.name for region in network.regions]
+
+    def unknown(path: Path, where: str, name: str) -> Iterator[Mistake]:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"add the table [region.{name}]"
+            yield context.at(path, f"{where}: there is no region {name!r}", hint)
+
+    for node in network.nodes:
+        if node.region is not None:
+            yield from unknown(("node", node.name, "region"), f"node.{node.name}.region", node.region)
+    for region in network.regions:
+        for side, name in enumerate(region.near):
+            where, path = f"region.{region.name}.near", ("region", region.name, "near", side)
+            yield from unknown(path, where, name)
+            if name == region.name:
+                yield context.at(path, f"{where}: {name} is near to itself as it is", "take it out")
+
+
+def _group_hubs(context: _Context) -> Iterator[Mistake]:
+    for group in context.network.groups:
+        where, path = f"group.{group.name}", ("group", group.name)
+        for hub in group.hubs:
+            if hub not in group.nodes:
+                yield context.at((*path, "hub"), f"{where}.hub: {hub} is not in the group", "add it to its nodes")
+        if group.hubs and group.shape != "hub":
+            yield context.at((*path, "hub"), f'{where}.hub: only shape "hub" has a hub, this one is "{group.shape}"')
+        if group.shape == "hub" and not group.hubs:
+            yield context.at(
+                (*path, "shape"), f'{where}.shape: "hub" needs to know which node it is', f'add hub = "{group.nodes[0]}"'
+            )
+
+
+_NAMES: tuple[_Rule, ...] = (_kinds, _node_names, _region_names, _group_hubs)
 
 
 # ---------------------------------------------------------------- shape and links
@@ -131,6 +182,11 @@ def _shape(context: _Context) -> Iterator[Mistake]:
             yield context.at(("network", "hub"), f'network.hub: only shape "hub" has a hub, this one is "{network.shape}"')
         elif network.node(hub).behind_nat:
             yield context.at(("network", "hub"), f"network.hub: {hub} has no endpoint, so no spoke can find it")
+    for group in network.groups:
+        for hub in group.hubs:
+            if network.node(hub).behind_nat:
+                message = f"group.{group.name}.hub: {hub} has no endpoint, so no spoke can find it"
+                yield context.at(("group", group.name, "hub"), message)
     for node in network.nodes:
         if node.relay and node.behind_nat:
             yield context.at(
@@ -143,8 +199,9 @@ def _shape(context: _Context) -> Iterator[Mistake]:
 def _links(context: _Context) -> Iterator[Mistake]:
     network = context.network
     seen: dict[frozenset[str], int] = {}
-    for index, link in enumerate(network.links):
+    for link in network.links:
         left, right = link.between
+        index = link.row
         path: Path = ("link", index, "between")
         if left == right:
             yield context.at(path, f"link[{index}].between: {left} cannot be linked with itself")
@@ -332,7 +389,7 @@ def _mtus(context: _Context) -> Iterator[Mistake]:
 def _gre_links(context: _Context) -> Iterator[tuple[Link, Path, str]]:
     """Every link that is point to point, the place to show for it, and what to call it."""
     network = context.network
-    named = {frozenset(link.between): index for index, link in enumerate(network.links)}
+    named = {frozenset(link.between): link.row for link in network.links}
     for link in context.paths.links:
         if not link.point_to_point:
             continue
@@ -426,7 +483,8 @@ def _gre_mtus(context: _Context) -> Iterator[Mistake]:
 def _gre_subnets(context: _Context) -> Iterator[Mistake]:
     network = context.network
     owner: dict[bytes, str] = {packed: node.name for node in network.nodes for packed in node.address}
-    for index, link in enumerate(network.links):
+    for link in network.links:
+        index = link.row
         pools: set[Prefix] = set()
         for number, subnet in enumerate(link.subnet):
             where, path = f"link[{index}].subnet[{number}]", ("link", index, "subnet", number)
@@ -491,7 +549,8 @@ _SENSE: tuple[_Rule, ...] = (
 def _expectations(context: _Context) -> Iterator[Mistake]:
     network = context.network
     paths = context.paths
-    for index, expect in enumerate(network.expects):
+    for expect in network.expects:
+        index = expect.row
         where = f"expect[{index}]"
         source = source_node(network, expect)
         if source is None:
