@@ -37,7 +37,10 @@ def network_of(parsed: tables.NetworkFile) -> model.Network:
         regions=tuple(model.Region(name, tuple(region.near)) for name, region in parsed.region.items()),
         groups=tuple(_group(name, group) for name, group in parsed.group.items()),
         links=_links(parsed),
-        protects=tuple(model.Protect(item.edge, item.origin, tuple(item.addresses)) for item in parsed.protect),
+        protects=tuple(
+            model.Protect(item.edge, item.origin, tuple(item.addresses), item.only_edges, item.uplink or "")
+            for item in parsed.protect
+        ),
         expects=tuple(_expects(parsed)),
         lab=model.Lab(
             faults=_faults(parsed.lab),

@@ -396,6 +396,15 @@ class ProtectTable(Table):
     addresses: list[Prefix_] = Field(
         min_length=1, max_length=256, description="what is protected: prefixes, a single one as /32 or /128"
     )
+    only_edges: Flag = Field(
+        default=False, alias="only-edges", description="`true`: the origin's own address answers nobody but the edges' tunnels"
+    )
+    uplink: Interface | None = Field(
+        default=None,
+        description="the edges' interface on whose network the addresses lie, where nobody routes them to the edge: it answers for "
+        "each of them there",
+        json_schema_extra={"shown": "they are routed to the edges"},
+    )
 
 
 class ExpectTable(Table):
