@@ -401,8 +401,8 @@ class ProtectTable(Table):
     )
     uplink: Interface | None = Field(
         default=None,
-        description="the edges' interface on whose network the addresses lie, where nobody routes them to the edge: it answers for "
-        "each of them there",
+        description="the edges' interface on whose network the addresses lie, where nobody routes them to the edge: it answers "
+        "for each of them there",
         json_schema_extra={"shown": "they are routed to the edges"},
     )
 
