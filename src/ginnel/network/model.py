@@ -321,7 +321,7 @@ class Network:
     pool: tuple[Prefix, ...]
     nodes: tuple[Node, ...]
     shape: Shape = "mesh"
-    #: Of shape hub: linked with one another; a node is linked with the hub of its region (else the first), and with the next one.
+    #: Of shape hub: linked with one another; a node is linked with the nearest one (`links`), and with the next, held ready.
     hubs: tuple[str, ...] = ()
     kind: str = "wireguard"
     interface: str = "wg0"
@@ -339,20 +339,26 @@ class Network:
     protects: tuple[Protect, ...] = ()
     expects: tuple[Expect, ...] = ()
     lab: Lab = Lab()
+    _by_name: dict[str, Node] = field(init=False, repr=False, compare=False)
+    _all_hubs: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """What is asked for by name, thousands of times."""
+        object.__setattr__(self, "_by_name", {node.name: node for node in reversed(self.nodes)})
+        object.__setattr__(self, "_all_hubs", frozenset((*self.hubs, *(hub for group in self.groups for hub in group.hubs))))
 
     @property
     def kinds(self) -> frozenset[str]:
-        """Of what kinds its links are, those of its shape and those by name."""
-        shape = () if self.shape == "none" else (self.kind,)
-        return frozenset((*shape, *(link.kind for link in self.links)))
+        """Of what kinds its links are, those of its shape and its groups' and those by name."""
+        shapes = {group.kind or self.kind for group in self.groups if group.shape != "none"}
+        if self.shape != "none":
+            shapes.add(self.kind)
+        return frozenset((*shapes, *(link.kind for link in self.links)))
 
     def node(self, name: str) -> Node:
         """The node called *name*; KeyError when there is none."""
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        raise KeyError(name)
+        return self._by_name[name]
 
     def carries(self, node: Node) -> bool:
-        """Whether *node* may stand in the middle of a path: a relay, or the hub."""
-        return node.relay or node.name in self.hubs
+        """Whether *node* may stand in the middle of a path: a relay, or a hub of the network or a group."""
+        return node.relay or node.name in self._all_hubs

@@ -1,110 +1,156 @@
 """
-Who is linked to whom, and through whom the others are reached.
+Through whom each node reaches the others.
 
-Links are a pure function of the shape: a mesh links every two nodes of which at least one can be reached from outside;
-a hub links everybody to the hub; `[[link]]`s are added to either (or say how one of its links differs), and are all there is
-in shape "none".
+`links` says who is linked. Two nodes without an active link reach each other through nodes that may carry (relays, hubs).
+WireGuard checks the source of every packet against the peer it came from, so the way back must be the way there, and every part
+of a path must itself be the chosen path between its ends. Shortest paths have both properties when what a path costs is added
+up link by link, the same in both directions, and no two paths between the same ends ever cost the same. A path costs, compared
+in this order:
 
-Two nodes without a link reach each other through nodes that may carry (relays, the hub). WireGuard checks the source of
-every packet against the peer it came from, so the way back must be the way there, and every part of a path must itself
-be the chosen path between its ends. A link whose routes are somebody else's business (a routing daemon's) is no part of any
-path. Shortest paths have both properties when no two paths ever cost the same: the cost
-is (hops, relays by their order in the file, a fingerprint of the links), added up and compared in that order.
+    held       links to a second hub: they carry only where nothing else does
+    hops       fewer are better: two nodes that one relay can reach never need two
+    distance   between the regions of neighbours: a relay of the nodes' own region first, then by `near`
+    carriers   a bit for each that it goes through, earlier in the file = lower
+
+The last makes ties impossible: two paths through the same carriers have them in the same order, since each prefix of a
+cheapest path is itself one, and so a carrier's place on both is the number of links it is away.
+
+What a path costs does not depend on who the two nodes are, but on their *class*: region, and which carriers they are linked
+with. So there is one search a class, not one a node, and of a network with thousands of spokes and a few hubs the classes
+are dozens. A node with a single link that carries needs no search at all: see `sole`.
+
+A carrier that has failed carries nothing: `without` has the paths then. Its links stay, for it will come back.
 """
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
 
-from ginnel.network.model import POINT_TO_POINT, PROTECTED, Link, Network, Node
+from ginnel.network.links import Around, Links, State
+from ginnel.network.model import POINT_TO_POINT, Link, Network, Node
 
-#: A path's cost: hops, the relays it uses (a bit each, earlier in the file = cheaper), and a tie-breaker.
-_Cost = tuple[int, int, int]
+#: A path's cost, see above.
+_Cost = tuple[int, int, int, int]
+#: In place of a hop: the link to the target itself, which is one held ready.
+_ITSELF = -1
 
 
 def links_of(network: Network) -> tuple[Link, ...]:
-    """Every link of the network, in file order, each once."""
-    found: dict[frozenset[str], Link] = {}
-    for link in _shape_links(network):
-        found[frozenset(link.between)] = link
-    for link in network.links:  # what the file says of a link goes before what the shape says of all
-        found[frozenset(link.between)] = link
-    return tuple(found.values())
+    """Every link of the network, in file order, each once; of a large mesh `Links` answers without making them."""
+    return tuple(Links(network))
 
 
-def _shape_links(network: Network) -> Iterator[Link]:
-    if network.shape == "mesh":
-        for index, left in enumerate(network.nodes):
-            for right in network.nodes[index + 1 :]:
-                if not (left.behind_nat and right.behind_nat):
-                    yield _shape_link(network, left.name, right.name)
-    elif network.shape == "hub" and network.hubs:
-        for node in network.nodes:
-            if node.name != network.hubs[0]:
-                yield _shape_link(network, network.hubs[0], node.name)
+@dataclass(frozen=True, slots=True)
+class _Class:
+    """What nodes have in common that are reached alike; carriers by their index, lowest first."""
+
+    region: str | None
+    active: tuple[int, ...]
+    held: tuple[int, ...]
+    #: A carrier is a class of its own.
+    carrier: int | None = None
+
+    def edges(self) -> Iterator[tuple[int, int]]:
+        """(carrier, 1 where the link to it is held ready)."""
+        for index in self.active:
+            yield index, 0
+        for index in self.held:
+            yield index, 1
 
 
-def _shape_link(network: Network, left: str, right: str) -> Link:
-    kind = network.kind
-    gre = network.gre if kind in POINT_TO_POINT else None
-    return Link((left, right), kind, gre, network.ipsec if kind in PROTECTED else None)
+@dataclass(slots=True)
+class _Ground:
+    """What does not change when a carrier fails."""
+
+    links: Links
+    carriers: tuple[str, ...]
+    regions: tuple[str | None, ...]
+    index: dict[str, int]
+    classes: list[_Class] = field(default_factory=list)
+    members: list[list[str]] = field(default_factory=list)
+    class_of: dict[str, int] = field(default_factory=dict)
+
+    def classify(self, nodes: tuple[Node, ...]) -> None:
+        """Fill in the classes of all nodes."""
+        numbers: dict[_Class, int] = {}
+        for node in nodes:
+            around = self.links.around(node.name)
+            found = _Class(node.region, self._among(around.active), self._among(around.held), self.index.get(node.name))
+            number = numbers.setdefault(found, len(numbers))
+            if number == len(self.classes):
+                self.classes.append(found)
+                self.members.append([])
+            self.members[number].append(node.name)
+            self.class_of[node.name] = number
+
+    def _among(self, names: tuple[str, ...]) -> tuple[int, ...]:
+        return tuple(sorted(self.index[name] for name in names if name in self.index))
 
 
 class Paths:
     """Next hops between all nodes of a network."""
 
-    def __init__(self, network: Network) -> None:
-        """Compute all paths: direct where there is a link, otherwise through carriers."""
+    def __init__(self, network: Network, *, _ground: _Ground | None = None, _failed: frozenset[str] = frozenset()) -> None:
+        """The paths of *network*, whose links all have two nodes of it."""
         self.network = network
-        self.links = links_of(network)
-        self._links = {frozenset(link.between): link for link in self.links}
-        self._adjacent: dict[str, dict[str, int]] = {node.name: {} for node in network.nodes}
-        self._others: dict[str, set[str]] = {node.name: set() for node in network.nodes}
-        self._kinds: dict[str, set[str]] = {node.name: set() for node in network.nodes}
-        for link in self.links:
-            left, right = link.between
-            self._others[left].add(right)
-            self._others[right].add(left)
-            self._kinds[left].add(link.kind)
-            self._kinds[right].add(link.kind)
-            if not link.routed:
-                continue
-            mark = _fingerprint(left, right)
-            self._adjacent[left][right] = mark
-            self._adjacent[right][left] = mark
-        carriers = [node.name for node in network.nodes if network.carries(node)]
-        self._weight = {name: 1 << index for index, name in enumerate(carriers)}
-        self._next: dict[str, dict[str, str]] = {}
+        self._made_ground = _ground
+        self._links = _ground.links if _ground is not None else Links(network)
+        self.failed = _failed
+        self._without: dict[str, Paths] = {}
+        self._searches: dict[int, dict[int, tuple[_Cost, int]]] = {}
+        self._hops: dict[tuple[int, int], int | None] = {}
+
+    # -- links
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """Every link, in file order: made when asked for, a million objects in a large mesh; see `all_links`."""
+        return tuple(self._links)
+
+    @property
+    def all_links(self) -> Links:
+        """The same as questions."""
+        return self._links
 
     def neighbours(self, node: str) -> tuple[str, ...]:
         """The nodes that *node* has a link with, in file order."""
-        others = self._others[node]
-        return tuple(other.name for other in self.network.nodes if other.name in others)
+        return self._links.neighbours(node)
+
+    def around(self, node: str) -> Around:
+        """The same, by what the link is to the paths."""
+        return self._links.around(node)
+
+    def linked(self, left: str, right: str) -> bool:
+        """Whether the two have a link."""
+        return self._links.state(left, right) is not State.NONE
 
     def link(self, left: str, right: str) -> Link:
         """The link between two neighbours; KeyError when they have none."""
-        return self._links[frozenset((left, right))]
+        return self._links.link(left, right)
 
     def kinds_at(self, node: str) -> frozenset[str]:
         """Of what kinds the links are that end at *node*."""
-        return frozenset(self._kinds[node])
+        return self._links.kinds_at(node)
 
     def point_to_point_at(self, node: str) -> tuple[Link, ...]:
         """The links that end at *node* in a device of their own, by the order of the neighbours in the file."""
-        if self._kinds[node].isdisjoint(POINT_TO_POINT):
+        if self.kinds_at(node).isdisjoint(POINT_TO_POINT):
             return ()
         found = (self.link(node, other) for other in self.neighbours(node))
         return tuple(link for link in found if link.point_to_point)
 
+    # -- paths
+
     def next_hop(self, source: str, target: str) -> str | None:
         """The peer to which *source* hands what is for *target*; None when nothing carries between them."""
-        if target in self._adjacent[source]:
+        if self._links.state(source, target) is State.ACTIVE:
             return target
-        if source not in self._next:
-            self._next[source] = self._search(source)
-        return self._next[source].get(target)
+        ground = self._ground
+        hop = self._hop(ground.class_of[source], ground.class_of[target])
+        return hop if hop is None else self._called(hop, target)
 
     def path(self, source: str, target: str) -> tuple[str, ...] | None:
         """All nodes from *source* to *target*, both included."""
@@ -116,35 +162,197 @@ class Paths:
             path.append(following)
         return tuple(path)
 
-    def _search(self, source: str) -> dict[str, str]:
-        """Dijkstra over carriers: the first hop from *source* to every node it can reach."""
-        best: dict[str, _Cost] = {source: (0, 0, 0)}
-        first: dict[str, str] = {}
-        queue: list[tuple[_Cost, str]] = [((0, 0, 0), source)]
-        while queue:
-            cost, here = heapq.heappop(queue)
-            if cost > best[here] or (here != source and here not in self._weight):
+    def behind(self, source: str) -> dict[str, tuple[str, ...]]:
+        """
+        Those that *source* reaches otherwise than by an active link of its own, by the peer to which it hands what is for
+        them (through the link held ready to them themselves, where nothing else leads there); in file order.
+        """
+        direct = self.around(source).active
+        if len(direct) == len(self.network.nodes) - 1:
+            return {}
+        return {hop: tuple(sorted(found, key=self._links.order.__getitem__)) for hop, found in self._behind(source).items()}
+
+    def _behind(self, source: str) -> dict[str, list[str]]:
+        ground, direct = self._ground, {*self.around(source).active, source}
+        number = ground.class_of[source]
+        found: dict[str, list[str]] = {}
+        for other, members in enumerate(ground.members):
+            targets = [name for name in members if name not in direct]
+            if not targets or (hop := self._hop(number, other)) is None:
                 continue
-            transit = 0 if here == source else self._weight[here]
-            for other, mark in self._adjacent[here].items():
-                there = (cost[0] + 1, cost[1] + transit, cost[2] + mark)
-                if other not in best or there < best[other]:
-                    best[other] = there
-                    first[other] = other if here == source else first[here]
-                    heapq.heappush(queue, (there, other))
-        return first
+            if hop == _ITSELF:
+                found |= {name: [name, *found.get(name, ())] for name in targets}
+            else:
+                found.setdefault(ground.carriers[hop], []).extend(targets)
+        return found
+
+    def sole(self, source: str) -> str | None:
+        """
+        The one peer through which *source* reaches all other nodes, more than that peer alone; None where there is no such peer.
+        A failed neighbour does not count, for it is reached by its own link.
+        """
+        if source in self._ground.index:
+            return None
+        around = self.around(source)
+        if len(around.active) > 1 + len(self.failed):
+            return None
+        living = [name for name in around.active if name not in self.failed] or [
+            name for name in around.held if name not in self.failed
+        ]
+        if len(living) != 1 or len(self.network.nodes) - len(self.failed) < 3 or not self.joined:
+            return None
+        return living[0] if living[0] in self._ground.index else None
+
+    def without(self, failed: str) -> Paths:
+        """The paths while the node *failed* carries nothing."""
+        if (found := self._without.get(failed)) is None:
+            found = self._without[failed] = Paths(self.network, _ground=self._ground, _failed=self.failed | {failed})
+        return found
+
+    def standby(self, source: str) -> dict[str, tuple[str, ...]]:
+        """Nodes that *source* reaches through a peer, by the peer through which it would reach them if that one failed."""
+        found: dict[str, list[str]] = {}
+        class_of = self._ground.class_of
+        for hop, targets in self.behind(source).items():
+            without = self.without(hop) if targets != (hop,) else self
+            for target in targets:
+                if target != hop and (instead := without._hop(class_of[source], class_of[target])) is not None:
+                    found.setdefault(self._called(instead, target), []).append(target)
+        return {hop: tuple(sorted(targets, key=self._links.order.__getitem__)) for hop, targets in found.items()}
+
+    @cached_property
+    def _ground(self) -> _Ground:
+        if self._made_ground is not None:
+            return self._made_ground
+        carriers = [node for node in self.network.nodes if self.network.carries(node)]
+        ground = _Ground(
+            self._links,
+            tuple(node.name for node in carriers),
+            tuple(node.region for node in carriers),
+            {node.name: index for index, node in enumerate(carriers)},
+        )
+        ground.classify(self.network.nodes)
+        return ground
+
+    @cached_property
+    def joined(self) -> bool:
+        """Whether the living carriers are one by active links among themselves, and every node is linked with one of them."""
+        ground = self._ground
+        living = {index for name, index in ground.index.items() if name not in self.failed}
+        if not living:
+            return False
+        edges = {each.carrier: each.active for each in ground.classes if each.carrier is not None}
+        reached, waiting = set(), [min(living)]
+        while waiting:
+            here = waiting.pop()
+            if here not in reached:
+                reached.add(here)
+                waiting += [other for other in edges[here] if other in living]
+        return reached == living and all(
+            each.carrier in living or not living.isdisjoint((*each.active, *each.held)) for each in ground.classes
+        )
+
+    # -- classes
+
+    def _called(self, hop: int, target: str) -> str:
+        return target if hop == _ITSELF else self._ground.carriers[hop]
+
+    def _hop(self, source: int, target: int) -> int | None:
+        """The carrier to which one class hands what is for another that it has no active link with."""
+        key = (source, target)
+        if key not in self._hops:
+            self._hops[key] = self._shared(source, target)
+            if self._hops[key] is None:
+                self._hops[key] = self._far(source, target)
+        return self._hops[key]
+
+    def _carries(self, index: int) -> bool:
+        return self._ground.carriers[index] not in self.failed
+
+    def _length(self, region: str | None, carrier: int) -> int:
+        return self._links.distances.between(region, self._ground.regions[carrier])
+
+    def _shared(self, source: int, target: int) -> int | None:
+        """The best of the carriers that both have an active link with: no other path is as short."""
+        near, far = self._ground.classes[source], self._ground.classes[target]
+        both = set(near.active).intersection(far.active)
+        cost = {one: (self._length(near.region, one) + self._length(far.region, one), one) for one in both if self._carries(one)}
+        return min(cost, key=cost.__getitem__, default=None)
+
+    def _far(self, source: int, target: int) -> int | None:
+        reached, far = self._search(source), self._ground.classes[target]
+        own = self._ground.classes[source].carrier
+        if far.carrier is not None:
+            found = reached.get(far.carrier)
+            return found[1] if found is not None else None
+        best: tuple[_Cost, int] | None = None
+        for carrier, held in far.edges():
+            edge = (held, 1, self._length(far.region, carrier), 0)
+            if carrier == own:
+                candidate = (edge, _ITSELF)
+            elif carrier in reached and self._carries(carrier):
+                cost, first = reached[carrier]
+                candidate = (_sum(cost, edge, carrier), first)
+            else:
+                continue
+            if best is None or candidate[0] < best[0]:
+                best = candidate
+        return best[1] if best is not None else None
+
+    def _search(self, source: int) -> dict[int, tuple[_Cost, int]]:
+        """Dijkstra over the carriers: what each costs from a class, and the first of them on the way."""
+        if (known := self._searches.get(source)) is not None:
+            return known
+        ground = self._ground
+        start = ground.classes[source]
+        best: dict[int, tuple[_Cost, int]] = {}
+        queue: list[tuple[_Cost, int, int]] = [
+            ((held, 1, self._length(start.region, carrier), 0), carrier, carrier) for carrier, held in start.edges()
+        ]
+        heapq.heapify(queue)
+        while queue:
+            cost, here, first = heapq.heappop(queue)
+            if here in best or here == start.carrier:
+                continue
+            best[here] = (cost, first)
+            if not self._carries(here):
+                continue
+            for other, held in ground.classes[ground.class_of[ground.carriers[here]]].edges():
+                if other not in best:
+                    edge = (held, 1, self._length(ground.regions[here], other), 0)
+                    heapq.heappush(queue, (_sum(cost, edge, here), other, first))
+        self._searches[source] = best
+        return best
 
 
-def _fingerprint(left: str, right: str) -> int:
-    names = "\0".join(sorted((left, right))).encode()
-    return int.from_bytes(hashlib.sha256(names).digest()[:8], "big")
+def _sum(cost: _Cost, edge: _Cost, through: int) -> _Cost:
+    """What a path costs with one more link behind the carrier *through*."""
+    return (cost[0] + edge[0], cost[1] + edge[1], cost[2] + edge[2], cost[3] + (1 << through))
 
 
-def unreachable_pairs(network: Network, paths: Paths) -> list[tuple[Node, Node]]:
-    """Pairs of nodes between which nothing carries, in file order."""
-    return [
-        (left, right)
-        for index, left in enumerate(network.nodes)
-        for right in network.nodes[index + 1 :]
-        if paths.next_hop(left.name, right.name) is None
-    ]
+def unreachable_pairs(network: Network, paths: Paths, most: int | None = None) -> list[tuple[Node, Node]]:
+    """
+    Pairs of nodes between which nothing carries, in file order; at most *most*.
+
+    Where there are none, that costs a look at each class of nodes, not at each pair.
+    """
+    found: list[tuple[Node, Node]] = []
+    nodes = {node.name: node for node in network.nodes}
+    for left in _not_joined_to_all(network, paths):
+        reached = {*paths.around(left).active, left}
+        for hop, targets in paths.behind(left).items():
+            reached.update((hop, *targets))
+        for right in network.nodes:
+            if right.name not in reached and paths.all_links.order[left] < paths.all_links.order[right.name]:
+                found.append((nodes[left], right))
+                if len(found) == most:
+                    return found
+    return found
+
+
+def _not_joined_to_all(network: Network, paths: Paths) -> Iterator[str]:
+    """Nodes that perhaps do not reach all others."""
+    complete = len(network.nodes) - 1
+    if all(len(paths.around(node.name).active) == complete for node in network.nodes) or paths.joined:
+        return
+    yield from (node.name for node in network.nodes if len(paths.around(node.name).active) < complete)
