@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from ginnel import mtu
 from ginnel.config.node import NodeConfig, PlainConfig
-from ginnel.network import gre, ipsec
+from ginnel.network import gre, ipsec, origin
 from ginnel.network import mtu as arithmetic_of
 from ginnel.network.addressing import Lock
 from ginnel.network.host import Host, InterfaceAddress, Peer, Tunnel, WireguardInterface
@@ -93,6 +93,10 @@ class NodeDescription:
     search: tuple[str, ...] = ()
     #: What the network's protected origins ask of it, as an edge or as the origin.
     protects: tuple[Protect, ...] = ()
+    #: Further WireGuard interfaces of the same host, each described by itself: same node, same key. See `origin`.
+    beside: tuple[NodeDescription, ...] = ()
+    #: Of such a one: the interface that the node is called by.
+    beside_of: str = ""
 
     @property
     def name(self) -> str:
@@ -100,11 +104,19 @@ class NodeDescription:
         return self.node.name
 
     def peer(self, name: str) -> PeerDescription:
-        """The peer called *name*; KeyError when there is none."""
-        for peer in self.peers:
-            if peer.name == name:
-                return peer
+        """The peer called *name*, on whichever interface; KeyError when there is none."""
+        for each in (self, *self.beside):
+            for peer in each.peers:
+                if peer.name == name:
+                    return peer
         raise KeyError(name)
+
+    def device(self, peer: str) -> str:
+        """The interface that leads to the neighbour *peer*; KeyError when it is none."""
+        for each in (self, *self.beside):
+            if any(other.name == peer for other in each.peers):
+                return each.interface
+        return self.tunnel(peer).config.name
 
     def tunnel(self, peer: str) -> TunnelDescription:
         """The GRE tunnel to *peer*; KeyError when there is none."""
@@ -120,7 +132,22 @@ class NodeDescription:
 
     def host(self) -> Host:
         """The same as any host's configuration is seen: what `check`, `path` and `plan` work on."""
-        interface = WireguardInterface(
+        own = (self,) if self.wireguard else ()
+        return Host(
+            name=self.name,
+            interfaces=tuple(each._interface() for each in (*own, *self.beside)),
+            tunnels=tuple(Tunnel(tunnel.config, tunnel.peer) for tunnel in self.tunnels),
+            lans=self.node.lans,
+            mapped=self.mapped,
+            endpoint=self.node.endpoint,
+            behind_nat=self.node.behind_nat,
+            forwards=self.forwards,
+            masquerades=self.masquerades,
+            underlay_mtu=self.node.underlay_mtu,
+        )
+
+    def _interface(self) -> WireguardInterface:
+        return WireguardInterface(
             name=self.interface,
             public_key=self.public_key,
             address=self.address,
@@ -135,18 +162,6 @@ class NodeDescription:
             table=self.node.table,
             fwmark=self.node.fwmark,
             hooks=self.node.hooks,
-        )
-        return Host(
-            name=self.name,
-            interfaces=(interface,) if self.wireguard else (),
-            tunnels=tuple(Tunnel(tunnel.config, tunnel.peer) for tunnel in self.tunnels),
-            lans=self.node.lans,
-            mapped=self.mapped,
-            endpoint=self.node.endpoint,
-            behind_nat=self.node.behind_nat,
-            forwards=self.forwards,
-            masquerades=self.masquerades,
-            underlay_mtu=self.node.underlay_mtu,
         )
 
     def config(self, path: str) -> NodeConfig:
@@ -280,7 +295,7 @@ def _node(
     underlay = min([node.underlay_mtu, *(network.node(peer.name).underlay_mtu for peer in peers)])
     arithmetic = arithmetic_of.wireguard(underlay, network.outer)
     pin = lock.nodes[node.name]
-    return NodeDescription(
+    description = NodeDescription(
         node=node,
         network=network.name,
         interface=node.interface or network.interface,
@@ -298,6 +313,7 @@ def _node(
         search=node.search,
         protects=tuple(protect for protect in network.protects if node.name in (*protect.edges, protect.origin)),
     )
+    return origin.arranged(description, network, paths)
 
 
 def _addresses(
