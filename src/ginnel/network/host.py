@@ -130,6 +130,8 @@ class Host:
     underlay_mtu: int | None = None
     secrets: tuple[Secret, ...] = ()
     place: Place | None = None
+    #: The addresses inside its tunnels (packed) that are meant when it is called by its name; empty: the first of each family.
+    called: tuple[bytes, ...] = ()
 
     @property
     def addresses(self) -> tuple[bytes, ...]:

@@ -1,0 +1,361 @@
+"""
+One packet followed from host to host, and its answer.
+
+Each turn is what a Linux host does: undo its own NAT for an answer, map a LAN, deliver what is its own, refuse to pass on what it
+does not forward, look up the route, hide or map the source, put it into the link; then the far end decides whether it takes it.
+The answer is a packet of its own that starts where the first one ended, with the addresses that arrived there, and meets the NAT
+that the first has left behind: a `Conversation` remembers that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ginnel.network.host import Host, Place
+from ginnel.network.reach import links
+from ginnel.network.reach.fleet import holds, moved, version_of
+from ginnel.network.reach.routes import Decision, Routings
+from ginnel.network.reach.values import INTERNET, Hop, Stop, Way, text_of
+from ginnel.units import Prefix
+
+#: What hosts send with: a packet that is passed on so often never arrives.
+TTL = 64
+
+#: Where no packet of the internet goes: RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291.
+_PRIVATE = tuple(
+    map(
+        Prefix.parse,
+        ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "fc00::/7", "fe80::/10"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """How a packet comes to a host: the device ("": it begins there), from which node, and why that was let in."""
+
+    device: str = ""
+    sender: str = ""
+    admitted: str = ""
+    #: By a tunnel, where LANs are known by other prefixes than on the spot.
+    tunnel: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Where a packet has arrived: at a host itself, in its LAN, or (None) outside of the network, by the host's uplink."""
+
+    host: Host
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Packet:
+    source: bytes | None
+    target: bytes
+
+
+class Conversation:
+    """A packet and its answers: what NAT remembers between them."""
+
+    def __init__(self, routings: Routings) -> None:
+        self.routings, self.fleet = routings, routings.fleet
+        #: (host, its address, the other's) -> whom it hides behind that.
+        self.hidden: dict[tuple[str, bytes, bytes], bytes] = {}
+        #: Under which address somebody left for the internet -> by which host.
+        self.left: dict[bytes, Host] = {}
+
+    def send(
+        self, host: Host, source: bytes | None, target: bytes, arrival: Arrival, *, answer: bool = False
+    ) -> tuple[Way, End | None]:
+        """
+        Follow a packet.
+
+        Args:
+            host: where it begins, or what it comes to first.
+            source: None: the host's choice.
+            target: packed.
+            arrival: how it comes to *host*.
+            answer: NAT lets it be, but for what it undoes.
+
+        Returns:
+            the way, and where it ends (None: it was stopped).
+        """
+        walk = _Walk(self, answer)
+        return walk.follow(host, _Packet(source, target), arrival)
+
+    def answer(self, there: Way, end: End) -> tuple[Way, End | None]:
+        """Follow the answer to a packet that arrived."""
+        last = there.hops[-1]
+        source, target = last.target, last.source
+        if end.place == INTERNET:
+            back = self.left.get(target, end.host)
+            return self.send(back, source, target, Arrival("uplink", INTERNET), answer=True)
+        arrival = Arrival("LAN") if end.place == "LAN" else Arrival()
+        return self.send(end.host, source, target, arrival, answer=True)
+
+
+class _Walk:
+    """One packet under way."""
+
+    def __init__(self, conversation: Conversation, answer: bool) -> None:
+        self.conversation, self.is_answer = conversation, answer
+        self.routings, self.fleet = conversation.routings, conversation.fleet
+        self.hops: list[Hop] = []
+        self.notes: list[str] = []
+        self._seen: set[tuple[str, str, bytes | None, bytes]] = set()
+
+    def follow(self, host: Host, first: _Packet, arrival: Arrival) -> tuple[Way, End | None]:
+        packet, begun = first, first.source
+        stop: Stop | None = None
+        end: End | None = None
+        for _ in range(TTL):
+            state = (host.name, arrival.device, packet.source, packet.target)
+            if state in self._seen:
+                stop = Stop(
+                    host.name, "loop", f"it comes back to {host.name} by {arrival.device}, and goes round until its TTL ends"
+                )
+                break
+            self._seen.add(state)
+            outcome = self._turn(host, packet, arrival)
+            if begun is None:
+                begun = self.hops[-1].source if self.hops else None
+            if isinstance(outcome, Stop):
+                stop = outcome
+                break
+            if isinstance(outcome, End):
+                end = outcome
+                break
+            host, packet, arrival = outcome
+        else:
+            stop = Stop(host.name, "loop", f"it has been passed on {TTL} times: its TTL ends at {host.name}")
+        source = begun or first.source or bytes(len(first.target))
+        return Way(source, first.target, tuple(self.hops), stop, tuple(dict.fromkeys(self.notes))), end
+
+    def _turn(self, host: Host, packet: _Packet, arrival: Arrival) -> Stop | End | tuple[Host, _Packet, Arrival]:
+        """What one host does with it."""
+        packet, changed = self._entering(host, packet, arrival)
+        if packet.target in self.fleet.own(host):
+            source = packet.source or packet.target
+            self._hop(host, arrival, replace(packet, source=source), f"{text_of(packet.target)} is {host.name} itself", changed)
+            return End(host, "")
+        if arrival.device and host.forwards is False:
+            self._hop(host, arrival, packet, "forwarding is off", changed)
+            message = f"{host.name} does not pass on what is for {text_of(packet.target)}: it does not forward"
+            return Stop(host.name, "not-forwarded", message, "forwarding on that host", host.place)
+        if arrival.device and host.forwards is None:
+            self.notes.append(f"{host.name} has to forward; its configuration does not say whether it does")
+        routing = self.routings[host.name]
+        decision = routing.decide(packet.source, packet.target, arrival.device)
+        if decision is None:
+            self._hop(host, arrival, packet, "no route", changed)
+            return self._nowhere(host, packet)
+        if packet.source is None:
+            packet = replace(packet, source=routing.source(decision, packet.target))
+        return self._leave(host, packet, arrival, decision, changed)
+
+    def _leave(
+        self, host: Host, packet: _Packet, arrival: Arrival, decision: Decision, changed: tuple[str, ...]
+    ) -> Stop | End | tuple[Host, _Packet, Arrival]:
+        before = packet
+        packet, hidden = self._leaving(host, packet, decision)
+        changed += hidden
+        match decision.route.exit:
+            case "lan":
+                self._hop(
+                    host,
+                    arrival,
+                    packet,
+                    f"{decision.prefix} is {decision.route.because}",
+                    changed,
+                    "LAN",
+                    place=decision.route.place,
+                )
+                return End(host, "LAN")
+            case "wireguard":
+                return self._by_wireguard(host, packet, arrival, decision, changed)
+            case "tunnel":
+                return self._by_tunnel(host, packet, arrival, decision, changed)
+            case "uplink":
+                return self._by_uplink(host, packet, arrival, changed, hidden=packet != before)
+
+    # -- NAT
+
+    def _entering(self, host: Host, packet: _Packet, arrival: Arrival) -> tuple[_Packet, tuple[str, ...]]:
+        """What it undoes of its own hiding, and LANs that it knows by another prefix on the spot."""
+        if self.is_answer and packet.source is not None:
+            inner = self.conversation.hidden.get((host.name, packet.target, packet.source))
+            if inner is not None:
+                return replace(packet, target=inner), (
+                    f"the answer is {text_of(inner)}'s, hidden behind {text_of(packet.target)}",
+                )
+        if arrival.tunnel:
+            for each in host.mapped:
+                if holds(each.seen, packet.target):
+                    target = moved(packet.target, each.seen, each.real)
+                    return replace(packet, target=target), (f"target {text_of(packet.target)} is {text_of(target)} here",)
+        return packet, ()
+
+    def _leaving(self, host: Host, packet: _Packet, decision: Decision) -> tuple[_Packet, tuple[str, ...]]:
+        """A source that leaves under the host's own address, or under the prefix by which others know its LAN."""
+        source = packet.source
+        assert source is not None  # it was chosen with the route
+        inside = decision.route.exit in ("wireguard", "tunnel")
+        if inside:
+            for each in host.mapped:
+                if holds(each.real, source):
+                    seen = moved(source, each.real, each.seen)
+                    return replace(packet, source=seen), (f"source {text_of(source)} is {text_of(seen)} outside",)
+        if self.is_answer or decision.route.exit == "wireguard" or not any(holds(each, source) for each in host.masquerades):
+            return packet, ()
+        if any(holds(lan, packet.target) for lan in host.lans):
+            return packet, ()
+        routing = self.routings[host.name]
+        shown = routing.source(decision, packet.target)
+        self.conversation.hidden[(host.name, shown, packet.target)] = source
+        return replace(packet, source=shown), (f"source {text_of(source)} is hidden behind {text_of(shown)}",)
+
+    # -- by which link
+
+    def _by_wireguard(
+        self, host: Host, packet: _Packet, arrival: Arrival, decision: Decision, changed: tuple[str, ...]
+    ) -> Stop | tuple[Host, _Packet, Arrival]:
+        interface, source = decision.route.interface, packet.source
+        assert interface is not None
+        assert source is not None
+        found = self.routings.cryptokey(host, interface).find(packet.target)
+        if found is None:
+            self._hop(
+                host,
+                arrival,
+                packet,
+                f"{decision.prefix} is {decision.route.because}",
+                changed,
+                interface.name,
+                place=interface.place,
+            )
+            message = f"no peer of {host.name}'s {interface.name} has {text_of(packet.target)} in its AllowedIPs"
+            return Stop(host.name, "no-peer", message, "AllowedIPs of the peer that it is for", interface.place)
+        prefix, peer = found
+        name = peer.name or "a peer"
+        by = "" if decision.table == "main" else f", by the rule that sends everything into {interface.name}"
+        rule = f"{prefix} is in {name}'s AllowedIPs on {interface.name}{by}"
+        size = links.interface_mtu(host, interface)
+        crossed = links.wireguard(self.routings, host, interface, peer)
+        to = crossed.far.name if isinstance(crossed, links.Crossed) else peer.name
+        self._hop(host, arrival, packet, rule, changed, interface.name, to, size, peer.place)
+        if isinstance(crossed, Stop):
+            return crossed
+        self.notes += crossed.notes
+        far, there, back = crossed.far, crossed.interface, crossed.peer
+        assert there is not None
+        assert back is not None
+        table = self.routings.cryptokey(far, there)
+        admitted = table.find(source)
+        if admitted is None or admitted[1] is not back:
+            return self._refused(
+                far, host, source, back.allowed_ips, admitted[1].name if admitted else "", back.place or there.place
+            )
+        words = f"{text_of(source)} is in {host.name}'s AllowedIPs {admitted[0]}"
+        return far, packet, Arrival(crossed.device, host.name, words, tunnel=True)
+
+    def _refused(
+        self, far: Host, near: Host, source: bytes, allowed: tuple[Prefix, ...], owner: str, place: Place | None
+    ) -> Stop:
+        same = [str(prefix) for prefix in allowed if prefix.version == version_of(source)]
+        shown = (
+            ", ".join(same[:4]) + (f" and {len(same) - 4} more" if len(same) > 4 else "")
+            if same
+            else f"no IPv{version_of(source)}"
+        )
+        whose = f"; there it is {owner}'s" if owner and owner != near.name else ""
+        message = (
+            f"{far.name} accepts from {near.name} only {shown}: source {text_of(source)} is dropped (cryptokey routing){whose}"
+        )
+        mend = f"{Prefix(source, len(source) * 8)} in AllowedIPs of {near.name} at {far.name}"
+        return Stop(far.name, "source-refused", message, mend, place)
+
+    def _by_tunnel(
+        self, host: Host, packet: _Packet, arrival: Arrival, decision: Decision, changed: tuple[str, ...]
+    ) -> Stop | tuple[Host, _Packet, Arrival]:
+        tunnel = decision.route.tunnel
+        assert tunnel is not None
+        crossed = links.tunnel(self.routings, host, tunnel)
+        to = crossed.far.name if isinstance(crossed, links.Crossed) else tunnel.peer
+        by = "" if decision.table == "main" else f", in table {decision.table}"
+        rule = f"{decision.prefix} is {decision.route.because}{by}"
+        self._hop(
+            host, arrival, packet, rule, changed, tunnel.config.name, to, links.tunnel_mtu(host, tunnel.config), tunnel.place
+        )
+        if isinstance(crossed, Stop):
+            return crossed
+        self.notes += crossed.notes
+        return crossed.far, packet, Arrival(crossed.device, host.name, tunnel=True)
+
+    def _by_uplink(
+        self, host: Host, packet: _Packet, arrival: Arrival, changed: tuple[str, ...], *, hidden: bool
+    ) -> Stop | End | tuple[Host, _Packet, Arrival]:
+        source = packet.source
+        assert source is not None
+        others = self.fleet.at_endpoint(text_of(packet.target))
+        asker = self.conversation.left.get(packet.target) if self.is_answer else None
+        onward = others[0] if others else asker
+        to = onward.name if onward is not None else INTERNET
+        outside = onward is not None or not self.fleet.whose(packet.target)
+        if not outside or (not hidden and onward is None and any(holds(each, packet.target) for each in _PRIVATE)):
+            self._hop(host, arrival, packet, "no route but the default one", changed, "uplink")
+            return self._nowhere(host, packet)
+        self._hop(host, arrival, packet, "no route but the default one", changed, "uplink", to, host.underlay_mtu)
+        if source not in self.fleet.uplink(host, version_of(source)):
+            message = f"{text_of(source)} leaves {host.name} for the internet as it is, and no answer to it comes back"
+            return Stop(host.name, "no-answer", message, "an exit that hides it behind its own address", host.place)
+        self.conversation.left[source] = host
+        if onward is not None:
+            return onward, packet, Arrival("uplink", host.name)
+        return End(host, INTERNET)
+
+    def _nowhere(self, host: Host, packet: _Packet) -> Stop:
+        target = text_of(packet.target)
+        whose = self.fleet.whose(packet.target)
+        if whose:
+            message = f"{host.name} has no route to {target} ({whose})"
+            return Stop(
+                host.name,
+                "no-route",
+                message,
+                f"{target} among the routes of {host.name}, by a peer that leads there",
+                host.place,
+            )
+        return Stop(
+            host.name, "no-route", f"{host.name} has no route to {target}, which no host of the network has", "", host.place
+        )
+
+    def _hop(
+        self,
+        host: Host,
+        arrival: Arrival,
+        packet: _Packet,
+        rule: str,
+        changed: tuple[str, ...],
+        device: str = "",
+        to: str = "",
+        mtu: int | None = None,
+        place: Place | None = None,
+    ) -> None:
+        source = packet.source if packet.source is not None else bytes(len(packet.target))
+        self.hops.append(
+            Hop(
+                host.name,
+                arrival.device,
+                arrival.sender,
+                arrival.admitted,
+                source,
+                packet.target,
+                rule,
+                changed,
+                device,
+                to,
+                mtu,
+                place,
+            )
+        )
