@@ -8,9 +8,9 @@ What a node's host has to do beside its tunnels, in the words of Linux: forwardi
     neighbours      addresses that it answers ARP and NDP for on its own network
 
 Every rule lies in the one table (and the routing tables) that `nft` and `origin` name, so that taking it away takes away exactly
-that. `host_part` belongs to the host once, `interface_part` to one WireGuard interface, and each file that brings an interface up
-brings its part; `host_rules` is both, of the node's own interface. What a tunnel of a node file needs of routes and rules is in
-its `PlainConfig`.
+that. `host_part` belongs to the host once, `interface_part` to one WireGuard interface, `tunnel_part` to the tunnels of the node
+file, and each file that brings interfaces up brings its part: the host's own is with the node's WireGuard interface, or in the node
+file where there is none. `host_rules` is all three. What a tunnel needs of routes and rules is in its `PlainConfig`.
 
 The chains of a protected origin (see `origin`), in the order in which a packet meets them:
 
@@ -94,7 +94,24 @@ class HostRules:
 
 def host_rules(description: NodeDescription) -> HostRules:
     """What the host of *description* needs besides its tunnels; of one of its `beside`, what that interface needs."""
+    return host_part(description) + interface_part(description) + tunnel_part(description)
+
+
+def of_wireguard(description: NodeDescription) -> HostRules:
+    """What comes and goes with one WireGuard interface: its own part, and the host's with the node's own."""
     return host_part(description) + interface_part(description)
+
+
+def of_node_file(description: NodeDescription) -> HostRules:
+    """What comes and goes with the tunnels of the node file."""
+    return (HostRules() if description.wireguard else host_part(description)) + tunnel_part(description)
+
+
+def tunnel_part(description: NodeDescription) -> HostRules:
+    """What the tunnels to edges of a protected origin need; see `interface_part`."""
+    edges = origin.edges_of(description.protects, description.name)
+    names = [tunnel.config.name for tunnel in description.tunnels if tunnel.peer in edges]
+    return HostRules(sysctls=tuple((_of_device(4, name, "rp_filter"), "2") for name in names))
 
 
 def host_part(description: NodeDescription) -> HostRules:
@@ -272,10 +289,10 @@ def _origin(description: NodeDescription) -> Iterator[Chain]:
     yield "departing", "type filter hook postrouting priority filter;", departing
     yield "segments", "type filter hook forward priority mangle;", tuple(_clamp(description, devices))
     if any(protect.only_edges for protect in protects if protect.origin == name):
-        yield "only_edges", "type filter hook input priority filter;", tuple(_only_edges(description, edges))
+        yield "only_edges", "type filter hook input priority filter;", tuple(_only_edges(description))
 
 
-def _only_edges(description: NodeDescription, edges: Sequence[str]) -> Iterator[str]:
+def _only_edges(description: NodeDescription) -> Iterator[str]:
     """Who is answered at the host's own addresses; last, nobody."""
     yield f"iifname {_names(['lo', *_devices(description)])} accept"
     yield "ct state established,related accept"
@@ -285,20 +302,20 @@ def _only_edges(description: NodeDescription, edges: Sequence[str]) -> Iterator[
     real = {mapped.seen: mapped.real for mapped in description.mapped}
     for word, lans in _by_version(real.get(lan, lan) for lan in description.node.lans):
         yield f"{word} saddr {_set(lans)} fib saddr . iif oif exists accept"  # and not by the way of somebody outside
-    for edge in edges:
-        yield from _door(description, edge)
+    yield from dict.fromkeys(_doors(description))
     yield "drop"
 
 
-def _door(description: NodeDescription, edge: str) -> Iterator[str]:
-    """What the tunnel to *edge* is carried by, where the edge may speak first."""
-    for peer in description.peers:
-        if peer.name == edge and description.listen_port:
-            yield f"{_from(peer.endpoint.host if peer.endpoint else '')}udp dport {description.listen_port} accept"
+def _doors(description: NodeDescription) -> Iterator[str]:
+    """
+    What its tunnels are carried by, where the other end may speak first.
+
+    A peer behind NAT may come from anywhere; WireGuard answers nobody who does not know its key.
+    """
+    for peer in description.peers if description.listen_port else ():
+        yield f"{_from(peer.endpoint.host if peer.endpoint else '')}udp dport {description.listen_port} accept"
     for tunnel in description.tunnels:
         config = tunnel.config
-        if tunnel.peer != edge:
-            continue
         outside = _from(config.remote)
         if config.ipsec is not None:
             yield f"{outside}udp dport {{ {config.ipsec.ike_port}, {config.ipsec.natt_port} }} accept"
