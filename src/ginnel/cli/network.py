@@ -1,8 +1,7 @@
 """
 What every command about a whole network begins with: its file, checked, and its lock file beside it.
 
-The file comes first on the command line; none is `./network.toml`, and a directory is the network.toml in it or all files
-`*.toml` of it.
+The file comes first on the command line; none is `./network.toml`, and a directory is all files `*.toml` of it.
 Commands that only look allocate in memory; those that hand something out (`render`, `lab`, `keys`, `node add`) pin it first.
 """
 
@@ -15,20 +14,28 @@ from pathlib import Path
 
 from ginnel.cli import ui
 from ginnel.errors import GinnelError, UsageError
-from ginnel.network import Compilation, Lock, Network, allocate, parse_lock, parse_network, render_lock
+from ginnel.network import Compilation, Lock, Network, allocate, parse_lock, render_lock
+from ginnel.network.file import MAX_FILE_BYTES, read_network
+from ginnel.network.language.sources import Sources
 
 DEFAULT = Path("network.toml")
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A network as its files have it. *pinned*: the lock file's text as it is, None where there is none."""
+    """
+    A network as its files have it.
+
+    file: what was named: a file, or a directory of several. pinned: the lock file's text as it is, None where there is none.
+    sources: where each thing is said: `sources.place(("node", "paris", "lans", 0))`.
+    """
 
     file: Path
     network: Network
     lock: Lock
     lock_file: Path
     pinned: str | None
+    sources: Sources
 
     def compiled(self) -> Compilation:
         """Its hosts; public keys as far as they are pinned."""
@@ -60,26 +67,61 @@ def open_network(file: Path | None) -> Opened:
         UsageError: it cannot be read.
     """
     path = find(file)
-    network = parse_network(read(path), str(path))
-    lock_file = path.with_name(f"{path.stem}.lock.toml")
+    parsed = read_network([(str(each), read(each)) for each in files_of(path)], str(path))
+    lock_file = lock_of(path)
     pinned = read(lock_file) if lock_file.exists() else None
-    lock = allocate(network, parse_lock(pinned, str(lock_file)) if pinned is not None else Lock())
-    return Opened(path, network, lock, lock_file, pinned)
+    lock = allocate(parsed.network, parse_lock(pinned, str(lock_file)) if pinned is not None else Lock())
+    return Opened(path, parsed.network, lock, lock_file, pinned, parsed.sources)
 
 
 def find(file: Path | None) -> Path:
-    """The file that is meant."""
+    """The file or directory that is meant: a directory with one file is that file."""
     if file is None:
         if not DEFAULT.exists():
             raise UsageError("no FILE given, and there is no network.toml here\n  hint: `ginnel init` writes one to begin with")
         return DEFAULT
-    return file / "network.toml" if file.is_dir() else file
+    if file.is_dir() and len(files := files_of(file)) == 1:
+        return files[0]
+    return file
+
+
+def files_of(path: Path) -> list[Path]:
+    """
+    The files of a network: the file itself; of a directory all `*.toml` by their names, but lock files and hidden ones.
+
+    Raises:
+        UsageError: the directory has none, or cannot be read.
+    """
+    if not path.is_dir():
+        return [path]
+    try:
+        names = sorted(each.name for each in path.iterdir())
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    found = [path / name for name in names if name.endswith(".toml") and not name.endswith(".lock.toml") and name[0] != "."]
+    if not found:
+        raise UsageError(f"{path}: a directory without a network file\n  hint: `ginnel init {path}/network.toml` writes one")
+    return found
+
+
+def lock_of(path: Path) -> Path:
+    """
+    The lock file beside a network file, or of a directory with several: `network.lock.toml`.
+
+    Where the directory has another one, and no other but that, it is that: a file to which a second one was added keeps its pins.
+    """
+    if not path.is_dir():
+        return path.with_name(f"{path.stem}.lock.toml")
+    usual = path / "network.lock.toml"
+    there = sorted(each for each in path.glob("*.lock.toml") if each.name[0] != ".")
+    return there[0] if len(there) == 1 else usual
 
 
 def read(file: Path) -> str:
-    """Its text; UsageError when that cannot be had."""
+    """Its text, as much of it as any file of ours has; UsageError when that cannot be had."""
     try:
-        return file.read_text(encoding="utf-8")
+        with file.open(encoding="utf-8") as stream:
+            return stream.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError:

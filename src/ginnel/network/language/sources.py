@@ -31,6 +31,8 @@ MAX_FILES = 1000
 
 #: Tables whose tables may stand in different files; all others stand in one.
 _SHARED: frozenset[Path] = frozenset({(), ("node",), ("region",), ("group",), ("lab",), ("lab", "node")})
+#: Of which a node file has none.
+_TABLES = frozenset({"network", "node", "region", "group", "link", "protect", "expect"})
 #: Arrays of tables, to which each file may add.
 _LISTS = frozenset({"link", "protect", "expect"})
 
@@ -49,25 +51,30 @@ class Sources(Positions):
         """
         _bounded(files, source)
         self.source = source
-        self.names = [name for name, _ in files]
-        self.texts = [text for _, text in files]
+        self.names: list[str] = []
+        self.texts: list[str] = []
         lines: list[str] = []
         #: Of each file, how many lines stand before it.
         self.before: list[int] = []
-        for text in self.texts:
-            self.before.append(len(lines))
-            lines += text.split("\n")
-        self.lines = lines
         documents: list[dict[str, Any]] = []
         mistakes: list[Mistake] = []
         for name, text in files:
             try:
-                documents.append(toml.loads(text))
+                document = toml.loads(text)
             except tomllib.TOMLDecodeError as error:
                 mistake = toml_mistake(str(error), text)
                 mistakes.append(mistake if len(files) == 1 else replace(mistake, source=name))
+                continue
+            if len(files) > 1 and "tunnel" in document and _TABLES.isdisjoint(document):
+                continue  # a node file that lies beside
+            documents.append(document)
+            self.names.append(name)
+            self.texts.append(text)
+            self.before.append(len(lines))
+            lines += text.split("\n")
         if mistakes:
             raise ConfigError(source, mistakes)
+        self.lines = lines
         #: Of each file, how many tables of each list stand before its own.
         self._counted: list[dict[str, int]] = []
         self.document = self._together(documents)

@@ -244,7 +244,9 @@ class NodeTable(Table):
         json_schema_extra={"shown": '`"off"`'},
     )
     hooks: HooksTable = Field(
-        default=HooksTable(), description="commands around going up and down: `pre-up`, `post-up`, `pre-down`, `post-down`"
+        default=HooksTable(),
+        description="commands around going up and down: `pre-up`, `post-up`, `pre-down`, `post-down`",
+        json_schema_extra={"shown": "none"},
     )
 
 
@@ -424,7 +426,7 @@ class FaultsTable(Table):
     """What the lab's internet does to this node's packets."""
 
     loss: Ratio = Field(default=0.0, description='share that is lost: `"1%"` or 0.01')
-    delay: Milliseconds = Field(default=0.0, description='`"20ms"`')
+    delay: Milliseconds = Field(default=0.0, description='time by which packets are late: `"20ms"`')
     jitter: Milliseconds = Field(default=0.0, description="how much the delay differs, likewise")
     reorder: Ratio = Field(default=0.0, description="share that arrives out of order")
     duplicate: Ratio = Field(default=0.0, description="share that arrives twice")
@@ -457,9 +459,24 @@ class NetworkFile(Table):
     """A ginnel network: nodes, links between them, what must reach what."""
 
     network: NetworkTable = Field(description="what all nodes share")
-    node: dict[Name, NodeTable] = Field(min_length=1, max_length=MAX_NODES, description="each host by its name")
-    region: dict[Name, RegionTable] = Field(default={}, max_length=1000, description="nodes that are near to one another")
-    group: dict[Name, GroupTable] = Field(default={}, max_length=1000, description="nodes under one name: `@name`")
+    node: dict[Name, NodeTable] = Field(
+        min_length=1,
+        max_length=MAX_NODES,
+        description="each host by its name",
+        json_schema_extra={"propertyNames": {"pattern": f"^{_NAME}$"}},
+    )
+    region: dict[Name, RegionTable] = Field(
+        default={},
+        max_length=1000,
+        description="nodes that are near to one another",
+        json_schema_extra={"propertyNames": {"pattern": f"^{_NAME}$"}},
+    )
+    group: dict[Name, GroupTable] = Field(
+        default={},
+        max_length=1000,
+        description="nodes under one name: `@name`",
+        json_schema_extra={"propertyNames": {"pattern": f"^{_NAME}$"}},
+    )
     gre: GreTable = Field(default=GreTable(), description="what GRE links are unless they say otherwise")
     ipsec: IpsecTable = Field(default=IpsecTable(), description="how links are protected by IPsec unless they say otherwise")
     link: list[LinkTable] = Field(default=[], max_length=100_000, description="links by name")
