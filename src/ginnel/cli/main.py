@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "genpsk": ("ginnel.cli.keys", "genpsk", "Print a new preshared key."),
     "mtu": ("ginnel.cli.mtu", "mtu_", "How large packets may be inside a tunnel, layer by layer; and the proof."),
     "keys": ("ginnel.cli.network_keys", "keys", "The keys of a network: made, looked at, replaced."),
+    "path": ("ginnel.cli.path", "path", "How a packet gets from one place of a network to another, or what stops it."),
     "lab": ("ginnel.cli.lab", "lab", "Rehearse a whole network on this machine."),
 }
 

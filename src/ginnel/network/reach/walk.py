@@ -310,6 +310,8 @@ class _Walk:
             message = f"{text_of(source)} leaves {host.name} for the internet as it is, and no answer to it comes back"
             return Stop(host.name, "no-answer", message, "an exit that hides it behind its own address", host.place)
         self.conversation.left[source] = host
+        if not hidden and not self.is_answer:
+            self.notes.append(f"it leaves {host.name} by its own uplink, in no tunnel")
         if onward is not None:
             return onward, packet, Arrival("uplink", host.name)
         return End(host, INTERNET)
