@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ginnel.config.node import PlainConfig
 from ginnel.errors import UsageError
 from ginnel.network.compile import NodeDescription, PeerDescription
+from ginnel.network.model import HostPort
 from ginnel.units import PublicKey
 
 
@@ -60,7 +62,11 @@ class Renderer(Protocol):
 
 #: Format: its module, and what it is in a line.
 FORMATS: dict[str, tuple[str, str]] = {
+    "ginnel": ("ginnel", "what `ginnel up` runs: a wg-quick file, a node file, or both"),
     "wg-quick": ("wgquick", "wg-quick's NAME.conf"),
+    "setconf": ("setconf", "what `wg setconf` reads: keys, peers and no more"),
+    "node": ("node_toml", "a node file, NAME.toml"),
+    "networkd": ("networkd", "systemd-networkd's .netdev and .network"),
 }
 
 
@@ -70,6 +76,39 @@ def renderer(name: str) -> Renderer:
         raise UsageError(f"--as: expected one of {', '.join(FORMATS)}, found {name!r}")
     module: Renderer = importlib.import_module(f"{__name__}.{FORMATS[name][0]}")
     return module
+
+
+def interfaces(description: NodeDescription) -> tuple[NodeDescription, ...]:
+    """The host's WireGuard interfaces, each described by itself: the node's own first, then those beside it."""
+    return (*((description,) if description.wireguard else ()), *description.beside)
+
+
+def title(description: NodeDescription, mark: str = "#") -> str:
+    """The line with which a rendered file begins, as a comment."""
+    return f"{mark} {description.network}: {description.name}. Rendered by ginnel; changes belong in the network file."
+
+
+def host_port(endpoint: HostPort) -> str:
+    """An endpoint as WireGuard's tools have it, an IPv6 address in brackets."""
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host  # no host name has a colon
+    return f"{host}:{endpoint.port}"
+
+
+def wireguard_only(description: NodeDescription, who: str) -> None:
+    """UsageError for what knows nothing but WireGuard, where the node has other tunnels, or none."""
+    if description.tunnels:
+        others = " and ".join(tunnel.config.name for tunnel in description.tunnels[:3])
+        hint = "--as node, networkd, networkmanager, netplan and iproute2 have GRE; --as swanctl has IPsec"
+        raise UsageError(f"{description.name} has {others}, and {who} knows WireGuard alone\n  hint: {hint}")
+    if not description.wireguard:
+        raise UsageError(f"{description.name} has no WireGuard link, and {who} knows nothing else")
+
+
+def unprotected(config: PlainConfig, who: str) -> None:
+    """UsageError where IPsec protects a tunnel, for what would bring it up without."""
+    if config.ipsec is not None:
+        hint = "--as swanctl has it, for strongSwan; --as node for ginnel"
+        raise UsageError(f"{config.name} is protected by IPsec, which {who} does not have\n  hint: {hint}")
 
 
 def public_key(peer: PeerDescription) -> PublicKey:

@@ -13,7 +13,28 @@ from collections.abc import Iterator
 
 from ginnel.config.ipsec_values import READERS
 from ginnel.config.node import GRE_IN_UDP_PORT, Encapsulation, IpsecConfig, Keepalive, PlainConfig
+from ginnel.errors import UsageError
 from ginnel.network.compile import NodeDescription
+from ginnel.network.render import NONE, File, Secrets, sound
+
+WHERE = "/etc/ginnel/"
+
+
+#: What the node's file is called; the secrets of its tunnels lie beside it.
+NAME = "node.toml"
+
+
+def files(description: NodeDescription, secrets: Secrets = NONE) -> tuple[File, ...]:
+    """The node file, and the keys of its protected tunnels as far as they are at hand."""
+    sound.check(description, secrets)
+    if not description.tunnels:
+        raise UsageError(f"{description.name} has WireGuard links alone\n  hint: --as wg-quick; `ginnel up` takes that")
+    made = [File(NAME, render(description).encode(), WHERE)]
+    for tunnel in description.tunnels:
+        if tunnel.config.ipsec is not None and tunnel.config.ipsec.psk_file and tunnel.peer in secrets.ipsec:
+            content = f"{secrets.ipsec[tunnel.peer]}\n".encode()
+            made.append(File(tunnel.config.ipsec.psk_file, content, WHERE, secret=True))
+    return tuple(made)
 
 
 def render(description: NodeDescription) -> str:

@@ -54,7 +54,7 @@ def test_an_exit_hides_its_clients_but_not_towards_its_own_lan() -> None:
     )
     nodes = compiled(text)
     (rule,) = [line for line in render(nodes["office"], "K").splitlines() if line.startswith("PostUp")]
-    assert 'oifname != "%i" ip saddr { 10.10.0.2/32 } ip daddr != { 10.23.0.0/24 } masquerade' in rule
+    assert 'oifname != "wg0" ip saddr { 10.10.0.2/32 } ip daddr != { 10.23.0.0/24 } masquerade' in rule
     assert "ip6 saddr { fd10:10::2/128 } masquerade" in rule
     phone = render(nodes["phone"], "K")
     assert "DNS = 10.23.0.53\n" in phone
