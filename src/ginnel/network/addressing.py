@@ -164,9 +164,11 @@ class _Allocation:
         """Of the nodes that have an address of their own."""
         pools = self.network.pool
         chosen: dict[str, dict[Prefix, bytes]] = {}
-        for node in self.numbered:
+        exact = {node.name: node.address for node in self.numbered if node.lengths}
+        numbered = [node for node in self.numbered if node.name not in exact]
+        for node in numbered:
             chosen[node.name] = {pool: packed for packed in node.address for pool in pools if within(packed, pool)}
-        for node in self.numbered:
+        for node in numbered:
             pinned = self.lock.nodes.get(node.name)
             for packed in pinned.address if pinned else ():
                 for pool in pools:
@@ -175,7 +177,7 @@ class _Allocation:
                         self.taken.add(packed)
         for pool in pools:
             following = _first(pool)
-            for node in self.numbered:
+            for node in numbered:
                 if pool in chosen[node.name]:
                     continue
                 while following in self.taken:
@@ -184,7 +186,7 @@ class _Allocation:
                     raise _full(pool, node.name)
                 chosen[node.name][pool] = following
                 self.taken.add(following)
-        return {name: tuple(by_pool[pool] for pool in pools) for name, by_pool in chosen.items()}
+        return exact | {name: tuple(by_pool[pool] for pool in pools) for name, by_pool in chosen.items()}
 
     def _pinned_subnets(self) -> dict[frozenset[str], dict[Prefix, Prefix]]:
         """What the file demands, and what is pinned and still free, by pool."""

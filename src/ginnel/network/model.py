@@ -56,6 +56,10 @@ class HostPort:
     port: int = 0
 
 
+#: Of a link's end: it waits until the other speaks, although that has an endpoint.
+NO_ENDPOINT = HostPort("")
+
+
 @dataclass(frozen=True, slots=True)
 class Mapped:
     """A LAN that the network knows by another prefix of the same length, one to one, because its own is somebody else's as
@@ -90,6 +94,9 @@ class Node:
     search: tuple[str, ...] = ()
     #: Fixed tunnel addresses, as the file demands them (packed); otherwise allocated from the pools.
     address: tuple[bytes, ...] = ()
+    #: One for each of `address`: the lengths of their prefixes on the interface. Then these are all its addresses, wherever they
+    #: lie, and none is allocated; without lengths they are completed from the pools, and have the pools' lengths.
+    lengths: tuple[int, ...] = ()
     listen_port: int | None = None
     #: What its way to the internet carries (1492 behind PPPoE, 1500 otherwise).
     underlay_mtu: int = DEFAULT_UNDERLAY_MTU
@@ -158,8 +165,8 @@ class LinkEnd:
     """
     What one node has for one of its links instead of what follows from the network; None: it follows.
 
-    allowed: its AllowedIPs for the other end, or its routes there: all of them. endpoint: by which it finds the other.
-    keepalive_s: 0 sends none. device: what it calls its device of a link that is point to point.
+    allowed: its AllowedIPs for the other end, or its routes there: all of them. endpoint: by which it finds the other;
+    `NO_ENDPOINT`: by none. keepalive_s: 0 sends none. device: what it calls its device of a link that is point to point.
     """
 
     allowed: tuple[Prefix, ...] | None = None

@@ -122,7 +122,9 @@ def _fixed_addresses(context: Context) -> Iterator[Mistake]:
             where, path = f"node.{node.name}.address[{index}]", ("node", node.name, "address", index)
             text = ipaddress.ip_address(packed)
             pools = [pool for pool in network.pool if usable(packed, pool)]
-            if not pools:
+            if node.lengths:
+                pools = []  # these are all it has, and may lie anywhere
+            elif not pools:
                 hint = f"pools are {', '.join(map(str, network.pool))}"
                 yield context.at("G0411", path, f"{where}: {text} is not a host address of a pool", hint)
             elif pools[0] in used:

@@ -63,7 +63,8 @@ def _node(name: str, table: tables.NodeTable, network: tables.NetworkTable) -> m
         exit=table.exit,
         dns=tuple(network.dns if table.dns is None else table.dns),
         search=tuple(network.search if table.search is None else table.search),
-        address=tuple(table.address),
+        address=tuple(packed for packed, _ in table.address),
+        lengths=_lengths(table),
         listen_port=table.listen_port,
         underlay_mtu=table.underlay_mtu,
         interface=table.interface,
@@ -73,6 +74,13 @@ def _node(name: str, table: tables.NodeTable, network: tables.NetworkTable) -> m
         fwmark=table.fwmark,
         hooks=tuple(_hooks(table.hooks)),
     )
+
+
+def _lengths(table: tables.NodeTable) -> tuple[int, ...]:
+    """None where none is written; else one for each address, that of the address alone where none is written."""
+    if all(length is None for _, length in table.address):
+        return ()
+    return tuple(len(packed) * 8 if length is None else length for packed, length in table.address)
 
 
 def _hooks(table: tables.HooksTable) -> Iterator[tuple[str, str]]:

@@ -75,11 +75,16 @@ def _or(word: str, other: dict[str, Any]) -> dict[str, Any]:
 
 Prefix_ = Annotated[Prefix, *_said(values.parse_prefix, _PREFIX)]
 Lan = Annotated[Prefix | model.Mapped, *_said(values.parse_lan, {"anyOf": [_PREFIX, _MAPPED]})]
-Address = Annotated[bytes, *_said(values.parse_address, _ADDRESS)]
+InterfaceAddress = Annotated[
+    tuple[bytes, int | None], *_said(values.parse_interface_address, _text("^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$", ("10.10.0.7",)))
+]
 Resolver = Annotated[str, *_said(values.parse_resolver, _ADDRESS)]
 Domain = Annotated[str, *_said(values.parse_domain, _text(examples=("example.org",)))]
 Endpoint = Annotated[
     model.HostPort, *_said(values.parse_endpoint, _text(examples=("203.0.113.10", "[2001:db8::1]:4500", "vpn.example.org")))
+]
+EndEndpoint = Annotated[
+    model.HostPort, *_said(values.parse_end_endpoint, {"anyOf": [_text(examples=("203.0.113.10:4500",)), {"const": False}]})
 ]
 Target = Annotated[model.Target, *_said(values.parse_target, _text(examples=("10.20.0.5:443", "lyon", "@servers:443")))]
 Source = Annotated[str, *_said(values.parse_source, _text(examples=("lyon", "10.20.0.5", "@branches")))]
@@ -213,10 +218,11 @@ class NodeTable(Table):
     search: list[Domain] | None = Field(
         default=None, max_length=32, description="domains that they are asked about", json_schema_extra={"shown": "the network's"}
     )
-    address: list[Address] = Field(
+    address: list[InterfaceAddress] = Field(
         default=[],
-        max_length=8,
-        description="tunnel addresses that it must have, at most one of each pool",
+        max_length=64,
+        description="tunnel addresses that it must have, at most one of each pool; with lengths (`10.10.0.7/32`) they are all "
+        "that it has, wherever they lie",
         json_schema_extra={"shown": "allocated"},
     )
     listen_port: Port | None = Field(default=None, description="its own", json_schema_extra={"shown": "the network's"})
@@ -324,8 +330,10 @@ class EndTable(Table):
         description="all that this end sends to the other, and takes from it: its AllowedIPs, or its routes",
         json_schema_extra={"shown": "computed"},
     )
-    endpoint: Endpoint | None = Field(
-        default=None, description="by which this end finds the other", json_schema_extra={"shown": "the other's `endpoint`"}
+    endpoint: EndEndpoint | None = Field(
+        default=None,
+        description="by which this end finds the other; `false`: it waits for the other to speak",
+        json_schema_extra={"shown": "the other's `endpoint`"},
     )
     keepalive: Keepalive | None = Field(
         default=None,

@@ -113,6 +113,23 @@ def parse_address(text: object) -> bytes:
         raise ValueError(f"expected an IP address, found {shown(text)}") from None
 
 
+def parse_interface_address(text: object) -> tuple[bytes, int | None]:
+    """Parse an address of an interface, with the length of its prefix where one is written."""
+    address, slash, length = text_of(text).partition("/")
+    packed = parse_address(address)
+    if not slash:
+        return packed, None
+    full = len(packed) * 8
+    if not (length.isascii() and length.isdigit() and len(length) <= 3) or int(length) > full:
+        raise ValueError(f"expected a prefix length from 0 to {full}, found {shown(length)}")
+    return packed, int(length)
+
+
+def parse_end_endpoint(value: object) -> model.HostPort:
+    """Parse by what an end of a link finds the other: an endpoint, or false for none."""
+    return model.NO_ENDPOINT if value is False else parse_endpoint(value)
+
+
 def parse_resolver(text: object) -> str:
     """Parse the address of a resolver."""
     return str(ipaddress.ip_address(parse_address(text)))
