@@ -23,7 +23,19 @@ from lab.conftest import EXAMPLES, GINNEL, LabRunner
 #: What the lab of three sites may take (a healthy one takes five seconds).
 LAB_BUDGET_S = 40.0
 
-NETWORKS = ["three-sites", "hub", "site-to-site", "road-warrior", "gre-sites", "gre-ipsec-sites", "gre-ipsec-certificates"]
+NETWORKS = [
+    "point-to-point",
+    "three-sites",
+    "hub",
+    "site-to-site",
+    "road-warrior",
+    "bounce",
+    "regions",
+    "mixed",
+    "gre-sites",
+    "gre-ipsec-sites",
+    "gre-ipsec-certificates",
+]
 #: gre-ospf is run in test_gre.py, beside what takes as long.
 SCRIPTS = ["gre-ospf", "gre-edge-origin", "container"]
 
@@ -57,15 +69,52 @@ def test_an_example_is_as_its_file_says(name: str, lab: LabRunner, example: Call
         assert all(link[part]["ok"] and link[part]["evidence"] for part in ("configured", "alive", "carrying"))
     assert report["mtu"]
     for item in report["mtu"]:
-        expected = MTU.get(name, 1420)
+        expected = MTU.get(name, 1434 if item["between"] == ["east", "west"] else 1420)
         assert f"{expected} bytes pass whole, {expected + 1} are refused" in item["proven"]["evidence"]
     assert report["throughput"]["gbit_s"] > 0
     for link in report["capture"]["links"]:
         assert link["control_seen"] > 0, "the capture sees what is in clear"
-        assert link[SEEN.get(name, "wireguard")] > 0
+        assert any(link[which] > 0 for which in SEEN.get(name, ("wireguard",)))
         assert (link["leaks"], link["dropped"]) == (0, 0)
     assert path.with_name("network.lock.toml").read_bytes() == before, "nothing is renumbered"
     CHECKS[name](report)
+
+
+def point_to_point(report: dict[str, Any]) -> None:
+    (link,) = report["links"]
+    assert link["kind"] == "wireguard"
+    assert [item["mtu"] for item in report["nodes"]] == [1420, 1420]
+
+
+def paths_of(report: dict[str, Any]) -> dict[tuple[str, str], list[str]]:
+    """The way between any two nodes, by their names."""
+    return {(reach["path"][0], reach["path"][-1]): reach["path"] for reach in report["reachability"] if reach["path"]}
+
+
+def bounce(report: dict[str, Any]) -> None:
+    ways = paths_of(report)
+    hidden = ("home", "office", "laptop")
+    for near in hidden:
+        for far in hidden:
+            if near != far:
+                assert ways[near, far] == [near, "bounce", far]
+        assert ways[near, "server"] == [near, "server"]
+
+
+def regions(report: dict[str, Any]) -> None:
+    ways = paths_of(report)
+    assert ways["lyon", "porto"] == ["lyon", "frankfurt", "porto"]
+    assert ways["boston", "austin"] == ["boston", "newyork", "austin"]
+    for near in ("lyon", "porto"):
+        for far in ("boston", "austin"):
+            assert len(ways[near, far]) == 3
+            assert ways[near, far] == ways[far, near][::-1]
+
+
+def mixed(report: dict[str, Any]) -> None:
+    kinds = {tuple(link["between"]): link["kind"] for link in report["links"]}
+    assert kinds == {("east", "west"): "gre+ipsec", ("office", "east"): "wireguard", ("laptop", "west"): "wireguard"}
+    assert paths_of(report)["laptop", "office"] == ["laptop", "west", "east", "office"]
 
 
 def three_sites(report: dict[str, Any]) -> None:
@@ -127,9 +176,18 @@ def gre_ipsec_certificates(report: dict[str, Any]) -> None:
 
 #: What fits where it is not WireGuard, and what is seen on the way.
 MTU = {"gre-sites": 1476, "gre-ipsec-sites": 1434, "gre-ipsec-certificates": 1434}
-SEEN = {"gre-sites": "plain", "gre-ipsec-sites": "esp", "gre-ipsec-certificates": "esp"}
+SEEN = {
+    "mixed": ("wireguard", "esp"),
+    "gre-sites": ("plain",),
+    "gre-ipsec-sites": ("esp",),
+    "gre-ipsec-certificates": ("esp",),
+}
 
 CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "point-to-point": point_to_point,
+    "bounce": bounce,
+    "regions": regions,
+    "mixed": mixed,
     "three-sites": three_sites,
     "hub": hub,
     "site-to-site": site_to_site,
