@@ -18,7 +18,7 @@ The nearest hub: of the node's own region, then by the region's `near`, then by 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -242,6 +242,10 @@ class Links:
     def named(self, left: str, right: str) -> Link | None:
         """What a `[[link]]` says of the two; None where none does."""
         return self._named_at.get(left, {}).get(right)
+
+    def named_at(self, name: str) -> Mapping[str, Link]:
+        """What `[[link]]`s say of one node's links, by the node at the other end."""
+        return self._named_at.get(name, {})
 
     def _made(self, pattern: _Pattern, between: tuple[str, str]) -> Link:
         kind = pattern.kind

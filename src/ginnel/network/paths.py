@@ -127,6 +127,10 @@ class Paths:
         """Whether the two have a link."""
         return self._links.state(left, right) is not State.NONE
 
+    def state(self, left: str, right: str) -> State:
+        """Whether the two have a link, and what that is to the paths."""
+        return self._links.state(left, right)
+
     def link(self, left: str, right: str) -> Link:
         """The link between two neighbours; KeyError when they have none."""
         return self._links.link(left, right)
