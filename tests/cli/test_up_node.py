@@ -610,7 +610,7 @@ def test_a_dry_run_prints_the_steps_of_the_real_run(world: World) -> None:
     real = world.ginnel("up", "edge")
     assert dry.stderr == real.stderr
     assert plan["steps"] == [line.removeprefix("[#] ") for line in real.stderr.splitlines() if line.startswith("[#]")]
-    assert plan["notes"][-1:] == ["this host forwards no IPv4: for others to use these routes, `sysctl -w net.ipv4.ip_forward=1`"]
+    assert plan["notes"][-1:] == ["this host forwards no IPv4: others can use these routes with [node] forward = true"]
 
 
 def test_who_may_not_look_into_the_directory_is_told(world: World) -> None:

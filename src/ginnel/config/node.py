@@ -15,6 +15,9 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ginnel.config import node_host
+from ginnel.config.node_host import HostConfig
+
 PlainKind = Literal["gre", "gretap", "ipip", "sit", "ip6tnl", "ipsec"]
 Backend = Literal["auto", "engine", "kernel"]
 
@@ -155,6 +158,9 @@ class WireguardConfig:
     preshared_key_files: tuple[tuple[str, str], ...] = ()
 
 
+_NOTHING_MORE = HostConfig()
+
+
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
     """All tunnels of one host; *name* is the file's, without its ending."""
@@ -164,6 +170,8 @@ class NodeConfig:
     backend: Backend = "auto"
     plain: tuple[PlainConfig, ...] = ()
     wireguard: tuple[WireguardConfig, ...] = ()
+    #: What is asked of the host beside them.
+    host: HostConfig = _NOTHING_MORE
 
 
 def to_json(config: NodeConfig) -> str:
@@ -192,7 +200,8 @@ def from_json(text: str) -> NodeConfig:
         WireguardConfig(**{**one, "preshared_key_files": tuple((key, path) for key, path in one["preshared_key_files"])})
         for one in whole["wireguard"]
     )
-    return NodeConfig(**{**whole, "plain": plain, "wireguard": wireguard})
+    host = node_host.from_plain(whole["host"])
+    return NodeConfig(**{**whole, "plain": plain, "wireguard": wireguard, "host": host})
 
 
 def _ipsec(one: dict[str, Any]) -> IpsecConfig:

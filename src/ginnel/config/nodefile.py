@@ -23,12 +23,14 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, cast
 
-from ginnel.config import ipsec_sense, ipsec_values, toml
+from ginnel.config import ipsec_sense, ipsec_values, node_host, toml
 from ginnel.config.ipsec_sense import Ipsec
 from ginnel.config.node import GRE_IN_UDP_PORT, Backend, Encapsulation, Keepalive, NodeConfig, PlainConfig, PlainKind
+from ginnel.config.node_host import HostConfig
 from ginnel.config.node_sense import Tunnel, around, family_of, of_all, of_one
 from ginnel.config.node_values import ALIASES, MEANT, READERS, BadItemsError, BadValueError, closest, shown
 from ginnel.config.positions import Path, Positions
@@ -172,7 +174,7 @@ class _Reader:
                 elif isinstance(value, dict) and "kind" in value and is_interface_name(key):
                     hint = f"write [tunnel.{key}]"
                 self._mistake((key,), f"expected node or tunnel, found {shown(key)}", hint, at_key=True)
-        backend = self._node(document.get("node", {}))
+        backend, host = self._node(document.get("node", {}))
         tables = document.get("tunnel", {})
         if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
             self._mistake(("tunnel",), "tunnel: expected tables such as [tunnel.gre1]", "each tunnel has a name")
@@ -187,26 +189,44 @@ class _Reader:
         if not self.found:
             for path, message, hint, at_key in of_all(self.tunnels):
                 self._mistake(path, message, hint, at_key=at_key)
-        return NodeConfig(name=name, path=self.path, backend=backend, plain=tuple(config for _, config in self.tunnels))
+        plain = tuple(config for _, config in self.tunnels)
+        return NodeConfig(name=name, path=self.path, backend=backend, plain=plain, host=host)
 
     def _mistake(self, path: Path, message: str, hint: str = "", *, at_key: bool = False) -> None:
         self.found.append(_Found(path, message, hint, at_key))
 
-    def _node(self, table: object) -> Backend:
+    def _node(self, table: object) -> tuple[Backend, HostConfig]:
         if not isinstance(table, dict):
             self._mistake(("node",), f"node: expected a table, found {shown(table)}")
-            return "auto"
-        for key in table:
-            if key != "backend":
-                self._mistake(
-                    ("node", key), f"node: expected backend, found {shown(key)}", closest(key, ("backend",)), at_key=True
-                )
+            return "auto", HostConfig()
+        known = ("backend", *node_host.READERS)
+        given: dict[str, Any] = {}
+        for key, value in table.items():
+            if key not in known:
+                expected = f"node: expected {', '.join(known[:-1])} or {known[-1]}, found {shown(key)}"
+                self._mistake(("node", key), expected, closest(key, known), at_key=True)
+            elif key != "backend":
+                field, reader = node_host.READERS[key]
+                given[field] = self._read(("node", key), f"node.{key}", reader, value)
         backend = table.get("backend", "auto")
         if backend not in ("auto", "engine", "kernel"):
             message = f'node.backend: expected "auto", "engine" or "kernel", found {shown(backend)}'
             self._mistake(("node", "backend"), message, closest(str(backend), ("auto", "engine", "kernel")))
-            return "auto"
-        return cast(Backend, backend)
+            backend = "auto"
+        read = {field: value for field, value in given.items() if value is not None}
+        return cast(Backend, backend), HostConfig(**read)
+
+    def _read(self, path: Path, where: str, reader: Callable[[object], Any], value: object) -> Any:
+        """What *reader* makes of a value; None after its mistakes."""
+        try:
+            return reader(value)
+        except BadItemsError as several:
+            for at, bad in several.wrong.items():
+                item = f"{where}[{at}]" if isinstance(at, int) else f"{where}.{at}"
+                self._mistake((*path, at), f"{item}: {bad.message}", bad.hint, at_key=bad.at_key)
+        except BadValueError as bad:
+            self._mistake(path, f"{where}: {bad.message}", bad.hint)
+        return None
 
     # -- one tunnel
 
@@ -267,14 +287,10 @@ class _Reader:
             self._mistake(path, f"{where}: {tunnel.spelled[key]} says the same already", at_key=True)
             return
         tunnel.spelled[key] = spelled
-        try:
-            tunnel.given[key] = reader(value)
-        except BadItemsError as several:
-            for at, bad in several.wrong.items():
-                item = f"{where}[{at}]" if isinstance(at, int) else f"{where}.{at}"
-                self._mistake((*path, at), f"{item}: {bad.message}", bad.hint, at_key=bad.at_key)
-        except BadValueError as bad:
-            self._mistake(path, f"{where}: {bad.message}", bad.hint)
+        before = len(self.found)
+        read = self._read(path, where, reader, value)
+        if len(self.found) == before:
+            tunnel.given[key] = read
 
     def _ipsec(self, tunnel: Tunnel, where: str, path: Path, value: object) -> None:
         """`[tunnel.NAME.ipsec]`, each key by itself."""

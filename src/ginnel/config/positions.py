@@ -69,13 +69,41 @@ class Positions:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What stands from *start* to *end* (offsets into the text), and what it is of."""
+
+    path: Path
+    start: int
+    end: int
+
+
+class Layout:
+    """
+    A text token by token, for those who change a part of it and leave the rest as it is; its lines end in a line feed alone.
+
+    keys: every key wherever it is written, in headers too (a table's key once for each header that it is in). headers: the whole
+    of each `[table]` and `[[table]]`. pairs: each key with its value, however dotted the key. values: each value, of lists and
+    inline tables too. All but values in the order of the text.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Take *text* apart, which must be valid TOML."""
+        self.keys: list[Token] = []
+        self.headers: list[Token] = []
+        self.pairs: list[Token] = []
+        self.values: dict[Path, Token] = {}
+        _Scanner(text, {}, self).document()
+
+
 class _Scanner:
     """One forward pass; `at` only grows."""
 
-    def __init__(self, text: str, places: dict[Path, Place]) -> None:
+    def __init__(self, text: str, places: dict[Path, Place], layout: Layout | None = None) -> None:
         self.text = text.replace("\r\n", "\n")
         self.at = 0
         self.places = places
+        self.layout = layout
         self.tables: dict[Path, int] = {}  # [[array]] path -> how many so far
         self.line_starts = [0]
         for offset, char in enumerate(self.text):
@@ -96,12 +124,14 @@ class _Scanner:
         start = self.at
         array = self.text.startswith("[[", self.at)
         self.at += 2 if array else 1
-        keys = [key for key, _, _ in self._dotted()]
+        keys = self._dotted()
         self.at = self.text.index("]", self.at) + (2 if array else 1)
         span = self._span(start, self.at)
         path: Path = ()
-        for depth, key in enumerate(keys):
+        for depth, (key, key_start, key_end) in enumerate(keys):
             path += (key,)
+            if self.layout is not None:
+                self.layout.keys.append(Token(path, key_start, key_end))
             if array and depth == len(keys) - 1:
                 self.places.setdefault(path, Place(span, span))
                 self.tables[path] = self.tables.get(path, 0) + 1
@@ -110,6 +140,8 @@ class _Scanner:
             self.places.setdefault(path, Place(span, span))
         # A header may come after its own sub-tables ([a.b] then [a]); the header itself is the better place.
         self.places[path] = Place(span, span)
+        if self.layout is not None:
+            self.layout.headers.append(Token(path, start, self.at))
         return path
 
     def _pair(self, table: Path) -> None:
@@ -119,12 +151,18 @@ class _Scanner:
             path += (key,)
             span = self._span(start, end)
             self.places.setdefault(path, Place(span, span))
+            if self.layout is not None:
+                self.layout.keys.append(Token(path, start, end))
+        began = len(self.layout.pairs) if self.layout is not None else 0
         key_span = self.places[path].key
         self.at = self.text.index("=", self.at) + 1
         self._skip_space()
         start = self.at
         self._value(path)
         self.places[path] = Place(key_span, self._span(start, self.at))
+        if self.layout is not None:
+            self.layout.pairs.insert(began, Token(path, keys[0][1], self.at))
+            self.layout.values[path] = Token(path, start, self.at)
 
     def _dotted(self) -> list[tuple[str, int, int]]:
         keys: list[tuple[str, int, int]] = []
@@ -165,6 +203,8 @@ class _Scanner:
             self._value((*path, index))
             span = self._span(start, self.at)
             self.places[(*path, index)] = Place(span, span)
+            if self.layout is not None:
+                self.layout.values[(*path, index)] = Token((*path, index), start, self.at)
             index += 1
             self._skip_blank()
             if self.text[self.at] == ",":

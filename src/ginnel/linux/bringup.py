@@ -32,7 +32,7 @@ from ginnel.config.wgquick import PeerConfig, WgQuickFile
 from ginnel.config.words import Route
 from ginnel.config.words import Rule as PolicyRule
 from ginnel.errors import ConfigError, GinnelError, KernelError, Mistake
-from ginnel.linux import fou, mtu, nft, shell, uapi
+from ginnel.linux import fou, mtu, nft, node_host, shell, uapi
 from ginnel.linux.backend import Backend, control, end_process, wait_gone
 from ginnel.linux.device_lines import device_lines, port_number
 from ginnel.linux.endpoints import resolve
@@ -45,10 +45,13 @@ from ginnel.linux.record import (
     FouDone,
     LinkDone,
     LinksDone,
+    OwnDone,
     PolicyDone,
     Process,
+    ProxyDone,
     Record,
     RuleDone,
+    SettingDone,
     Store,
     TableDone,
     network_namespace,
@@ -726,6 +729,12 @@ def _undo(done: Done, record: Record, host: Host, store: Store, console: Console
             _undo_link(done, record, host, store, console)
         case LinksDone():
             _undo_links(done, record, host, store, console)
+        case SettingDone():
+            node_host.undo_setting(done, record, host, store, console)
+        case OwnDone():
+            node_host.undo_own(done, host, console)
+        case ProxyDone():
+            node_host.undo_proxy(done, host, console)
 
 
 def unblock(routes: Sequence[str], host: Host, console: Console) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ginnel.linux.host import Kernel, Rule, Version
 from ginnel.linux.links import Link
 from ginnel.linux.record import FouDone, Process
 from ginnel.linux.rtnl import AddAddress, AddLink, AddRoute, BlockRoute, ChangeRule, LinkUp, Request, SetLink, Way
+from ginnel.linux.rtnl_host import OwnAddress, OwnPrefix, Proxied
 from ginnel.linux.uapi import Device, parse
 from ginnel.units import Endpoint, Prefix
 
@@ -57,6 +58,8 @@ class FakeHost:
     blocked: set[str] = field(default_factory=set)
     #: UDP ports that the kernel takes GRE from: version and port.
     fou_ports: set[tuple[int, int]] = field(default_factory=set)
+    #: What the host has or answers for beside its tunnels, in words.
+    own: set[str] = field(default_factory=set)
     modules: Path = Path("/nonexistent")
 
     name: str = "engine"
@@ -90,6 +93,7 @@ class FakeHost:
             set(self.policies),
             set(self.blocked),
             set(self.fou_ports),
+            set(self.own),
         )
 
     def did(self, words: str, effect: Callable[[], Any]) -> Any:
@@ -253,6 +257,11 @@ class FakeRequests:
                 if delete != (entry in self.world.policies):
                     raise KernelError(request.words, errno.ENOENT if delete else errno.EEXIST)
                 self.world.policies ^= {entry}
+            case OwnAddress() | OwnPrefix() | Proxied():
+                words = replace(request, delete=False).words
+                if request.delete != (words in self.world.own):
+                    raise KernelError(request.words, errno.ESRCH if request.delete else errno.EEXIST)
+                self.world.own ^= {words}
             case _:
                 raise AssertionError(request)
 
@@ -317,8 +326,16 @@ class _Firewall:
 
     def apply(self, script: str) -> None:
         def change() -> None:
+            inside = ""
             for line in script.splitlines():
+                if inside:  # a table written out as a whole
+                    inside = "" if line == "}" else inside
+                    if inside:
+                        self.world.tables[inside] += f"{line}\n"
+                    continue
                 match line.split():
+                    case ["table", family, table, "{"]:
+                        inside = f"{family} {table}"
                     case ["delete", "table", family, table]:
                         self.world.tables.pop(f"{family} {table}", None)
                     case ["add", "table", family, table]:

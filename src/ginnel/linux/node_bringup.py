@@ -2,7 +2,7 @@
 `up` of a node file: its tunnels' process, then what the host has to know: addresses, MTU, link up, routes, rules, MSS.
 
     what each tunnel's MTU is (asked of the routes, before anything is touched)
-    the nft table, before a packet can pass
+    the nft tables, before a packet can pass; what the file asks of the host (`node_host`)
     unreachable routes behind those into protected tunnels
     the process, which makes all devices, down
     per tunnel: MTU, addresses, up, routes            one batch for all of them
@@ -38,7 +38,7 @@ from ginnel.config.link_words import link_words
 from ginnel.config.node import NodeConfig, PlainConfig, to_json
 from ginnel.config.node_values import IPV6_MTU_MIN
 from ginnel.errors import ConfigError, EngineError, GinnelError, KernelError, Mistake
-from ginnel.linux import bringup, clamp, fou, kernel_gre, node_mtu, other_nodes
+from ginnel.linux import bringup, clamp, fou, kernel_gre, node_host, node_mtu, other_nodes
 from ginnel.linux.backend import Child, control
 from ginnel.linux.bringup import Console, Host
 from ginnel.linux.record import (
@@ -221,8 +221,11 @@ class _Up:
         self.mtus = sizes.mtus
         self._note_ends(sizes)
         self._make_table()
+        host, devices = self.config.host, frozenset(tunnel.name for tunnel in self.config.plain)
+        node_host.prepare(self.config.name, host, devices, self.host, self.store, self.console, self._do, dry=self.dry)
         self._block()
         self._start()
+        node_host.set_devices(host, devices, self.host, self.console, self._do)
         self._apply([request for tunnel in self.config.plain for request in self._requests(tunnel)])
         self._add_rules()
         self._wait_for_carrying(remotes)
@@ -476,12 +479,12 @@ class _Up:
 
     def _note_forwarding(self) -> None:
         """Routes into a tunnel are mostly there for others, and then this host has to forward."""
-        for version, setting in ((4, "net.ipv4.ip_forward"), (6, "net.ipv6.conf.all.forwarding")):
+        for version, setting in node_host.FORWARDING.items():
             routed = any(
                 Prefix.parse(text.split()[0]).version == version for tunnel in self.config.plain for text in tunnel.routes
             )
-            if routed and self.host.settings.read(setting) == "0":
-                self.console.note(f"this host forwards no IPv{version}: for others to use these routes, `sysctl -w {setting}=1`")
+            if routed and version not in self.config.host.forward and self.host.settings.read(setting) == "0":
+                self.console.note(f"this host forwards no IPv{version}: others can use these routes with [node] forward = true")
 
     def _note_protection(self) -> None:
         """`up` does not wait for the peers: they may be down, and there is nothing to undo because of that."""

@@ -93,7 +93,43 @@ class FouDone:
     port: int
 
 
-Done = LinkDone | LinksDone | RuleDone | PolicyDone | FirewallDone | TableDone | BlocksDone | FouDone | DnsDone
+@dataclass(frozen=True, slots=True)
+class SettingDone:
+    """A setting of the kernel has this value; *before*: what it was before the first who wanted it so."""
+
+    name: str
+    before: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class OwnDone:
+    """An address, or a whole prefix, is the host's own."""
+
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyDone:
+    """The host answers ARP and NDP for others: "PREFIX dev NAME"."""
+
+    words: str
+
+
+Done = (
+    LinkDone
+    | LinksDone
+    | RuleDone
+    | PolicyDone
+    | FirewallDone
+    | TableDone
+    | BlocksDone
+    | FouDone
+    | DnsDone
+    | SettingDone
+    | OwnDone
+    | ProxyDone
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +248,12 @@ def _done_json(done: Done) -> dict[str, Any]:
             return {"kind": "firewall", "interface": interface, "versions": list(versions)}
         case DnsDone(method):
             return {"kind": "dns", "method": method}
+        case SettingDone(name, before, value):
+            return {"kind": "setting", "name": name, "before": before, "value": value}
+        case OwnDone(prefix):
+            return {"kind": "own", "prefix": prefix}
+        case ProxyDone(words):
+            return {"kind": "proxy", "words": words}
 
 
 def _done_of(plain: dict[str, Any]) -> Done:
@@ -234,6 +276,12 @@ def _done_of(plain: dict[str, Any]) -> Done:
             return FirewallDone(interface, tuple(int(version) for version in versions))
         case {"kind": "dns", "method": dict(method)}:
             return DnsDone({str(key): str(value) for key, value in method.items()})
+        case {"kind": "setting", "name": str(name), "before": str(before), "value": str(value)}:
+            return SettingDone(name, before, value)
+        case {"kind": "own", "prefix": str(prefix)}:
+            return OwnDone(prefix)
+        case {"kind": "proxy", "words": str(words)}:
+            return ProxyDone(words)
         case _:
             raise ValueError(f"not an effect that this version knows: {plain.get('kind')!r}")
 

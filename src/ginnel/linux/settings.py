@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
+from ginnel.config.node_host import parts_of
 from ginnel.errors import KernelError
 
 _ROOT = Path("/proc/sys")
@@ -33,4 +34,6 @@ class ProcSettings:
             raise KernelError(f"sysctl -q {name}={value}", error.errno or errno.EIO, hint) from None
 
     def _path(self, name: str) -> Path:
-        return _ROOT.joinpath(*name.split("/" if "/" in name else "."))
+        """As sysctl(8): the first of dot and slash in the name is what separates; the other stands for a dot inside of a part."""
+        by_slash = name.find("/") >= 0 and ("." not in name or name.find("/") < name.find("."))
+        return _ROOT.joinpath(*name.split("/")) if by_slash else _ROOT.joinpath(*parts_of(name))

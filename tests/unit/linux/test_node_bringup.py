@@ -361,7 +361,7 @@ def test_what_is_up_and_does_not_carry_is_said_and_undone(store: Store) -> None:
 
 def test_a_host_that_does_not_forward_is_told_so(store: Store) -> None:
     said = bring_up(FakeHost(), store)
-    assert said.notes == ["this host forwards no IPv4: for others to use these routes, `sysctl -w net.ipv4.ip_forward=1`"]
+    assert said.notes == ["this host forwards no IPv4: others can use these routes with [node] forward = true"]
 
 
 # ---------------------------------------------------------------- the kernel beside us
