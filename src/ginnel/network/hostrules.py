@@ -9,8 +9,8 @@ What a node's host has to do beside its tunnels, in the words of Linux: forwardi
 
 Every rule lies in the one table (and the routing tables) that `nft` and `origin` name, so that taking it away takes away exactly
 that. `host_part` belongs to the host once, `interface_part` to one WireGuard interface, `tunnel_part` to the tunnels of the node
-file, and each file that brings interfaces up brings its part: the host's own is with the node's WireGuard interface, or in the node
-file where there is none. `host_rules` is all three. What a tunnel needs of routes and rules is in its `PlainConfig`.
+file, and each file that brings interfaces up brings its part: the host's own is with the node's WireGuard interface, or in the
+node file where there is none. `host_rules` is all three. What a tunnel needs of routes and rules is in its `PlainConfig`.
 
 The chains of a protected origin (see `origin`), in the order in which a packet meets them:
 
@@ -32,12 +32,11 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ginnel.config.node_host import addresses_in, is_few
 from ginnel.network import origin
 from ginnel.network.compile import NodeDescription
 from ginnel.units import Prefix
 
-#: Prefixes with more addresses are the host's by one route instead of address by address.
-MAX_SINGLE_ADDRESSES = 16
 #: A host answers ARP for so many on behalf of others, and no more.
 MAX_NEIGHBOURS = 256
 
@@ -119,15 +118,15 @@ def host_part(description: NodeDescription) -> HostRules:
     if description.beside_of:
         return HostRules()
     chains = (*_mapped(description), *_exit(description), *_edge(description), *_origin(description))
-    own = tuple(_own_addresses(description))
-    answered = tuple(_answered(description))
-    sixth = dict.fromkeys(interface for interface, address in answered if address.version == 6)
+    own = tuple(own_addresses(description))
+    others = tuple(answered(description))
+    sixth = dict.fromkeys(interface for interface, address in others if address.version == 6)
     return HostRules(
         sysctls=(*_forwarding(description), *((_of_device(6, interface, "proxy_ndp"), "1") for interface in sixth)),
         chains=chains,
         routes=tuple(f"local {prefix} dev lo" for prefix in own if not is_few(prefix)),
         addresses=tuple(f"{address} dev lo" for prefix in own if is_few(prefix) for address in addresses_in(prefix)),
-        neighbours=tuple(f"proxy {address.address} dev {interface}" for interface, address in answered),
+        neighbours=tuple(f"proxy {address.address} dev {interface}" for interface, address in others),
     )
 
 
@@ -151,19 +150,6 @@ def interface_part(description: NodeDescription) -> HostRules:
     # An answer's way is chosen by its mark, which the kernel does not have yet when it asks whether a source is plausible.
     loose = ((_of_device(4, description.interface, "rp_filter"), "2"),)
     return HostRules(sysctls=loose, rules=tuple(rules), routes=tuple(routes))
-
-
-def is_few(prefix: Prefix) -> bool:
-    """Whether its addresses are put on the host one by one."""
-    return len(prefix.packed) * 8 - prefix.length <= MAX_SINGLE_ADDRESSES.bit_length() - 1
-
-
-def addresses_in(prefix: Prefix) -> Iterator[Prefix]:
-    """Every address of a prefix, as a prefix."""
-    size = len(prefix.packed)
-    first = int.from_bytes(prefix.packed, "big")
-    for step in range(1 << (size * 8 - prefix.length)):
-        yield Prefix((first + step).to_bytes(size, "big"), size * 8)
 
 
 def _connected(prefix: Prefix, description: NodeDescription) -> bool:
@@ -346,7 +332,7 @@ def _clamp(description: NodeDescription, devices: Sequence[str]) -> Iterator[str
             yield f'iifname "{device}" meta nfproto {protocol} {_SYN} {clamped}'
 
 
-def _own_addresses(description: NodeDescription) -> Iterator[Prefix]:
+def own_addresses(description: NodeDescription) -> Iterator[Prefix]:
     """The protected addresses that are the origin's own, and not those of a LAN behind it."""
     for prefix in origin.addresses_of(description.protects, description.name):
         if not any(
@@ -355,7 +341,7 @@ def _own_addresses(description: NodeDescription) -> Iterator[Prefix]:
             yield prefix
 
 
-def _answered(description: NodeDescription) -> Iterator[tuple[str, Prefix]]:
+def answered(description: NodeDescription) -> Iterator[tuple[str, Prefix]]:
     """(interface, address) that an edge answers ARP and NDP for."""
     found = (
         (protect.uplink, address)
