@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "mtu": ("ginnel.cli.mtu", "mtu_", "How large packets may be inside a tunnel, layer by layer; and the proof."),
     "keys": ("ginnel.cli.network_keys", "keys", "The keys of a network: made, looked at, replaced."),
     "path": ("ginnel.cli.path", "path", "How a packet gets from one place of a network to another, or what stops it."),
+    "render": ("ginnel.cli.render", "render", "What each host is to have, as files of what runs there."),
     "lab": ("ginnel.cli.lab", "lab", "Rehearse a whole network on this machine."),
 }
 

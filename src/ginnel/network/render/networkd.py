@@ -97,7 +97,8 @@ def _wireguard(description: NodeDescription, secrets: Secrets) -> Iterator[str]:
             yield f"PresharedKey={secrets.psk[peer.name]}"
         elif peer.psk:
             yield f"PresharedKeyFile={setconf.psk_file(name, peer.name, WHERE.rstrip('/'))}"
-        yield f"AllowedIPs={','.join(map(str, peer.allowed_ips))}"
+        if peer.allowed_ips:
+            yield f"AllowedIPs={','.join(map(str, peer.allowed_ips))}"
         if peer.endpoint is not None:
             yield f"Endpoint={host_port(peer.endpoint)}"
         if peer.keepalive_s:

@@ -78,6 +78,8 @@ def peers(description: NodeDescription, psk: Mapping[str, str] = NONE.psk) -> It
         yield ""
         yield "[Peer]"
         yield f"# Name = {peer.name}"
+        if peer.coming:
+            yield "# The key that it is about to take."
         yield from peer_lines(peer, psk.get(peer.name, ""))
 
 
@@ -86,7 +88,8 @@ def peer_lines(peer: PeerDescription, psk: str = "") -> Iterator[str]:
     yield f"PublicKey = {public_key(peer).base64()}"
     if psk:
         yield f"PresharedKey = {psk}"
-    yield f"AllowedIPs = {', '.join(map(str, peer.allowed_ips))}"
+    if peer.allowed_ips:
+        yield f"AllowedIPs = {', '.join(map(str, peer.allowed_ips))}"
     if peer.endpoint is not None:
         yield f"Endpoint = {host_port(peer.endpoint)}"
     if peer.keepalive_s:
