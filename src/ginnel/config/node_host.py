@@ -30,6 +30,8 @@ MAX_SINGLE_ADDRESSES = 16
 #: A host answers ARP and NDP for so many others.
 MAX_PROXIED = 1024
 MAX_PREFIXES = 256
+#: What makes the kernel pass packets on, by IP version.
+FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 MAX_SYSCTLS = 64
 NFT_MAX_BYTES = 1 << 16
 

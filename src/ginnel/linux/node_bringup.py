@@ -36,6 +36,7 @@ from typing import Protocol
 from ginnel.config import words
 from ginnel.config.link_words import link_words
 from ginnel.config.node import NodeConfig, PlainConfig, to_json
+from ginnel.config.node_host import FORWARDING
 from ginnel.config.node_values import IPV6_MTU_MIN
 from ginnel.errors import ConfigError, EngineError, GinnelError, KernelError, Mistake
 from ginnel.linux import bringup, clamp, fou, kernel_gre, node_host, node_mtu, other_nodes
@@ -479,7 +480,7 @@ class _Up:
 
     def _note_forwarding(self) -> None:
         """Routes into a tunnel are mostly there for others, and then this host has to forward."""
-        for version, setting in node_host.FORWARDING.items():
+        for version, setting in FORWARDING.items():
             routed = any(
                 Prefix.parse(text.split()[0]).version == version for tunnel in self.config.plain for text in tunnel.routes
             )

@@ -16,7 +16,7 @@ import errno
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from ginnel.config.node_host import HostConfig, addresses_in, device_of, is_few
+from ginnel.config.node_host import FORWARDING, HostConfig, addresses_in, device_of, is_few
 from ginnel.errors import GinnelError, KernelError
 from ginnel.linux.nft import table_name
 from ginnel.linux.record import OwnDone, ProxyDone, Record, SettingDone, Store, TableDone
@@ -27,7 +27,6 @@ from ginnel.units import Prefix
 if TYPE_CHECKING:  # it undoes by us what a record says
     from ginnel.linux.bringup import Console, Host
 
-FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 _GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENODEV, errno.EAFNOSUPPORT})
 
 #: Note the effect, then have it: `_Up._do` of a node file.

@@ -28,20 +28,15 @@ Source: nft(8); ip-rule(8); ip-neighbour(8); ARP for others needs no proxy_arp w
 from __future__ import annotations
 
 import ipaddress
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ginnel.config.node_host import addresses_in, is_few
+from ginnel.config.node_host import FORWARDING, HostConfig, addresses_in, is_few
 from ginnel.network import origin
 from ginnel.network.compile import NodeDescription
 from ginnel.units import Prefix
 
-#: A host answers ARP for so many on behalf of others, and no more.
-MAX_NEIGHBOURS = 256
-
 _WORD = {4: "ip", 6: "ip6"}
-_FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 _SYN = "tcp flags & (syn | rst) == syn"
 #: Headers that an MSS leaves out: IP and TCP without options.
 _HEADERS = {4: ("ipv4", 40), 6: ("ipv6", 60)}
@@ -106,6 +101,19 @@ def of_node_file(description: NodeDescription) -> HostRules:
     return (HostRules() if description.wireguard else host_part(description)) + tunnel_part(description)
 
 
+def host_config(description: NodeDescription) -> HostConfig:
+    """`of_node_file` as a node file says it."""
+    rules = of_node_file(description)
+    settings = dict(rules.sysctls)
+    return HostConfig(
+        forward=tuple(version for version, name in FORWARDING.items() if name in settings),
+        sysctls=tuple((name, value) for name, value in rules.sysctls if name not in FORWARDING.values()),
+        addresses=tuple(map(str, own_addresses(description))) if rules.addresses or rules.routes else (),
+        proxy=tuple(f"{prefix} dev {uplink}" for uplink, prefix in answered(description)) if rules.neighbours else (),
+        nft=rules.inside(),
+    )
+
+
 def tunnel_part(description: NodeDescription) -> HostRules:
     """What the tunnels to edges of a protected origin need; see `interface_part`."""
     edges = origin.edges_of(description.protects, description.name)
@@ -126,7 +134,9 @@ def host_part(description: NodeDescription) -> HostRules:
         chains=chains,
         routes=tuple(f"local {prefix} dev lo" for prefix in own if not is_few(prefix)),
         addresses=tuple(f"{address} dev lo" for prefix in own if is_few(prefix) for address in addresses_in(prefix)),
-        neighbours=tuple(f"proxy {address.address} dev {interface}" for interface, address in others),
+        neighbours=tuple(
+            f"proxy {address.address} dev {interface}" for interface, prefix in others for address in addresses_in(prefix)
+        ),
     )
 
 
@@ -177,7 +187,7 @@ def _forwarding(description: NodeDescription) -> tuple[tuple[str, str], ...]:
     if any(description.name in protect.edges for protect in description.protects):
         packed += [prefix.packed for protect in description.protects for prefix in protect.addresses]
     versions = {4 if len(each) == 4 else 6 for each in packed}
-    return tuple((name, "1") for version, name in _FORWARDING.items() if version in versions)
+    return tuple((name, "1") for version, name in FORWARDING.items() if version in versions)
 
 
 def _of_device(version: int, device: str, setting: str) -> str:
@@ -342,15 +352,14 @@ def own_addresses(description: NodeDescription) -> Iterator[Prefix]:
 
 
 def answered(description: NodeDescription) -> Iterator[tuple[str, Prefix]]:
-    """(interface, address) that an edge answers ARP and NDP for."""
+    """(interface, prefix) that an edge answers ARP and NDP for, address by address."""
     found = (
-        (protect.uplink, address)
+        (protect.uplink, prefix)
         for protect in description.protects
         if protect.uplink and description.name in protect.edges
         for prefix in protect.addresses
-        for address in addresses_in(prefix)
     )
-    yield from dict.fromkeys(itertools.islice(found, MAX_NEIGHBOURS))
+    yield from dict.fromkeys(found)
 
 
 # ---------------------------------------------------------------- words

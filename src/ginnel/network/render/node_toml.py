@@ -2,8 +2,8 @@
 A node's tunnels as a node file: what `ginnel up NAME.toml` runs.
 
 Only what differs from the defaults of a node file is written, under iproute2's names, so the file reads as one written by hand;
-reading it back gives the same `PlainConfig`s. What a node file has no key for (forwarding is the host's) stands in a
-comment. The same description renders to the same bytes.
+reading it back gives the same `PlainConfig`s. What the host has to do beside them (`hostrules`) is its `[node]`, unless the
+node's WireGuard file has it. The same description renders to the same bytes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from collections.abc import Iterator
 
 from ginnel.config.ipsec_values import READERS
 from ginnel.config.node import GRE_IN_UDP_PORT, Encapsulation, IpsecConfig, Keepalive, PlainConfig
+from ginnel.config.node_host import HostConfig
 from ginnel.errors import UsageError
 from ginnel.network.compile import NodeDescription
+from ginnel.network.hostrules import host_config
 from ginnel.network.render import NONE, File, Secrets, sound
 
 WHERE = "/etc/ginnel/"
@@ -48,7 +50,8 @@ def render(description: NodeDescription) -> str:
         the text of NAME.toml; it holds no secret, only the names of the files that do.
     """
     lines = [f"# {description.network}: {description.name}. Rendered by ginnel; changes belong in the network file."]
-    lines += [f"# This host forwards: sysctl -w {setting}=1" for setting in forwarding(description)]
+    if host := list(_host(host_config(description))):
+        lines += ["", "[node]", *host]
     for tunnel in description.tunnels:
         lines += ["", *_tunnel(tunnel.config), *_protection(tunnel.config)]
     return "\n".join(lines) + "\n"
@@ -59,13 +62,22 @@ def render_tunnels(tunnels: tuple[PlainConfig, ...]) -> str:
     return "\n\n".join("\n".join([*_tunnel(config), *_protection(config)]) for config in tunnels) + "\n"
 
 
-def forwarding(description: NodeDescription) -> tuple[str, ...]:
-    """The settings of the kernel without which the node would not pass on what its tunnels bring."""
-    if not description.forwards:
-        return ()
-    versions = {len(address.packed) for address in description.address} | {len(lan.packed) for lan in description.node.lans}
-    settings = {4: "net.ipv4.ip_forward", 16: "net.ipv6.conf.all.forwarding"}
-    return tuple(setting for size, setting in settings.items() if size in versions)
+def _host(host: HostConfig) -> Iterator[str]:
+    """`[node]`, as far as there is anything in it."""
+    match host.forward:
+        case ():
+            pass
+        case (version,):
+            yield f"forward = {_text(f'ipv{version}')}"
+        case _:
+            yield f"forward = {_flag(True)}"
+    if host.sysctls:
+        yield f"sysctls = {{ {', '.join(f'{_text(name)} = {_text(value)}' for name, value in host.sysctls)} }}"
+    for key, texts in (("addresses", host.addresses), ("proxy", host.proxy)):
+        if texts:
+            yield f"{key} = [{', '.join(map(_text, texts))}]"
+    if host.nft:
+        yield f"nft = '''\n{host.nft}'''"
 
 
 def _tunnel(config: PlainConfig) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -9,14 +10,16 @@ from hypothesis import strategies as st
 
 from ginnel.config import nodefile
 from ginnel.config.node import Encapsulation, Keepalive, PlainConfig
+from ginnel.network.hostrules import host_config
 from ginnel.network.render.node_toml import render, render_tunnels
 from unit.network.networks import compiled
 from unit.network.test_gre import NAT, TWO, UDP
 
 PARIS = """\
 # acme: paris. Rendered by ginnel; changes belong in the network file.
-# This host forwards: sysctl -w net.ipv4.ip_forward=1
-# This host forwards: sysctl -w net.ipv6.conf.all.forwarding=1
+
+[node]
+forward = true
 
 [tunnel.gre-lyon]
 kind = "gre"
@@ -47,7 +50,8 @@ def test_rendered_networks_read_back() -> None:
         TWO.replace("198.51.100.20", "lyon.example.org"),
     ):
         for description in compiled(text).values():
-            assert nodefile.parse(render(description), "/etc/ginnel/node.toml") == description.config("/etc/ginnel/node.toml")
+            told = replace(description.config("/etc/ginnel/node.toml"), host=host_config(description))
+            assert nodefile.parse(render(description), "/etc/ginnel/node.toml") == told
 
 
 @st.composite
