@@ -132,7 +132,7 @@ class Pinger:
         return None
 
     def _receive(self, sent: dict[int, tuple[str, float]], pending: dict[str, int], done: dict[str, Pong]) -> None:
-        data = self._socket.recv(65536)
+        data, (sender, *_) = self._socket.recvfrom(65536)
         if self.version == 4:
             data = data[(data[0] & 0x0F) * 4 :]
         if len(data) < 8:
@@ -142,7 +142,8 @@ class Pinger:
             ident, sequence = struct.unpack("!HH", data[4:8])
             if ident == self._ident and sequence in sent:
                 target, at = sent[sequence]
-                if target in pending:
+                # An answer under another address (of a NAT that it should not have met) is an answer to nobody.
+                if target in pending and ipaddress.ip_address(sender) == ipaddress.ip_address(target):
                     done[target] = Pong(target, True, (time.monotonic() - at) * 1000, pending.pop(target))
             return
         said = _refusal(self.version, kind, code, data)

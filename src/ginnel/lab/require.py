@@ -15,6 +15,7 @@ _ALWAYS = {
     "unshare": "util-linux",
     "nsenter": "util-linux",
     "ip": "iproute2",
+    "nft": "nftables",
     "mount": "mount",
     "hostname": "hostname",
     "sh": "dash",
@@ -24,8 +25,6 @@ _ALWAYS = {
 def require(network: Network, throughput: bool) -> None:
     """UsageError that lists every missing program with its package, and a TUN device that cannot be opened."""
     needed = dict(_ALWAYS)
-    if any(node.behind_nat or node.exit for node in network.nodes):
-        needed["nft"] = "nftables"
     if any(node.runs == "wg-quick" for node in network.nodes):
         needed |= {"wg-quick": "wireguard-tools", "wg": "wireguard-tools"}
         if any(node.dns and node.runs == "wg-quick" for node in network.nodes):

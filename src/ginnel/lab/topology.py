@@ -5,7 +5,8 @@ What a network becomes on one machine: namespaces, the wires between them, and w
                lan0  eth0        to-paris    to-lyon          out       home  eth0  lan0
 
 - The internet is one router. It answers from 192.0.0.8, the address that RFC 7600 sets aside for routers without
-  one; every public address is a host route behind its wire, so that files may use any addresses they like.
+  one; every public address is a host route behind its wire, so that files may use any addresses they like. What comes by a wire
+  from another address it drops.
 - A node without an endpoint stands behind a NAT of its own: private IPv4 that is masqueraded, global IPv6 that is
   filtered; neither lets anything in that was not asked for.
 - A wire with faults passes through a namespace of its own in which the relay runs; all others are plain veth pairs.
@@ -114,7 +115,7 @@ class _Planner:
         self.hosts: list[LanHost] = []
         self.commands: dict[str, list[str]] = {INTERNET: []}
         self.roles: dict[str, Role] = {INTERNET: "internet"}
-        self.nft: dict[str, str] = {}
+        self.nft: dict[str, str] = {INTERNET: _NO_STRANGERS}
         self.public: dict[str, str] = {}
         self.names: dict[str, str] = {}
         #: The internet's interface towards each node, and its routes there.
@@ -272,6 +273,19 @@ class _Planner:
             self._tell(space, f"route add default via {at} dev eth0")
         self.hosts.append(LanHost(space, node.name, tuple(own), lans))
 
+
+#: As providers do (BCP 38): what comes by a wire has an address that is routed to that wire, so that no answer that left a node
+#: by mistake, under an address of the inside, finds its way all the same.
+_NO_STRANGERS = """\
+table inet internet {
+  chain arriving {
+    type filter hook prerouting priority raw; policy accept;
+    iifname "lo" accept
+    ip6 saddr { ::, fe80::/10 } accept
+    fib saddr . iif oif missing drop
+  }
+}
+"""
 
 _NAT_RULES = """\
 table inet nat {
