@@ -12,7 +12,7 @@ import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from ginnel.network.compile import Compilation
+from ginnel.network.compile import Compilation, NodeDescription
 from ginnel.network.findings import Finding
 from ginnel.network.host import Host, Place
 from ginnel.network.model import POINT_TO_POINT, Expect, Network, Node
@@ -61,8 +61,12 @@ def fleet_of(compilation: Compilation, surroundings: Mapping[str, Surroundings] 
 
 def hosts_of(compilation: Compilation) -> Iterator[Host]:
     """The hosts of a network, in file order."""
-    for description in compilation.nodes():
-        yield replace(description.host(), called=tuple(address.packed for address in description.address))
+    return map(called_host, compilation.nodes())
+
+
+def called_host(description: NodeDescription) -> Host:
+    """The host of a description, called by the addresses that the network calls it by."""
+    return replace(description.host(), called=tuple(address.packed for address in description.address))
 
 
 def judge(network: Network, routings: Routings, expects: Iterable[Expect] | None = None) -> tuple[Outcome, ...]:

@@ -165,6 +165,19 @@ class Routing:
                 return Decision(found[0], found[1], rule.table)
         return None
 
+    def guard(self, target: bytes, came: str) -> WireguardInterface | None:
+        """The full tunnel that takes packets for its own address from nowhere else: wg-quick's firewall has that rule."""
+        for interface in self.host.interfaces:
+            if came == interface.name or interface.table != "auto" or not self._takes_all(interface, version_of(target)):
+                continue
+            if any(address.packed == target for address in interface.address):
+                return interface
+        return None
+
+    @staticmethod
+    def _takes_all(interface: WireguardInterface, version: int) -> bool:
+        return any(not each.length and each.version == version for peer in interface.peers for each in peer.allowed_ips)
+
     # -- filling the tables
 
     def _connected(self) -> None:

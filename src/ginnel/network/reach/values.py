@@ -9,6 +9,7 @@ A `Stop` is the rule that ends it, under a word of its own (`Stop.code`), which 
     no-peer           the route leads into a WireGuard interface, of which no peer has the address
     source-refused    the other end accepts from this peer only other sources (cryptokey routing)
     not-forwarded     the host that it came to passes nothing on
+    guarded           a full tunnel's address answers to what comes by the tunnel alone (as wg-quick sees to it)
     unknown-peer      nothing is known of the other end: its configuration was not given, or its key is nobody's
     not-mutual        the other end does not know this one (its key, its tunnel)
     no-session        neither end can begin: nobody has an endpoint that leads to the other

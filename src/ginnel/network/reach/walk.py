@@ -134,6 +134,11 @@ class _Walk:
 
     def _turn(self, host: Host, packet: _Packet, arrival: Arrival) -> Stop | End | tuple[Host, _Packet, Arrival]:
         """What one host does with it."""
+        if arrival.device and (guarding := self.routings[host.name].guard(packet.target, arrival.device)) is not None:
+            rule = f"{guarding.name} takes everything, and has {text_of(packet.target)} answer through itself alone"
+            self._hop(host, arrival, packet, rule, (), place=guarding.place)
+            message = f"{host.name}'s firewall drops what is for {text_of(packet.target)} and does not come by {guarding.name}"
+            return Stop(host.name, "guarded", message, f"another address of {host.name}", guarding.place)
         packet, changed = self._entering(host, packet, arrival)
         if packet.target in self.fleet.own(host):
             source = packet.source or packet.target
