@@ -22,7 +22,7 @@ from ginnel.errors import UsageError
 from ginnel.lab.namespaces import Held
 from ginnel.lab.tunnels import NODE_NAME
 from ginnel.network import NodeDescription
-from ginnel.network.render import node_toml, wgquick
+from ginnel.network.render import interfaces, node_toml, wgquick
 from ginnel.units import Endpoint, Prefix, PublicKey
 
 #: Bounds what a broken daemon can make us read.
@@ -74,8 +74,8 @@ def configure(
         what is to be brought up, by the paths inside the namespace.
     """
     files: dict[str, str] = {}
-    if description.wireguard:
-        files[f"{description.interface}.conf"] = wgquick.render(description, private_key)
+    for each in interfaces(description):
+        files[f"{each.interface}.conf"] = wgquick.render(each, private_key)
     if description.tunnels:
         files[f"{NODE_NAME}.toml"] = node_toml.render(description)
     for name, content in {**{name: text.encode() for name, text in files.items()}, **(credentials or {})}.items():
@@ -89,11 +89,8 @@ def start(held: Held, description: NodeDescription, paths: Sequence[Path], timeo
     """Bring the node up, one file after the other, and wait until the last command has returned or one has failed."""
     began = time.monotonic()
     commands = [up_command(description, path) for path in paths]
-    settings = node_toml.forwarding(description) if description.tunnels else ()
-    # A node file does not speak for the host; its operator does, once.
-    host = [["sh", "-c", f"echo 1 > /proc/sys/{setting.replace('.', '/')}"] for setting in settings]
     words = "; ".join(" ".join(argv) for argv in commands)
-    for argv in (*host, *commands):
+    for argv in commands:
         try:
             done = held.run(argv, env=environment(), timeout_s=timeout_s)
         except subprocess.TimeoutExpired:

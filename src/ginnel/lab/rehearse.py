@@ -306,7 +306,13 @@ class Rehearsal:
         self.progress(f"{done} of {len(self.paths.links)} links {words}")
 
     def _interface(self, name: str) -> nodes.LiveInterface | None:
-        return nodes.interface(self.world[name], self.network.interface) if self.descriptions[name].wireguard else None
+        """A node's WireGuard interface, with the peers of those beside it: each peer is on one of them."""
+        description = self.descriptions[name]
+        own = nodes.interface(self.world[name], description.interface) if description.wireguard else None
+        if own is None or not description.beside:
+            return own
+        beside = (nodes.interface(self.world[name], each.interface) for each in description.beside)
+        return replace(own, peers={**own.peers, **{key: peer for each in beside if each for key, peer in each.peers.items()}})
 
     def _said(self) -> dict[str, dict[str, tunnels.LiveTunnel]]:
         """What every node's process says of the tunnels of its node file."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ginnel.config.words import Route
 from ginnel.errors import UsageError
 from ginnel.lab.namespaces import Held
 from ginnel.lab.report import Finding
@@ -201,7 +202,8 @@ def differences(planned: TunnelDescription, found: LiveTunnel, host: LiveHost, n
     addresses = frozenset(str(item) for item in planned.address)
     if host.addresses.get(found.name) != addresses:
         yield f"{found.name} has {_words(host.addresses.get(found.name, ()))}, planned {_words(addresses)}"
-    differing = host.routes.get(found.name, frozenset()) ^ frozenset(map(Prefix.parse, config.routes))
+    main = (route.prefix for route in map(Route.parse, config.routes) if not route.table)
+    differing = host.routes.get(found.name, frozenset()) ^ frozenset(main)
     if differing:
         yield f"routes through {found.name} differ by {_words(map(str, differing))}"
 
