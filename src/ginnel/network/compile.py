@@ -118,7 +118,7 @@ class Compilation:
             node=node,
             network=network.name,
             interface=node.interface or network.interface,
-            address=_addresses(network, pin.address, tunnels),
+            address=_addresses(network, node, pin.address, tunnels),
             listen_port=pin.listen_port,
             mtu=node.mtu or network.mtu or arithmetic.inner,
             mtu_arithmetic=arithmetic,
@@ -164,9 +164,11 @@ def compile_network(network: Network, lock: Lock, keys: Mapping[str, PublicKey])
 
 
 def _addresses(
-    network: Network, pinned: tuple[bytes, ...], tunnels: tuple[TunnelDescription, ...]
+    network: Network, node: Node, pinned: tuple[bytes, ...], tunnels: tuple[TunnelDescription, ...]
 ) -> tuple[InterfaceAddress, ...]:
-    """What the node is called by: its own addresses with the length of their pools, or those of one of its GRE links."""
+    """What the node is called by: its own addresses with their or their pools' lengths, or those of one of its GRE links."""
+    if node.lengths and pinned == node.address:
+        return tuple(map(InterfaceAddress, node.address, node.lengths))
     for tunnel in tunnels:
         if tuple(item.packed for item in tunnel.address) == pinned:
             return tunnel.address
