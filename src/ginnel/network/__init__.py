@@ -2,16 +2,17 @@
 One file for the network: `parse_network` -> `allocate` -> `compile_network` -> `render`. Pure: values in, values out.
 
     file  -> model -> check          the text, and every mistake in it at once
-    addressing                       what is pinned in the lock file
-    paths -> compile                 who reaches whom through whom; what each host runs
+    addressing -> lock               what is allocated once, and pinned in the lock file
+    links -> paths -> compile        who is linked, who reaches whom through whom; what each host runs
     render/                          the same as other programs' files
     mtu                              arithmetic with its layers
 """
 
-from ginnel.network.addressing import Lock, allocate, parse_lock, render_lock
+from ginnel.network.addressing import allocate
 from ginnel.network.compile import Compilation, NodeDescription, PeerDescription, TunnelDescription, compile_network
 from ginnel.network.file import parse_network
 from ginnel.network.host import Host, InterfaceAddress
+from ginnel.network.lock import Lock, parse_lock, render_lock
 from ginnel.network.model import Expect, Faults, Gre, HostPort, Link, Network, Node
 
 __all__ = [

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping
 
 from ginnel.network import mtu as arithmetic_of
 from ginnel.network import origin
-from ginnel.network.addressing import Lock
 from ginnel.network.description import NodeDescription, PeerDescription, TunnelDescription
 from ginnel.network.host import InterfaceAddress
+from ginnel.network.lock import Lock
 from ginnel.network.model import Network, Node, Protect
 from ginnel.network.paths import Paths
 from ginnel.network.peers import Peers, Prefixes

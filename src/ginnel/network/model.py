@@ -366,6 +366,10 @@ class Network:
         """The node called *name*; KeyError when there is none."""
         return self._by_name[name]
 
+    def has(self, name: str) -> bool:
+        """Whether there is a node called *name*."""
+        return name in self._by_name
+
     def carries(self, node: Node) -> bool:
         """Whether *node* may stand in the middle of a path: a relay, or a hub of the network or a group."""
         return node.relay or node.name in self._all_hubs

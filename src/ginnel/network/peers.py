@@ -22,9 +22,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ginnel.network.addressing import Lock
 from ginnel.network.description import PeerDescription
 from ginnel.network.links import State
+from ginnel.network.lock import Lock
 from ginnel.network.model import NAT_KEEPALIVE_S, NO_ENDPOINT, POINT_TO_POINT, HostPort, Link, LinkEnd, Network, Node
 from ginnel.network.paths import Paths
 from ginnel.units import Prefix, PublicKey

@@ -3,16 +3,21 @@ The tunnels of each node: one for each of its links that is point to point (GRE,
 
 A tunnel's routes are what a peer's AllowedIPs are: the addresses and LANs of every node that is reached through it. What lies in
 the link's own subnet needs no route. A link whose routes are a routing daemon's business has none.
+
+A node that was renamed is known to its peers as before (`Lock.known_as`): devices, identities and files of secrets keep their names,
+so that a new name ends no session.
 """
 
 from __future__ import annotations
 
-from ginnel.config.node import PlainConfig
+from dataclasses import replace
+
+from ginnel.config.node import IpsecConfig, PlainConfig
 from ginnel.network import gre, ipsec
-from ginnel.network.addressing import Lock
 from ginnel.network.description import TunnelDescription
 from ginnel.network.host import InterfaceAddress
 from ginnel.network.links import State
+from ginnel.network.lock import Lock
 from ginnel.network.model import NO_ENDPOINT, Link, Network, Node
 from ginnel.network.paths import Paths
 from ginnel.network.peers import Prefixes
@@ -40,7 +45,7 @@ def _tunnel(
     endpoint = None if end.endpoint == NO_ENDPOINT else end.endpoint or peer.endpoint
     carries = tuple(name for name in behind if name != other)
     config = PlainConfig(
-        name=end.device or gre.device_name(other, link.kind),
+        name=end.device or gre.device_name(lock.known_as(other), link.kind),
         kind="ipsec" if link.kind == "ipsec" else "gre",
         family=gre.family(network, link),
         local=_local(node),
@@ -60,7 +65,7 @@ def _tunnel(
         routes=_routes(node, link, behind, carries, paths, prefixes, lock),
         mtu=options.mtu or network.mtu or arithmetic.inner,
         keepalive=gre.keepalive_of(network, link, peer),
-        ipsec=ipsec.config_of(network, link, node, peer),
+        ipsec=_protection(network, link, node, peer, lock),
     )
     return TunnelDescription(other, config, near, far, arithmetic, carries)
 
@@ -78,6 +83,15 @@ def _routes(
     connected = {packed for subnet in lock.link(node.name, other).subnet for packed in gre.ends_of(subnet)}
     found = (prefix for name in reached for prefix in prefixes.of(name, node.name))
     return tuple(str(prefix) for prefix in found if prefix.packed not in connected)
+
+
+def _protection(network: Network, link: Link, node: Node, peer: Node, lock: Lock) -> IpsecConfig | None:
+    config = ipsec.config_of(network, link, node, peer)
+    near, far = (replace(each, name=lock.known_as(each.name)) for each in (node, peer))
+    if config is None or (near, far) == (node, peer):
+        return config
+    psk_file = ipsec.psk_file(far) if config.psk_file else ""
+    return replace(config, local_id=ipsec.identity(network, near), remote_id=ipsec.identity(network, far), psk_file=psk_file)
 
 
 def _local(node: Node) -> str:
