@@ -1,0 +1,64 @@
+"""
+What is wrong between hosts, as they are configured: `lint(hosts) -> findings`.
+
+It makes no difference who configured them: hosts are compiled from a network file or read from what runs. Each rule is one
+function of a `View` and yields its findings; none is an error of a rule before it. What a host's configuration does not say, it
+is not blamed for: of a host whose file is not at hand nothing is assumed, and a forwarding switch that nothing mentions is not
+off.
+
+    view                what all rules ask: who is whose peer, who has what
+    prefixes, ways      chapter 01: AllowedIPs and routes; packets that go through several hosts
+    reaching            chapter 02: who can begin, NAT, endpoints inside of tunnels
+    ends, tunnels       chapter 03: both ends of WireGuard links; of GRE and IPsec tunnels
+    addresses           chapter 04
+    sizes               chapter 05
+    secrets             chapter 06
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from ginnel.network.findings import Finding
+from ginnel.network.host import Host
+from ginnel.network.lint import addresses, ends, prefixes, reaching, secrets, sizes
+from ginnel.network.lint.view import View
+
+__all__ = ["MAX_FINDINGS_A_RULE", "lint"]
+
+#: More is never read by a person; the rest is counted.
+MAX_FINDINGS_A_RULE = 50
+
+RULES: tuple[Callable[[View], Iterable[Finding]], ...] = (
+    *prefixes.RULES,
+    *reaching.RULES,
+    *ends.RULES,
+    *addresses.RULES,
+    *sizes.RULES,
+    *secrets.RULES,
+)
+
+
+def lint(hosts: Sequence[Host]) -> list[Finding]:
+    """
+    Find what is wrong between hosts.
+
+    Args:
+        hosts: all that are known of, their names distinct.
+
+    Returns:
+        the findings, by rule; the same for the same hosts.
+    """
+    view = View(hosts)
+    return [finding for rule in RULES for finding in _bounded(rule(view))]
+
+
+def _bounded(found: Iterable[Finding]) -> Iterator[Finding]:
+    counted: dict[str, int] = {}
+    for finding in found:
+        counted[finding.code] = counted.get(finding.code, 0) + 1
+        if counted[finding.code] <= MAX_FINDINGS_A_RULE:
+            yield finding
+    for code, number in counted.items():
+        if number > MAX_FINDINGS_A_RULE:
+            yield Finding(code, f"and {number - MAX_FINDINGS_A_RULE} more of the same")
