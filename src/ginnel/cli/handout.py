@@ -65,7 +65,8 @@ class Handout:
         """
         parts = _parts(path)
         self._now[path] = hashlib.sha256(file.content).hexdigest()
-        mode = (0o600 if file.secret else 0o644) | ((0o100 if file.secret else 0o111) if file.executable else 0)
+        alone = file.secret or file.private
+        mode = (0o600 if alone else 0o644) | ((0o100 if alone else 0o111) if file.executable else 0)
         with self._opened(parts[:-1], make=True) as place:
             try:
                 return _put(place, parts[-1], file, mode)
@@ -167,7 +168,7 @@ def _put(place: int, name: str, file: File, mode: int) -> State:
     if there is not None:
         content, there_mode = there
         # Only what matters of the mode: whether others may read secrets, and whether it can be run.
-        if content == file.content and (there_mode & 0o100) == (mode & 0o100) and not (file.secret and there_mode & 0o077):
+        if content == file.content and (there_mode & 0o100) == (mode & 0o100) and not (there_mode & 0o077 & ~mode):
             return "same"
     temporary = f".{name}.{os.getpid()}"
     with contextlib.suppress(FileNotFoundError):

@@ -23,13 +23,17 @@ from ginnel.units import PublicKey
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One rendered file. *name*: relative to where it is to lie, which *where* says; *secret*: it holds keys, mode 0600."""
+    """
+    One rendered file. *name*: relative to where it is to lie, which *where* says; *secret*: it holds keys, mode 0600; *private*:
+    it holds none, and its reader wants mode 0600 all the same.
+    """
 
     name: str
     content: bytes
     where: str = ""
     secret: bool = False
     executable: bool = False
+    private: bool = False
 
     @property
     def text(self) -> str:
@@ -67,6 +71,16 @@ FORMATS: dict[str, tuple[str, str]] = {
     "setconf": ("setconf", "what `wg setconf` reads: keys, peers and no more"),
     "node": ("node_toml", "a node file, NAME.toml"),
     "networkd": ("networkd", "systemd-networkd's .netdev and .network"),
+    "networkmanager": ("networkmanager", "NetworkManager's keyfiles, .nmconnection"),
+    "netplan": ("netplan", "netplan's YAML, for systemd-networkd"),
+    "iproute2": ("iproute2", "a shell script of ip, wg and nft: up and down"),
+    "qr": ("qr", "a QR code for a phone, in a terminal"),
+    "png": ("png", "a QR code for a phone, as a picture"),
+    "swanctl": ("swanctl", "strongSwan's connections, and a script for the kernel's devices"),
+    "docker": ("docker", "Docker Compose: the node's tunnels in containers"),
+    "cisco-ios": ("cisco_ios", "Cisco IOS and IOS XE: GRE and IPsec"),
+    "routeros": ("routeros", "MikroTik RouterOS 7: WireGuard, GRE and IPsec"),
+    "vyos": ("vyos", "VyOS: set commands for WireGuard, GRE and IPsec"),
 }
 
 
