@@ -154,8 +154,8 @@ def _candidates(found: Draft, endpoints: _Endpoints, links: plain.Links, name: s
             continue
         network, said = _with_ends(shape, found, Compilation(shape, lock), links)
         ranked.append((said, index, network))
-        if said <= len(network.links):
-            break  # nothing is said but which links there are
+        if not said:
+            break
     ranked.sort(key=lambda each: each[:2])
     for _, _, network in ranked:
         yield network

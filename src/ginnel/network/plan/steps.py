@@ -38,7 +38,7 @@ class Step:
         return tuple(shlex.join(command) for command in self.commands)
 
     def json(self) -> dict[str, Any]:
-        """For `ginnel.plan/1`."""
+        """For `ginnel.network-plan/1`."""
         return {
             "action": self.action,
             "device": self.device,
@@ -85,9 +85,9 @@ class Plan:
         return found
 
     def json(self) -> dict[str, Any]:
-        """`ginnel.plan/1`."""
+        """`ginnel.network-plan/1`."""
         return {
-            "schema": "ginnel.plan/1",
+            "schema": "ginnel.network-plan/1",
             "empty": self.empty,
             "count": self.counted(),
             "hosts": [
