@@ -184,6 +184,9 @@ def _forwarding(description: NodeDescription) -> tuple[tuple[str, str], ...]:
     if not description.forwards:
         return ()
     packed = [address.packed for address in description.address] + [lan.packed for lan in description.node.lans]
+    # What others send each other through it may be of a family that it has no address of.
+    packed += [prefix.packed for peer in description.peers for prefix in peer.allowed_ips]
+    packed += [Prefix.parse(text.split()[0]).packed for tunnel in description.tunnels for text in tunnel.config.routes]
     if any(description.name in protect.edges for protect in description.protects):
         packed += [prefix.packed for protect in description.protects for prefix in protect.addresses]
     versions = {4 if len(each) == 4 else 6 for each in packed}
