@@ -2,7 +2,8 @@
 What really happens: the hosts of a network in namespaces, and a ping from everywhere to everywhere.
 
 No report and no capture, only the truth: each pair of places, by each address family, answers or does not. Sessions come up
-while it is asked; who is expected to answer is asked until it does, and after the last has answered, silence is listened to for a while.
+while it is asked; who is expected to answer is asked until it does, and after the last has answered, silence is listened to for
+a while.
 """
 
 from __future__ import annotations

@@ -211,7 +211,7 @@ class _Walk:
                 if holds(each.real, source):
                     seen = moved(source, each.real, each.seen)
                     return replace(packet, source=seen), (f"source {text_of(source)} is {text_of(seen)} outside",)
-        if self.is_answer or decision.route.exit == "wireguard" or not any(holds(each, source) for each in host.masquerades):
+        if inside or self.is_answer or not any(holds(each, source) for each in host.masquerades):
             return packet, ()
         if any(holds(lan, packet.target) for lan in host.lans):
             return packet, ()
