@@ -31,6 +31,8 @@ from ginnel.network.render import Secrets
 #: A file of one key has 45 bytes; nothing here is long.
 MAX_BYTES = 4096
 _ROOT_FILE = "network.secret"
+#: What the files of one node, and those of a pair, end in.
+_ENDINGS = {1: (".key", ".next.key"), 2: (".psk", ".ipsec.psk")}
 
 
 def beside(network_file: Path) -> Path:
@@ -131,6 +133,30 @@ class Keyring:
             waiting.replace(self.directory / f"{node}.key")
         except OSError as error:
             raise GinnelError(f"{waiting}: {error.strerror}") from None
+
+    def rename(self, old: str, new: str) -> list[str]:
+        """
+        Call the files of the node *old* after *new*; which ones, by their new names.
+
+        Raises:
+            GinnelError: a file of that name is there already: nothing was renamed.
+        """
+        if not self.directory.exists():
+            return []
+        self.check()
+        moves: list[tuple[Path, Path]] = []
+        for path in sorted(self._files()):
+            stem, dot, ending = path.name.partition(".")
+            ends = stem.split("+")
+            if old in ends and f"{dot}{ending}" in _ENDINGS.get(len(ends), ()):
+                fresh = "+".join(sorted(new if end == old else end for end in ends))
+                moves.append((path, path.with_name(f"{fresh}{dot}{ending}")))
+        for _, target in moves:
+            if target.exists():
+                raise GinnelError(f"{target}: exists already, and a key must not be lost")
+        for path, target in moves:
+            path.rename(target)
+        return [target.name for _, target in moves]
 
     def drop(self, names: Iterable[str]) -> None:
         """Remove files by name; those that are not there are no matter."""

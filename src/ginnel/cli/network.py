@@ -118,9 +118,9 @@ def lock_of(path: Path) -> Path:
 
 
 def read(file: Path) -> str:
-    """Its text, as much of it as any file of ours has; UsageError when that cannot be had."""
+    """Its text with its own line ends, as much of it as any file of ours has; UsageError when that cannot be had."""
     try:
-        with file.open(encoding="utf-8") as stream:
+        with file.open(encoding="utf-8", newline="") as stream:
             return stream.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from None
