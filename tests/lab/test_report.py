@@ -113,7 +113,7 @@ def test_the_json_is_versioned_and_complete() -> None:
     assert (document["schema"], document["ok"], document["id"], document["seconds"]) == ("ginnel.lab/1", True, "12ab", 4.25)
     assert set(document) == {
         *("schema", "ok", "id", "network", "seconds", "nodes", "links", "reachability", "expectations"),
-        *("mtu", "throughput", "dns", "capture", "failures"),
+        *("mtu", "throughput", "dns", "protects", "capture", "failures"),
     }
     assert document["reachability"][2] | {"ok": True, "expected": False} == document["reachability"][2]
 

@@ -89,8 +89,8 @@ def test_a_small_path_is_a_route_and_a_black_hole_a_relay() -> None:
     topology = planned(TWO + "[lab.node.paris]\nmtu = 1400\n[lab.node.lyon]\nmtu = 1300\n")
     told = commands(topology, INTERNET)
     public = topology.public["lyon"]
-    assert "rule add from 0.0.0.0/0 iif to-paris lookup 100" in told
-    assert "rule add from ::/0 iif to-lyon lookup 101" in told
+    assert "rule add from all iif to-paris lookup 100" in told
+    assert "-6 rule add from all iif to-lyon lookup 101" in told
     assert f"route add {public}/32 dev to-lyon mtu lock 1300 table 100" in told, "the smaller of both"
     assert "route add 203.0.113.10/32 dev to-paris mtu lock 1300 table 101" in told
     assert "route replace 203.0.113.10/32 dev to-paris mtu lock 1400" in told

@@ -5,6 +5,7 @@ One AF_PACKET socket a link, one thread for all. These are leaks, whoever sent t
 
 - the canary: bytes that every probe of the lab carries inside the tunnels, seen outside;
 - an inner address: a packet whose source or destination lies in a pool or a LAN of the network;
+- a protected address as the source of anything, but on the link of an edge;
 - what was meant to leave through an exit, anywhere but on that exit's own link (there it must be seen);
 - on the link of a node that has an exit: anything but WireGuard to its peers, and the link's own ARP and NDP.
 
@@ -59,6 +60,8 @@ class Watched:
     tunnel_only: str | None = None
     #: It is the link of somebody's exit: there, what left through the exit is in clear.
     exit: bool = False
+    #: It is the link of an edge of a protected origin: there, what is from and for the protected addresses is in clear.
+    edge: bool = False
     left: int = 0
     frames: int = 0
     wireguard: int = 0
@@ -97,10 +100,7 @@ class Capture:
         self._protected = protected
         self._under_load = assemble(tuple(_passing_over(_LISTING, gre=bool(plain), esp=protected)))
         self.links: list[Watched] = []
-        self._inner: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
-        for prefix in inner:
-            shift = len(prefix.packed) * 8 - prefix.length
-            self._inner[prefix.version].append((shift, int.from_bytes(prefix.packed, "big") >> shift))
+        self._inner, self._hidden = _networks(inner), _networks(())
         self._canary, self._control, self._outside = canary, control, outside
         self._plain = frozenset(frozenset(ipaddress.ip_address(address).packed for address in ends) for ends in plain)
         self._sockets: list[socket.socket] = []
@@ -110,9 +110,20 @@ class Capture:
         #: Peers' endpoints a tunnel-only node may talk to, by node; filled in when its tunnel is up.
         self._armed: dict[str, frozenset[bytes]] = {}
 
-    def watch(self, name: str, open_socket: socket.socket, tunnel_only: str | None = None, exit_link: bool = False) -> None:
+    def hide(self, prefixes: Iterable[Prefix]) -> None:
+        """Nothing is to come from these addresses but by the links of edges; what is for them anybody may send."""
+        self._hidden = _networks(prefixes)
+
+    def watch(
+        self,
+        name: str,
+        open_socket: socket.socket,
+        tunnel_only: str | None = None,
+        exit_link: bool = False,
+        edge_link: bool = False,
+    ) -> None:
         """Add a link: *open_socket* comes from `open_link`, called inside the link's namespace."""
-        watched = Watched(name, tunnel_only, exit_link)
+        watched = Watched(name, tunnel_only, exit_link, edge_link)
         self.links.append(watched)
         self._sockets.append(open_socket)
         self._selector.register(open_socket, selectors.EVENT_READ, watched)
@@ -200,7 +211,12 @@ class Capture:
             watched.left += 1
             if not watched.exit:
                 self._leak(watched, packet, "past the exit")
-        elif packet.version and (self._is_inner(packet.source) or self._is_inner(packet.target)):
+        elif packet.version and _is_in(packet.source, self._hidden):
+            if not watched.edge:
+                self._leak(watched, packet, "a protected address past its edges")
+        elif packet.version and _is_in(packet.target, self._hidden):
+            pass  # anybody may try
+        elif packet.version and (_is_in(packet.source, self._inner) or _is_in(packet.target, self._inner)):
             self._leak(watched, packet, "an inner address outside")
         elif watched.tunnel_only in self._armed and not packet.link_local:
             peers = self._armed[watched.tunnel_only]
@@ -216,14 +232,27 @@ class Capture:
             packet = packet.quoted
         return packet.gre and frozenset((packet.source, packet.target)) in self._plain
 
-    def _is_inner(self, packed: bytes) -> bool:
-        value = int.from_bytes(packed, "big")
-        return any(value >> shift == network for shift, network in self._inner[4 if len(packed) == 4 else 6])
-
     def _leak(self, watched: Watched, packet: Packet, what: str) -> None:
         watched.leaks += 1
         if len(watched.kept) < MAX_KEPT_LEAKS:
             watched.kept.append(f"{what}: {packet}")
+
+
+#: By IP version: how many bits are not the network's, and the network without them.
+_Networks = dict[int, list[tuple[int, int]]]
+
+
+def _networks(prefixes: Iterable[Prefix]) -> _Networks:
+    found: _Networks = {4: [], 6: []}
+    for prefix in prefixes:
+        shift = len(prefix.packed) * 8 - prefix.length
+        found[prefix.version].append((shift, int.from_bytes(prefix.packed, "big") >> shift))
+    return found
+
+
+def _is_in(packed: bytes, networks: _Networks) -> bool:
+    value = int.from_bytes(packed, "big")
+    return any(value >> shift == network for shift, network in networks[4 if len(packed) == 4 else 6])
 
 
 @dataclass(frozen=True, slots=True)

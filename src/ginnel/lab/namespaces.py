@@ -122,12 +122,14 @@ class Held:
         return result  # type: ignore[return-value]  # None only where make returned it
 
     def configure(self, commands: Sequence[str]) -> None:
-        """Give *commands* to one `ip -batch` inside; KernelError names the one that was refused."""
-        if not commands:
-            return
-        done = self.run(["ip", "-batch", "-"], stdin="\n".join(commands) + "\n", network_only=True)
-        if done.returncode != 0:
-            raise_refused(self.name, done.stderr, commands)
+        """Give *commands* to `ip -batch` inside, last those that begin with -6; UsageError names the one that was refused."""
+        sixth = [command.removeprefix("-6 ") for command in commands if command.startswith("-6 ")]
+        for options, some in ((["-batch"], [each for each in commands if not each.startswith("-6 ")]), (["-6", "-batch"], sixth)):
+            if not some:
+                continue
+            done = self.run(["ip", *options, "-"], stdin="\n".join(some) + "\n", network_only=True)
+            if done.returncode != 0:
+                raise_refused(self.name, done.stderr, some)
 
 
 def raise_refused(where: str, stderr: str, commands: Sequence[str]) -> None:

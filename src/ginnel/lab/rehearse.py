@@ -24,6 +24,7 @@ from ginnel import crypto
 from ginnel.lab import credentials, nodes, probe, tunnels
 from ginnel.lab.capture import Capture, open_link
 from ginnel.lab.namespaces import Held
+from ginnel.lab.protected import Trial
 from ginnel.lab.report import (
     CapturedLink,
     CaptureReport,
@@ -116,6 +117,7 @@ class Rehearsal:
         self.canary = b"ginnel canary " + secrets.token_bytes(16)
         self.control = b"ginnel control " + secrets.token_bytes(16)
         self.outside = b"ginnel outside " + secrets.token_bytes(16)
+        self.client = b"ginnel client " + secrets.token_bytes(16)
         self.faulty = any(wire.faults.any for wire in self.topology.wires)
         self.world = World(self.topology, self.lab_id, keep=options.keep, seed=network.lab.seed)
         self.went_up = False
@@ -157,6 +159,8 @@ class Rehearsal:
         inner = [*self.network.pool, *(lan for node in self.network.nodes for lan in node.lans)]
         protected = any(link.ipsec is not None for link in self.paths.links)
         capture = Capture(inner, self.canary, self.control, self.outside, self._plain_ends(), protected)
+        capture.hide([prefix for protect in self.network.protects for prefix in protect.addresses])
+        edges = {edge for protect in self.network.protects for edge in protect.edges}
         leaving = {node.name for node in self.network.nodes if node.exit is not None}
         exits = {node.exit for node in self.network.nodes}
         for wire in self.topology.wires:
@@ -164,7 +168,7 @@ class Rehearsal:
                 space, interface = wire.left
                 node = wire.name.partition(" ")[0]
                 sock = self.world[space].inside(lambda interface=interface: open_link(interface))  # type: ignore[misc]
-                capture.watch(wire.name, sock, node if node in leaving else None, node in exits)
+                capture.watch(wire.name, sock, node if node in leaving else None, node in exits, node in edges)
         return stack.enter_context(capture)
 
     def _plain_ends(self) -> list[tuple[str, str]]:
@@ -265,6 +269,8 @@ class Rehearsal:
         self.progress(f"{sum(reach.ok for reach in report.reachability)} of {len(report.reachability)} ways are as the file says")
         carrying = [link.between for link in links if link.carrying.ok]
         report = replace(report, expectations=self._expectations(), mtu=self._mtus(carrying), dns=self._dns())
+        if self.network.protects:
+            report = replace(report, protects=Trial(self.network, self.world, self.client, self.progress).run())
         if self.options.throughput_s > 0 and carrying:
             capture.ignore_tunnels(True)
             report = replace(report, throughput=self._throughput(carrying))

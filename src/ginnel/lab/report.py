@@ -125,6 +125,16 @@ class DnsReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ProtectReport:
+    """A protected origin: each trial in words, and how it ended."""
+
+    origin: str
+    edges: tuple[str, ...]
+    addresses: tuple[str, ...]
+    trials: tuple[tuple[str, Finding], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CapturedLink:
     """What crossed one underlay link."""
 
@@ -176,6 +186,7 @@ class LabReport:
     mtu: tuple[MtuReport, ...] = ()
     throughput: ThroughputReport | None = None
     dns: tuple[DnsReport, ...] = ()
+    protects: tuple[ProtectReport, ...] = ()
     capture: CaptureReport | None = None
 
     @property
@@ -233,6 +244,14 @@ class LabReport:
         for dns in self.dns:
             if not dns.finding.ok:
                 yield Failure(f"names on {dns.node} are not resolved as planned: {dns.finding.evidence}", "its /etc/resolv.conf")
+        for protect in self.protects:
+            edges = ", ".join(protect.edges)
+            for what, finding in protect.trials:
+                if not finding.ok:
+                    yield Failure(
+                        f"{protect.origin} behind {edges}: {what}: {finding.evidence}",
+                        f"{protect.origin}: ip rule, nft list ruleset; {edges}: ip route get",
+                    )
         if self.throughput is not None and not self.throughput.measured.ok:
             yield Failure(f"no throughput was measured: {self.throughput.measured.evidence}", "iperf3 on both ends")
         if self.capture is not None and not self.capture.clean.ok:
@@ -246,5 +265,7 @@ class LabReport:
         document["seconds"] = round(self.seconds, 3)
         for reach, found in zip(document["reachability"], self.reachability, strict=True):
             reach["ok"] = found.ok
+        for protect in document["protects"]:
+            protect["trials"] = [{"what": what, **finding} for what, finding in protect["trials"]]
         document["failures"] = [asdict(failure) for failure in self.failures]
         return document

@@ -70,6 +70,9 @@ def tables(report: LabReport) -> Iterator[Table]:
                 for item in report.expectations
             ),
         )
+    for protect in report.protects:
+        title = f"{protect.origin} behind {', '.join(protect.edges)}: {', '.join(protect.addresses)}"
+        yield Table(title, ("trial", "as it should be"), tuple((what, _said(finding)) for what, finding in protect.trials))
     if report.mtu:
         yield from _mtus(report.mtu)
     rest: list[tuple[str, ...]] = [(f"names on {item.node}", _said(item.finding)) for item in report.dns]

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from ginnel.lab.outsiders import Outsiders, commands, outsiders
 from ginnel.network import Faults, Network, Node
 from ginnel.network.addressing import within
 from ginnel.units import Prefix
@@ -94,6 +95,11 @@ class Topology:
     names: dict[str, str]
     #: Addresses outside of the network that expectations speak of; they live in the internet.
     outside: tuple[bytes, ...]
+    #: Who tries the network's protected origins from outside.
+    outsiders: Outsiders
+    #: The internet's interface towards each node, and its routes there.
+    ports: dict[str, str]
+    routes: dict[str, tuple[str, ...]]
 
     def space(self, name: str) -> Space:
         """The namespace called *name*; KeyError when there is none."""
@@ -133,11 +139,24 @@ class _Planner:
         for index, node in enumerate(self.network.nodes):
             self._node(index, node)
         self._small_paths()
+        visitors = outsiders(self.network, self._allocate)
+        self._tell(INTERNET, *commands(self.network, visitors, self.ports, self.routes))
         spaces = tuple(
             Space(name, role, tuple(self.commands.get(name, ())), self.nft.get(name, ""), role in ("internet", "nat"))
             for name, role in self.roles.items()
         )
-        return Topology(spaces, tuple(self.wires), tuple(self.hosts), self.public, self.inside, self.names, outside)
+        return Topology(
+            spaces,
+            tuple(self.wires),
+            tuple(self.hosts),
+            self.public,
+            self.inside,
+            self.names,
+            outside,
+            visitors,
+            self.ports,
+            self.routes,
+        )
 
     def _tell(self, space: str, *lines: str) -> None:
         self.commands.setdefault(space, []).extend(lines)
@@ -207,8 +226,8 @@ class _Planner:
         }
         for number, (name, size) in enumerate(small.items()):
             table = FIRST_SMALL_TABLE + number
-            for everywhere in ("0.0.0.0/0", "::/0"):
-                self._tell(INTERNET, f"rule add from {everywhere} iif {self.ports[name]} lookup {table}")
+            for option in ("", "-6 "):
+                self._tell(INTERNET, f"{option}rule add from all iif {self.ports[name]} lookup {table}")
             for other, routes in self.routes.items():
                 mtu = min(size, small.get(other, size))
                 self._tell(INTERNET, *(f"route add {route} mtu lock {mtu} table {table}" for route in routes))
@@ -355,6 +374,7 @@ def _spoken(network: Network) -> Iterator[bytes]:
 
 def _outside(network: Network) -> tuple[bytes, ...]:
     owned = [*network.pool, *(lan for node in network.nodes for lan in node.lans)]
+    owned += [prefix for protect in network.protects for prefix in protect.addresses]
     fixed = {packed for node in network.nodes for packed in node.address}
     public = {node.endpoint.host for node in network.nodes if node.endpoint}
     found = [
