@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from ginnel.errors import ConfigError, Mistake
 from ginnel.network import gre
+from ginnel.network.links import State
 from ginnel.network.lock import Lock, Pinned, PinnedLink, PinnedPair, parse_lock, render_lock
 from ginnel.network.model import POINT_TO_POINT, Network, Node
 from ginnel.network.paths import Paths
@@ -70,7 +71,11 @@ class _Allocation:
         paths = Paths(network)
         self.links = paths.all_links.point_to_point()
         with_devices = {name for link in self.links for name in link.between}
-        self.at = {name: paths.point_to_point_at(name) for name in with_devices}
+        # A node is not called by its address on a link held ready, on which it would be reached past its first hub.
+        self.at = {
+            name: sorted(paths.point_to_point_at(name), key=lambda link: paths.state(*link.between) is State.HELD)
+            for name in with_devices
+        }
         # Without such links all have an address of their own, unless such links are all that there will be.
         own = bool(with_devices) or network.kind in POINT_TO_POINT
         self.numbered = [node for node in network.nodes if numbered(node, paths)] if own else list(network.nodes)

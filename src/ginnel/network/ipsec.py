@@ -3,8 +3,8 @@ Links that IPsec protects: what a network file leaves open about them, decided.
 
     identities  NODE.NETWORK, a host name that needs not exist: with it each end names itself, whatever its address is now
     who begins  the end behind NAT; of two that can be reached the one named first, the other when it has something to send
-    proposals   one authenticated cipher and one group for IKE and for ESP: both ends are ours and have them, and the MTU is exact;
-                where an end is a router, AES-CBC and a NIST curve for IKE, which every release of theirs has
+    proposals   one authenticated cipher and one group for IKE and for ESP: both ends are ours and have them, and the MTU is
+                exact; where an end is a router, AES-CBC and a NIST curve for IKE, which every release of theirs has
     selectors   of everything, as route-based tunnels have them; of IPv4 alone where an end knows no more (Cisco's)
     secrets     lie beside the node file, each readable by root alone; the network file has none:
                   PEER.psk   of the link with PEER: the same bytes at both ends (`psk-file` in the node file)

@@ -93,11 +93,11 @@ class _Ground:
 class Paths:
     """Next hops between all nodes of a network."""
 
-    def __init__(self, network: Network, *, _ground: _Ground | None = None, _failed: frozenset[str] = frozenset()) -> None:
+    def __init__(self, network: Network, *, _while_up: Paths | None = None, _failed: frozenset[str] = frozenset()) -> None:
         """The paths of *network*, whose links all have two nodes of it."""
         self.network = network
-        self._made_ground = _ground
-        self._links = _ground.links if _ground is not None else Links(network)
+        self._while_up = _while_up
+        self._links: Links = _while_up._links if _while_up is not None else Links(network)
         self.failed = _failed
         self._without: dict[str, Paths] = {}
         self._searches: dict[int, dict[int, tuple[_Cost, int]]] = {}
@@ -193,9 +193,10 @@ class Paths:
     def sole(self, source: str) -> str | None:
         """
         The one peer through which *source* reaches all other nodes, more than that peer alone; None where there is no such peer.
-        A failed neighbour does not count, for it is reached by its own link.
+        A failed neighbour does not count, for it is reached by its own link; and who had several before one failed is no
+        spoke for that, so that no more moves than has to.
         """
-        if source in self._ground.index:
+        if source in self._ground.index or (self._while_up is not None and self._while_up.sole(source) is None):
             return None
         around = self.around(source)
         if len(around.active) > 1 + len(self.failed):
@@ -210,7 +211,7 @@ class Paths:
     def without(self, failed: str) -> Paths:
         """The paths while the node *failed* carries nothing."""
         if (found := self._without.get(failed)) is None:
-            found = self._without[failed] = Paths(self.network, _ground=self._ground, _failed=self.failed | {failed})
+            found = self._without[failed] = Paths(self.network, _while_up=self, _failed=self.failed | {failed})
         return found
 
     def standby(self, source: str) -> dict[str, tuple[str, ...]]:
@@ -226,8 +227,8 @@ class Paths:
 
     @cached_property
     def _ground(self) -> _Ground:
-        if self._made_ground is not None:
-            return self._made_ground
+        if self._while_up is not None:
+            return self._while_up._ground
         carriers = [node for node in self.network.nodes if self.network.carries(node)]
         ground = _Ground(
             self._links,

@@ -4,8 +4,8 @@ The tunnels of each node: one for each of its links that is point to point (GRE,
 A tunnel's routes are what a peer's AllowedIPs are: the addresses and LANs of every node that is reached through it. What lies in
 the link's own subnet needs no route. A link whose routes are a routing daemon's business has none.
 
-A node that was renamed is known to its peers as before (`Lock.known_as`): devices, identities and files of secrets keep their names,
-so that a new name ends no session.
+A node that was renamed is known to its peers as before (`Lock.known_as`): devices, identities and files of secrets keep their
+names, so that a new one ends no session.
 """
 
 from __future__ import annotations
