@@ -37,10 +37,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "node": ("ginnel.cli.node", "node", "Put nodes into the network file, take them out, rename them, list them."),
     "schema": ("ginnel.cli.init", "schema", "Print the JSON Schema of the network file, for editors."),
     "keys": ("ginnel.cli.network_keys", "keys", "The keys of a network: made, looked at, replaced."),
+    "check": ("ginnel.cli.check", "check", "What is wrong with a network, or with the configurations of several hosts."),
     "path": ("ginnel.cli.path", "path", "How a packet gets from one place of a network to another, or what stops it."),
     "render": ("ginnel.cli.render", "render", "What each host is to have, as files of what runs there."),
     "import": ("ginnel.cli.importing", "import_", "Make a network file of the configurations of hosts that run already."),
     "plan": ("ginnel.cli.plan", "plan", "What is to be done on which host, so that what is becomes what the file says."),
+    "graph": ("ginnel.cli.graph", "graph", "The network as a drawing: SVG, Graphviz or Mermaid."),
     "lab": ("ginnel.cli.lab", "lab", "Rehearse a whole network on this machine."),
 }
 

@@ -128,16 +128,6 @@ def test_expectations_must_be_about_real_things() -> None:
     parsed(THREE.replace("[node.lyon]", '[node.lyon]\nexit = "paris"') + expect.format("lyon", "192.0.2.1:80"))
 
 
-def test_an_expectation_that_the_file_itself_denies() -> None:
-    unlinked = THREE.replace('name = "acme"', 'name = "acme"\nshape = "none"')
-    expect = '[[expect]]\nfrom = "lyon"\nto = "10.20.0.5:443"\n'
-    assert "by this file lyon does not reach 10.20.0.5:443 (nothing carries between lyon and paris)" in only(unlinked + expect)
-    parsed(unlinked + expect + "reaches = false\n")
-    assert "by this file lyon reaches 10.20.0.5:443 (lyon → paris), but reaches = false" in only(
-        THREE + expect + "reaches = false\n"
-    )
-
-
 def test_a_flood_of_mistakes_is_counted() -> None:
     links = "".join('[[link]]\nbetween = ["paris", "paris"]\n' for _ in range(60))
     found = mistakes(THREE + links)

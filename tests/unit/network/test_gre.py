@@ -133,8 +133,6 @@ def test_links_whose_routes_are_a_daemon_s_business() -> None:
     for node in compiled(text).values():
         assert [tunnel.config.routes for tunnel in node.tunnels] == [(), ()]
         assert all(tunnel.config.address for tunnel in node.tunnels)
-    expect = '[[expect]]\nfrom = "paris"\nto = "lyon"\n'
-    assert "nothing is routed between paris and lyon (routes = false): a routing daemon decides" in only(text + expect)
     own = compiled(text + '[[link]]\nbetween = ["paris", "lyon"]\nroutes = true\n')["paris"]
     assert own.tunnel("lyon").config.routes == ("10.30.0.0/24", "fd10:30::/64")
 

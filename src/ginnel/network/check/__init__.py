@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from ginnel.config.positions import Positions
 from ginnel.errors import Mistake
-from ginnel.network.check import addresses, expectations, names, protect, shape, tunnels
+from ginnel.network.check import addresses, expectations, names, protect, remarks, shape, tunnels
 from ginnel.network.check.context import Context, collect
 from ginnel.network.check.expectations import owner_of, predict, source_node
 from ginnel.network.model import Network
 
-__all__ = ["check", "owner_of", "predict", "source_node"]
+__all__ = ["check", "owner_of", "predict", "remarks_on", "source_node"]
 
 _SENSE = (*shape.RULES, *addresses.RULES, *tunnels.RULES, *protect.RULES)
 
@@ -39,3 +39,8 @@ def check(network: Network, positions: Positions) -> list[Mistake]:
         return mistakes  # everything below follows names
     mistakes = collect(context, _SENSE)
     return mistakes or collect(context, expectations.RULES)
+
+
+def remarks_on(network: Network, positions: Positions) -> list[Mistake]:
+    """What is worth knowing of a network in which `check` finds nothing: no errors, by their codes."""
+    return collect(Context(network, positions), remarks.RULES)
