@@ -159,6 +159,7 @@ class NodeDescription:
             behind_nat=self.node.behind_nat,
             forwards=self.forwards,
             masquerades=self.masquerades,
+            protects=self.protects,
             underlay_mtu=self.node.underlay_mtu,
         )
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from ginnel.config.node import PlainConfig
 from ginnel.errors import Span
-from ginnel.network.model import HostPort, Mapped
+from ginnel.network.model import HostPort, Mapped, Protect
 from ginnel.units import Prefix, PublicKey
 
 
@@ -127,6 +127,8 @@ class Host:
     behind_nat: bool | None = None
     forwards: bool | None = None
     masquerades: tuple[Prefix, ...] = ()
+    #: The protected origins that it is the origin or an edge of.
+    protects: tuple[Protect, ...] = ()
     underlay_mtu: int | None = None
     secrets: tuple[Secret, ...] = ()
     place: Place | None = None
