@@ -9,6 +9,8 @@ Whether one place of the network reaches another, packet by packet: `reach(fleet
     values   the result: hops, the rule that stops it, the way back
     text     the result for people
     expect   `[[expect]]`, judged by it
+    standby  what is held ready for the day a node in the middle fails
+    behind   the LANs of hosts whose own files do not tell of them
 
 It works on `Host`s alone, compiled or imported, and so says the same of a network file and of files that were written by hand.
 """

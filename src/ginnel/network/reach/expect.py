@@ -54,9 +54,9 @@ class Outcome:
         return self.telling.why
 
 
-def fleet_of(compilation: Compilation, surroundings: Mapping[str, Surroundings] | None = None) -> Fleet:
+def fleet_of(compilation: Compilation, surroundings: Mapping[str, Surroundings] | None = None, down: Iterable[str] = ()) -> Fleet:
     """All hosts of a network, each called as its description is."""
-    return Fleet(hosts_of(compilation), surroundings)
+    return Fleet(hosts_of(compilation), surroundings, down)
 
 
 def hosts_of(compilation: Compilation) -> Iterator[Host]:

@@ -32,13 +32,17 @@ _USUAL = Surroundings()
 class Fleet:
     """Hosts by all that they are known by."""
 
-    def __init__(self, hosts: Iterable[Host], surroundings: Mapping[str, Surroundings] | None = None) -> None:
+    def __init__(
+        self, hosts: Iterable[Host], surroundings: Mapping[str, Surroundings] | None = None, down: Iterable[str] = ()
+    ) -> None:
         """
         Args:
             hosts: each under its own name.
             surroundings: by the names of hosts.
+            down: hosts that do not run.
         """
         self.hosts = {host.name: host for host in hosts}
+        self.down = frozenset(down)
         self._around = dict(surroundings or {})
         self._own: dict[str, frozenset[bytes]] = {}
 

@@ -6,15 +6,29 @@ Names and words of foreign files are shown without control characters: a termina
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ginnel.network.host import Place
+from ginnel.network.reach.standby import Standby
 from ginnel.network.reach.values import Hop, Stop, Verdict, Way, text_of
 
 
 def render(verdict: Verdict) -> str:
     """The verdict, as lines of text with an end."""
     return "".join(f"{_printable(line)}\n" for line in _lines(verdict))
+
+
+def held_ready(ways: Iterable[Standby]) -> str:
+    """What becomes of a way when one of the nodes in its middle fails, a line each; empty without any."""
+    lines = []
+    for each in ways:
+        nodes = each.verdict.there.nodes
+        if not each.verdict.reaches:
+            line = f"nothing, if {each.without} fails: {each.verdict.why}"
+        else:
+            line = f"{', '.join(nodes[1:-1]) or 'the link between them'}, if {each.without} fails: {' → '.join(nodes)}"
+        lines.append(_printable(f"held ready  {line}"))
+    return "".join(f"{line}\n" for line in ["", *lines]) if lines else ""
 
 
 def _lines(verdict: Verdict) -> Iterator[str]:
@@ -25,9 +39,7 @@ def _lines(verdict: Verdict) -> Iterator[str]:
         yield from _way("back", verdict.back)
     if verdict.reaches:
         yield from _size(verdict)
-    for note in verdict.notes:
-        yield ""
-        yield f"note   {note}"
+    yield from ("", *(f"note   {note}" for note in verdict.notes)) if verdict.notes else ()
 
 
 def _way(word: str, way: Way) -> Iterator[str]:

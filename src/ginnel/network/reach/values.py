@@ -18,6 +18,7 @@ A `Stop` is the rule that ends it, under a word of its own (`Stop.code`), which 
     tunnel-mismatch   the ends of a tunnel do not agree (kind, ends, key, checksums, protection)
     loop              it comes back to where it was
     no-answer         it leaves the network under an address to which nothing comes back
+    down              the host is the one that is taken to have failed
     families          source and target have no address family in common
 
 Nothing here decides; `walk` does. Addresses are packed.
@@ -155,9 +156,9 @@ class Verdict:
 
 
 def text_of(packed: bytes) -> str:
-    """An address as people write it; "uplink" for one that is not known."""
+    """An address as people write it; in words where it is that of an uplink and not known."""
     if packed in UNKNOWN.values():
-        return "uplink"
+        return "its uplink's address"
     return str(ipaddress.ip_address(packed))
 
 

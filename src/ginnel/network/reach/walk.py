@@ -9,6 +9,7 @@ that the first has left behind: a `Conversation` remembers that.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from ginnel.network.host import Host, Place
@@ -28,6 +29,11 @@ _PRIVATE = tuple(
         ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "fc00::/7", "fe80::/10"),
     )
 )
+
+_MASQUERADE = {
+    4: re.compile(r"\biptables\b.*\bMASQUERADE\b|\bnft\b.*\bmasquerade\b"),
+    6: re.compile(r"\bip6tables\b.*\bMASQUERADE\b|\bnft\b.*\bmasquerade\b"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +140,9 @@ class _Walk:
 
     def _turn(self, host: Host, packet: _Packet, arrival: Arrival) -> Stop | End | tuple[Host, _Packet, Arrival]:
         """What one host does with it."""
+        if host.name in self.fleet.down:
+            self._hop(host, arrival, packet, f"{host.name} is down", ())
+            return Stop(host.name, "down", f"{host.name} is down", "", host.place)
         if arrival.device and (guarding := self.routings[host.name].guard(packet.target, arrival.device)) is not None:
             rule = f"{guarding.name} takes everything, and has {text_of(packet.target)} answer through itself alone"
             self._hop(host, arrival, packet, rule, (), place=guarding.place)
@@ -211,12 +220,15 @@ class _Walk:
                 if holds(each.real, source):
                     seen = moved(source, each.real, each.seen)
                     return replace(packet, source=seen), (f"source {text_of(source)} is {text_of(seen)} outside",)
-        if inside or self.is_answer or not any(holds(each, source) for each in host.masquerades):
+        if inside or self.is_answer or any(holds(lan, packet.target) for lan in host.lans):
             return packet, ()
-        if any(holds(lan, packet.target) for lan in host.lans):
+        said = any(holds(each, source) for each in host.masquerades)
+        if not said and not (decision.route.exit == "uplink" and _hooks_hide(host, version_of(source))):
             return packet, ()
         routing = self.routings[host.name]
         shown = routing.source(decision, packet.target)
+        if source == shown:
+            return packet, ()
         self.conversation.hidden[(host.name, shown, packet.target)] = source
         return replace(packet, source=shown), (f"source {text_of(source)} is hidden behind {text_of(shown)}",)
 
@@ -242,12 +254,11 @@ class _Walk:
             message = f"no peer of {host.name}'s {interface.name} has {text_of(packet.target)} in its AllowedIPs"
             return Stop(host.name, "no-peer", message, "AllowedIPs of the peer that it is for", interface.place)
         prefix, peer = found
-        name = peer.name or "a peer"
-        by = "" if decision.table == "main" else f", by the rule that sends everything into {interface.name}"
-        rule = f"{prefix} is in {name}'s AllowedIPs on {interface.name}{by}"
-        size = links.interface_mtu(host, interface)
         crossed = links.wireguard(self.routings, host, interface, peer)
         to = crossed.far.name if isinstance(crossed, links.Crossed) else peer.name
+        by = "" if decision.table == "main" else f", by the rule that sends everything into {interface.name}"
+        rule = f"{prefix} is in {to or 'a peer'}'s AllowedIPs on {interface.name}{by}"
+        size = links.interface_mtu(host, interface)
         self._hop(host, arrival, packet, rule, changed, interface.name, to, size, peer.place)
         if isinstance(crossed, Stop):
             return crossed
@@ -366,3 +377,8 @@ class _Walk:
                 place,
             )
         )
+
+
+def _hooks_hide(host: Host, version: int) -> bool:
+    """Whether one of its hooks hides what leaves it, as far as a line of shell can be understood from outside."""
+    return any(_MASQUERADE[version].search(command) for each in host.interfaces for _, command in each.hooks)
