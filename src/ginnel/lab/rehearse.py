@@ -14,10 +14,10 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from ginnel import crypto
@@ -81,13 +81,21 @@ class _Place:
     node: Node
     space: str
     address: tuple[bytes, ...]
+    #: The same as it has them itself, where its LAN is mapped.
+    bound: Mapping[bytes, bytes] = field(default_factory=dict)
 
     def of(self, version: int) -> str | None:
-        """Its first address of that family."""
-        for packed in self.address:
-            if len(packed) == (4 if version == 4 else 16):
-                return str(ipaddress.ip_address(packed))
-        return None
+        """Its first address of that family, as others know it."""
+        packed = self._first(version)
+        return str(ipaddress.ip_address(packed)) if packed else None
+
+    def own(self, version: int) -> str | None:
+        """The same, as it has it itself."""
+        packed = self._first(version)
+        return str(ipaddress.ip_address(self.bound.get(packed, packed))) if packed else None
+
+    def _first(self, version: int) -> bytes:
+        return next((packed for packed in self.address if len(packed) == (4 if version == 4 else 16)), b"")
 
 
 class Rehearsal:
@@ -147,7 +155,9 @@ class Rehearsal:
     # -- before
 
     def _places(self) -> list[_Place]:
-        places = [_Place(host.space, self.network.node(host.node), host.space, host.address) for host in self.topology.hosts]
+        places = [
+            _Place(host.space, self.network.node(host.node), host.space, host.address, host.bound) for host in self.topology.hosts
+        ]
         with_lan = {host.node for host in self.topology.hosts}
         for name, description in self.descriptions.items():
             if name not in with_lan:
@@ -201,7 +211,8 @@ class Rehearsal:
         for server in dict.fromkeys(text for node in self.network.nodes for text in node.dns):
             where = self._space_of(ipaddress.ip_address(server).packed)
             if where is not None and where not in self.descriptions:  # a node's own address exists only once it is up
-                stack.enter_context(probe.Responder(self.world[where], server, _INSIDE_ANSWER))
+                own = self._own(ipaddress.ip_address(server).packed)
+                stack.enter_context(probe.Responder(self.world[where], own, _INSIDE_ANSWER))
         served: set[tuple[bytes, int]] = set()
         for expect in self.network.expects:
             target = expect.target
@@ -213,8 +224,12 @@ class Rehearsal:
                 and (target.packed, target.port) not in served
             ):
                 served.add((target.packed, target.port))
-                address = str(ipaddress.ip_address(target.packed))
-                stack.enter_context(probe.Echo(self.world[where], address, target.port))
+                stack.enter_context(probe.Echo(self.world[where], self._own(target.packed), target.port))
+
+    def _own(self, packed: bytes) -> str:
+        """An address as its host has it itself."""
+        bound = (host.bound[packed] for host in self.topology.hosts if packed in host.bound)
+        return str(ipaddress.ip_address(next(bound, packed)))
 
     def _space_of(self, packed: bytes) -> str | None:
         """The namespace in which an address lives: a LAN host, the internet, or a node."""
@@ -486,7 +501,7 @@ class Rehearsal:
                     ]
                     if not some:
                         continue
-                    with probe.Pinger(self.world[source.space], version, self.canary, source.of(version)) as pinger:
+                    with probe.Pinger(self.world[source.space], version, self.canary, source.own(version)) as pinger:
                         pongs = pinger.ping_all([address for _, address, _ in some], patience_s)
                     found += [
                         ReachReport(
@@ -553,7 +568,7 @@ class Rehearsal:
         if expect.source != node.name:
             packed = ipaddress.ip_address(expect.source).packed
             same_family = len(packed) == len(expect.target.packed) or expect.target.node is not None
-            return [(self._space_of(packed) or node.name, str(ipaddress.ip_address(packed)) if same_family else None)]
+            return [(self._space_of(packed) or node.name, self._own(packed) if same_family else None)]
         hosts: list[tuple[str, str | None]] = [(host.space, None) for host in self.topology.hosts if host.node == node.name]
         return [(node.name, None), *hosts]
 
@@ -652,12 +667,13 @@ class Rehearsal:
         source, target = between
         if all(name in hosts for name in between):
             from_space, to_space = hosts[source].space, hosts[target].space
-            address = str(ipaddress.ip_address(hosts[target].address[0]))
+            packed = hosts[target].address[0]
+            address, bound = str(ipaddress.ip_address(packed)), self._own(packed)
         else:
             from_space, to_space = source, target
-            address = self._inner(target, self.network.pool[0].version)
+            address = bound = self._inner(target, self.network.pool[0].version)
         seconds = self.options.throughput_s
-        finding, gbit_s = _iperf3(self.world[from_space], self.world[to_space], address, seconds)
+        finding, gbit_s = _iperf3(self.world[from_space], self.world[to_space], address, bound, seconds)
         if finding.ok:
             self.progress(f"{gbit_s:.2f} Gbit/s from {from_space} to {to_space}")
         return ThroughputReport(from_space, to_space, between, round(gbit_s, 3), seconds, finding)
@@ -743,8 +759,8 @@ def _carrying(pings: Sequence[tuple[int, probe.Pong]], best: float) -> Finding:
     return Finding(True, f"{len(pings)} pings, {best:.1f} ms" + (f", {lost} lost" if lost else ""))
 
 
-def _iperf3(source: Held, target: Held, address: str, seconds: float) -> tuple[Finding, float]:
-    server = target.start(["iperf3", "--server", "--one-off", "--bind", address])
+def _iperf3(source: Held, target: Held, address: str, bound: str, seconds: float) -> tuple[Finding, float]:
+    server = target.start(["iperf3", "--server", "--one-off", "--bind", bound])
     try:
         deadline = time.monotonic() + PROBE_DEADLINE_S
         while not target.inside(_listens_5201):

@@ -12,13 +12,14 @@ What a network becomes on one machine: namespaces, the wires between them, and w
 - A wire with faults passes through a namespace of its own in which the relay runs; all others are plain veth pairs.
 - A path that carries less than its node thinks is the internet's doing: it routes what comes from and goes to that node by a
   smaller MTU, and says so by ICMP. Where ICMP is blocked as well, the relay lets what is too big vanish: a black hole.
-- LANs of one node come in pairs (its first IPv4 and its first IPv6 LAN, and so on), each pair one host on one wire.
+- LANs of one node come in pairs (its first IPv4 and its first IPv6 LAN, and so on), each pair one host on one wire. Where
+  the network knows a LAN by another prefix, its host has an address of the real one.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,9 +76,12 @@ class LanHost:
 
     space: str
     node: str
-    #: Its own addresses, one for each LAN of the pair (packed); the first of each family is what others ping.
+    #: Its addresses, one for each LAN of the pair (packed), as the network knows them; the first of each family is what others
+    #: ping.
     address: tuple[bytes, ...]
     lans: tuple[Prefix, ...]
+    #: The same as it has them itself: others where the LAN is mapped.
+    bound: Mapping[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,28 +273,32 @@ class _Planner:
         self.roles[space] = "lan"
         interface = f"lan{number}"
         self._wire(Wire(space, (node.name, interface), (space, "eth0"), False))
+        real = {mapped.seen: mapped.real for mapped in node.mapped}
         own: list[bytes] = []
+        bound: dict[bytes, bytes] = {}
         for lan in lans:
-            gateway, addresses = _lan_addresses(self.network, lan)
-            bits = len(lan.packed) * 8
-            own += addresses
+            gateway, seen = _lan_addresses(self.network, lan)
+            here, bits = real.get(lan, lan), len(lan.packed) * 8
+            addresses = [_moved(packed, lan, here) for packed in seen]
+            own += seen
+            bound |= dict(zip(seen, addresses, strict=True))
             if gateway is None:
                 router = ROUTER_V4 if lan.version == 4 else ROUTER_V6
                 self._tell(
                     node.name,
                     f"addr add {router}/{32 if lan.version == 4 else 64} dev {interface}",
-                    f"route add {lan} dev {interface}",
+                    f"route add {here} dev {interface}",
                 )
                 self._tell(space, *(f"addr add {Prefix(packed, bits)} dev eth0" for packed in addresses))
                 self._tell(space, f"route add default via {router} dev eth0 onlink")
                 continue
-            at = Prefix(gateway, bits).address
+            at = Prefix(_moved(gateway, lan, here), bits).address
             self._tell(node.name, f"addr add {at}/{lan.length} dev {interface}{_nodad(gateway)}")
             self._tell(
                 space, *(f"addr add {Prefix(packed, bits).address}/{lan.length} dev eth0{_nodad(packed)}" for packed in addresses)
             )
             self._tell(space, f"route add default via {at} dev eth0")
-        self.hosts.append(LanHost(space, node.name, tuple(own), lans))
+        self.hosts.append(LanHost(space, node.name, tuple(own), lans, bound))
 
 
 #: As providers do (BCP 38): what comes by a wire has an address that is routed to that wire, so that no answer that left a node
@@ -356,6 +364,12 @@ def _lan_addresses(network: Network, lan: Prefix) -> tuple[bytes | None, list[by
     gateway = first if first not in spoken else (second if second not in spoken else third)
     free = second if gateway == first else first
     return gateway, list(dict.fromkeys(spoken)) or [free]
+
+
+def _moved(packed: bytes, seen: Prefix, real: Prefix) -> bytes:
+    """An address of one prefix at its place in another of the same length."""
+    host = int.from_bytes(packed, "big") - int.from_bytes(seen.packed, "big")
+    return (int.from_bytes(real.packed, "big") + host).to_bytes(len(packed), "big")
 
 
 def _spoken(network: Network) -> Iterator[bytes]:

@@ -235,12 +235,16 @@ def _mapped(description: NodeDescription) -> Iterator[Chain]:
         pairs = [(mapped.seen, mapped.real) for mapped in description.mapped if mapped.seen.version == version]
         if not pairs:
             continue
+        real = _set(each for _, each in pairs)
+        forth = f"snat {word} prefix to {word} saddr map {{ {', '.join(f'{real} : {seen}' for seen, real in pairs)} }}"
         inward.append(f"dnat {word} prefix to {word} daddr map {{ {', '.join(f'{seen} : {real}' for seen, real in pairs)} }}")
-        outward.append(f"snat {word} prefix to {word} saddr map {{ {', '.join(f'{real} : {seen}' for seen, real in pairs)} }}")
-    yield "mapped_in", "type nat hook prerouting priority dstnat;", tuple(f"iifname {names} {rule}" for rule in inward)
-    # The node itself says it the network's way, too. (nft has no name for this priority at this hook.)
-    yield "mapped_here", "type nat hook output priority -100;", tuple(inward)
-    yield "mapped_out", "type nat hook postrouting priority srcnat;", tuple(f"oifname {names} {rule}" for rule in outward)
+        outward.append(f"oifname {names} {forth}")
+        # Two hosts of one LAN see each other as they call each other, or the answer would go past the node.
+        outward.append(f"ct status dnat {word} saddr {real} {word} daddr {real} {forth}")
+    # Whoever says it the network's way: what comes out of tunnels, hosts of the LANs here, and the node itself.
+    yield "mapped_in", "type nat hook prerouting priority dstnat;", tuple(inward)
+    yield "mapped_here", "type nat hook output priority -100;", tuple(inward)  # nft has no name for it at this hook
+    yield "mapped_out", "type nat hook postrouting priority srcnat;", tuple(outward)
 
 
 # ---------------------------------------------------------------- protected origins

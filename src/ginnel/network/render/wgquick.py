@@ -80,10 +80,10 @@ def _hooks(description: NodeDescription, secrets: Secrets) -> Iterator[tuple[str
         yield "PostUp" if hostfiles.of_device(name) else "PreUp", hostfiles.setting(name, value)
     for command in setconf.key_commands(description, secrets, "%i"):
         yield "PostUp", command
-    for command in hostfiles.up(rules):
-        yield "PostUp", command
     if firewall := hostfiles.nft_up(rules, table):
         yield "PostUp", firewall
+    for command in hostfiles.up(rules):
+        yield "PostUp", command
     yield from description.node.hooks if not description.beside_of else ()
     for command in hostfiles.down(rules, table):
         yield "PostDown", command
