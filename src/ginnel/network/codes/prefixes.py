@@ -115,13 +115,4 @@ CODES: dict[str, Code] = {
         "A `[Peer]` of a public key alone.",
         "Give it at least the peer's tunnel address.",
     ),
-    "G0114": Code(
-        "gateway-missing",
-        "warning",
-        "A peer is sent what is in nobody's network, and does not pass it on: it is neither in its LANs, nor does it "
-        "masquerade or route "
-        "it anywhere that is known here.",
-        "`exit` removed at one node by hand while the other still has `AllowedIPs = 0.0.0.0/0`, and `forward` is off there.",
-        "Let the peer forward and masquerade, or send it less.",
-    ),
 }

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ginnel.network.findings import Finding
 from ginnel.network.host import Host
-from ginnel.network.lint import addresses, ends, prefixes, reaching, secrets, sizes
+from ginnel.network.lint import addresses, ends, prefixes, reaching, secrets, sizes, tunnels, ways
 from ginnel.network.lint.view import View
 
 __all__ = ["MAX_FINDINGS_A_RULE", "lint"]
@@ -31,8 +31,10 @@ MAX_FINDINGS_A_RULE = 50
 
 RULES: tuple[Callable[[View], Iterable[Finding]], ...] = (
     *prefixes.RULES,
+    *ways.RULES,
     *reaching.RULES,
     *ends.RULES,
+    *tunnels.RULES,
     *addresses.RULES,
     *sizes.RULES,
     *secrets.RULES,

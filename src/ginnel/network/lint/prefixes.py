@@ -21,6 +21,7 @@ from ginnel.network.lint.view import (
     host_prefix,
     identity,
     lies_in,
+    main_routes,
     peer_place,
     places,
     routed,
@@ -249,13 +250,7 @@ def routes_twice(view: View) -> Iterator[Finding]:
                 if (other := seen.setdefault(prefix, interface.name)) != interface.name:
                     yield _route_twice(host, prefix, other, interface.name)
         for tunnel in host.tunnels:
-            for words in dict.fromkeys(tunnel.config.routes):
-                if " " in words.strip():
-                    continue  # with a table or a metric of its own
-                try:
-                    prefix = Prefix.parse(words.strip())
-                except ValueError:
-                    continue  # "default", or what only iproute2 reads
+            for prefix in dict.fromkeys(main_routes(tunnel)):
                 if (other := seen.setdefault(prefix, tunnel.config.name)) != tunnel.config.name:
                     yield _route_twice(host, prefix, other, tunnel.config.name)
 
@@ -330,7 +325,7 @@ def defaults(view: View) -> Iterator[Finding]:
 
 def nothing_allowed(view: View) -> Iterator[Finding]:
     """G0113: a peer that gets nothing."""
-    for end, peer in view.having(peer for peer in view.peers if not peer.allowed_ips):
+    for end, peer in view.having(peer for peer in view.peers if not peer.allowed_ips and not peer.waiting):
         name = view.called(peer)
         yield Finding(
             "G0113",

@@ -11,9 +11,9 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 
 from ginnel.network.findings import Finding
-from ginnel.network.host import Host, Peer, Tunnel
+from ginnel.network.host import Host, Peer
 from ginnel.network.lint.prefixes import _is_at
-from ginnel.network.lint.view import End, View, covers, lies_in, peer_place, places, routed
+from ginnel.network.lint.view import End, View, covers, lies_in, main_routes, peer_place, places, routed
 from ginnel.units import Prefix
 
 
@@ -128,7 +128,7 @@ def _way_of(view: View, end: End, peer: Peer, packed: bytes) -> tuple[str, Prefi
                 if prefix.length and lies_in(packed, prefix) and (best is None or prefix.length > best[1].length):
                     best = (each.interface.name, prefix, holder)
     for tunnel in end.host.tunnels:
-        for prefix in _routes(tunnel):
+        for prefix in main_routes(tunnel):
             if prefix.length and lies_in(packed, prefix) and (best is None or prefix.length > best[1].length):
                 best = (tunnel.config.name, prefix, None)
     if best is None or any(lies_in(packed, lan) and lan.length >= best[1].length for lan in end.host.lans):
@@ -163,19 +163,8 @@ def _told(view: View, end: End, peer: Peer, device: str, prefix: Prefix, holder:
         )
 
 
-def _routes(tunnel: Tunnel) -> Iterator[Prefix]:
-    """Its routes in the table that everything looks into."""
-    for words in tunnel.config.routes:
-        if " table " not in words:
-            text = words.split()[0] if words.split() else ""
-            try:
-                yield Prefix.parse(text)
-            except ValueError:
-                continue  # "default": the host's own business
-
-
 def _routes_of_tunnels(hosts: Iterable[Host]) -> list[Prefix]:
-    return [prefix for host in hosts for tunnel in host.tunnels for prefix in _routes(tunnel)]
+    return [prefix for host in hosts for tunnel in host.tunnels for prefix in main_routes(tunnel)]
 
 
 def _of_tunnels(host: Host) -> Iterator[Finding]:
@@ -183,14 +172,16 @@ def _of_tunnels(host: Host) -> Iterator[Finding]:
         remote = _number(tunnel.config.remote)
         if remote is None:
             continue
-        own = max((prefix for prefix in _routes(tunnel) if lies_in(remote, prefix)), key=lambda each: each.length, default=None)
+        own = max(
+            (prefix for prefix in main_routes(tunnel) if lies_in(remote, prefix)), key=lambda each: each.length, default=None
+        )
         if own is None or not own.length:
             continue
         longer = [
             prefix
             for other in host.tunnels
             if other is not tunnel
-            for prefix in _routes(other)
+            for prefix in main_routes(other)
             if prefix.length > own.length and lies_in(remote, prefix)
         ]
         if not longer and not any(covers(own, lan) and lies_in(remote, lan) for lan in host.lans):

@@ -33,6 +33,8 @@ def over_path(view: View) -> Iterator[Finding]:
                 (host.name,),
             )
         underlay = host.underlay_mtu or _USUAL
+        if size <= underlay - _OVER_IPV6:
+            continue
         header = _OVER_IPV4 if _over_ipv4(end) else _OVER_IPV6
         # Nothing is known of the path: what fits over IPv4 is let pass.
         most = underlay - (header if host.underlay_mtu is not None else _OVER_IPV4)

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ginnel.network.host import Host, Peer, Place, WireguardInterface
+from ginnel.config.words import Route
+from ginnel.network.host import Host, Peer, Place, Tunnel, WireguardInterface
 from ginnel.network.prefix_table import PrefixTable
 from ginnel.units import Prefix, PublicKey
 
@@ -212,3 +213,14 @@ def peer_place(end: End, peer: Peer) -> tuple[Place, ...]:
 def routed(interface: WireguardInterface) -> bool:
     """Whether wg-quick makes routes for its AllowedIPs, in the table that everything looks into."""
     return interface.table in ("auto", "main", "254")
+
+
+def main_routes(tunnel: Tunnel) -> Iterator[Prefix]:
+    """A tunnel's routes in the table that everything looks into."""
+    for words in tunnel.config.routes:
+        try:
+            route = Route.parse(words)
+        except ValueError:
+            continue  # what only iproute2 reads
+        if route.table in ("", "main", "254"):
+            yield route.prefix

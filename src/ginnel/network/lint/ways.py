@@ -1,0 +1,154 @@
+"""
+Chapter 01, packets that go through several hosts: does the host at the end answer the way they come?
+
+Everything that links alone show is right may still be wrong together: A sends to C by B, B takes it and sends it on, and C drops
+it, because at C the source is not B's, or nobody's. So the way is walked: from each host to hosts that it reaches through another,
+and back. Where a network has more such pairs than anybody can walk, each host walks a few, evenly spread.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+
+from ginnel.network.findings import Finding
+from ginnel.network.host import Peer
+from ginnel.network.lint.view import End, View, host_prefix, peer_place, routed, text_of
+from ginnel.network.prefix_table import PrefixTable
+from ginnel.units import Prefix
+
+#: Walks altogether, and of one host at least.
+MAX_WALKS, MIN_WALKS_A_HOST = 20_000, 2
+_MAX_HOPS = 16
+
+
+class _Tables:
+    """What each interface looks destinations and sources up in, made when it is first asked for."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self._tables: dict[int, PrefixTable[Peer]] = {}
+        self.addresses = sorted({(len(packed), packed): end for end in view.ends for packed in end.addresses}.items(), key=_key)
+        self.keys = [key for key, _ in self.addresses]
+
+    def peer(self, end: End, packed: bytes) -> Peer | None:
+        """The peer that an address belongs to at an interface."""
+        table = self._tables.get(end.number)
+        if table is None:
+            table = self._tables[end.number] = PrefixTable()
+            for peer in end.interface.peers:
+                for prefix in peer.allowed_ips:
+                    table.add(prefix, peer)
+        found = table.longest(packed)
+        return found[1] if found is not None else None
+
+    def within(self, prefix: Prefix) -> tuple[int, int]:
+        """The range of `addresses` that lies in a prefix."""
+        size = len(prefix.packed)
+        host_bits = size * 8 - prefix.length
+        last = (int.from_bytes(prefix.packed, "big") | ((1 << host_bits) - 1)).to_bytes(size, "big")
+        return bisect_left(self.keys, (size, prefix.packed)), bisect_left(self.keys, (size, last + b"\0"))
+
+
+def _key(item: tuple[tuple[int, bytes], End]) -> tuple[int, bytes]:
+    return item[0]
+
+
+def returns(view: View) -> Iterator[Finding]:
+    """G0106, G0108: ways through others that do not come back, or not out."""
+    tables = _Tables(view)
+    walkers = [end for end in view.ends if routed(end.interface) and end.addresses and _through_others(view, end)]
+    each = max(MIN_WALKS_A_HOST, MAX_WALKS // max(1, len(walkers)))
+    told: set[tuple[str, str, str]] = set()
+    for end in walkers:
+        for peer, target, packed in _targets(view, tables, end, each):
+            finding = _walk(view, tables, end, peer, target, packed)
+            if finding is not None and (found := (finding.code, finding.nodes[0], finding.nodes[-1])) not in told:
+                told.add(found)
+                yield finding
+
+
+def _through_others(view: View, end: End) -> list[Peer]:
+    """Its peers at which it has more than what is theirs."""
+    found = []
+    for peer in end.interface.peers:
+        fars = view.far(peer)
+        if fars and len(peer.allowed_ips) + (peer.allowed_ips[0].length < 31 if peer.allowed_ips else 0) > 1:
+            found.append(peer)
+    return found
+
+
+def _targets(view: View, tables: _Tables, end: End, most: int) -> Iterator[tuple[Peer, End, bytes]]:
+    """Interfaces of third hosts whose addresses are sent to a peer, evenly spread where there are too many."""
+    ranges = [
+        (peer, *tables.within(prefix))
+        for peer in _through_others(view, end)
+        for prefix in peer.allowed_ips
+        if prefix.length != len(prefix.packed) * 8 or prefix.packed not in view.far(peer)[0].addresses
+    ]
+    total = sum(high - low for _, low, high in ranges)
+    step = max(1, -(-total // most))
+    for peer, low, high in ranges:
+        for index in range(low + end.number % step, high, step):
+            (_, packed), target = tables.addresses[index]
+            if target.host is not end.host and target.host is not view.far(peer)[0].host and tables.peer(end, packed) is peer:
+                yield peer, target, packed
+
+
+def _walk(view: View, tables: _Tables, end: End, peer: Peer, target: End, packed: bytes) -> Finding | None:
+    """One packet from *end* to *packed*, by WireGuard alone; None where nothing is wrong, or something is not known."""
+    source = next((each for each in end.addresses if len(each) == len(packed)), None)
+    if source is None:
+        return None
+    here, onward = end, peer
+    visited = {end.number}
+    through: list[str] = []
+    for _ in range(_MAX_HOPS):
+        backs = [(far, seen) for far, seen in view.back(here, onward)]
+        if len(backs) != 1:
+            return None  # of the link itself other rules tell
+        far, seen = backs[0]
+        owner = tables.peer(far, source)
+        if owner is not seen:
+            return _dropped(view, end, far, seen, owner, source, target, through) if through else None
+        if packed in far.host.addresses:
+            return None
+        if far.number in visited:
+            return _loop(end, far, target, packed, through)
+        visited.add(far.number)
+        through.append(far.host.name)
+        following = tables.peer(far, packed)
+        if following is None or not routed(far.interface) or len(far.host.interfaces) > 1 or far.host.tunnels:
+            return None
+        here, onward = far, following
+    return None
+
+
+def _dropped(
+    view: View, end: End, far: End, seen: Peer, owner: Peer | None, source: bytes, target: End, through: list[str]
+) -> Finding:
+    sender = through[-1]
+    at = f"is {view.called(owner)}'s" if owner is not None else "is nobody's"
+    return Finding(
+        "G0106",
+        f"{end.called} sends to {target.called} by {' and '.join(through)}, and {far.called} does not take it",
+        peer_place(far, seen),
+        f"at {far.host.name}, {text_of(source)} {at}: what comes from it by {sender} is dropped, and answers do not go there",
+        f"at {far.host.name}, in the peer {sender}: add {host_prefix(source)} to AllowedIPs"
+        + (f", and take it from {view.called(owner)}" if owner is not None else ""),
+        (end.host.name, *through, far.host.name),
+    )
+
+
+def _loop(end: End, far: End, target: End, packed: bytes, through: list[str]) -> Finding:
+    return Finding(
+        "G0108",
+        f"what {end.called} sends to {target.called} goes round: {' → '.join([end.host.name, *through, far.host.name])}",
+        (),
+        f"a packet for {text_of(packed)} comes back to where it was, until its TTL is used up",
+        f"send {host_prefix(packed)} on to a host that is nearer to {target.host.name}",
+        (end.host.name, *through),
+    )
+
+
+RULES = (returns,)
