@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 #: Of a directory, what is certainly not a configuration. Files that hold nothing but a key are no business of this command.
 _NEVER = (".key", ".psk", ".pem", ".crt", ".der", ".p12", ".md", ".png", ".svg", ".pcap", ".lock.toml", ".gpg", ".age")
+_NEVER_CALLED = ("MANIFEST", "README", "LICENSE")
 _FILES_MAX = 20_000
 _SIZE_MAX_BYTES = 32 * 1024 * 1024
 
@@ -177,7 +178,12 @@ def _walk(directory: Path) -> Iterator[Path]:
     for here, directories, names in os.walk(directory):
         directories[:] = sorted(name for name in directories if not name.startswith("."))
         for name in sorted(names):
-            if not name.startswith(".") and not name.lower().endswith(_NEVER) and (Path(here) / name).is_file():
+            if (
+                not name.startswith(".")
+                and not name.lower().endswith(_NEVER)
+                and name not in _NEVER_CALLED
+                and (Path(here) / name).is_file()
+            ):
                 yield Path(here) / name
 
 

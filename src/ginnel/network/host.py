@@ -15,7 +15,7 @@ that a finding may be about has its `Place`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ginnel.config.node import PlainConfig
 from ginnel.errors import Span
@@ -65,6 +65,8 @@ class Peer:
     keepalive_s: int = 0
     psk: str = ""
     place: Place | None = None
+    #: It has no prefix on purpose: a hub held ready, a key to come.
+    waiting: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ class Tunnel:
     #: The secret's fingerprint where it is protected by one; as `Peer.psk`.
     psk: str = ""
     place: Place | None = None
+    #: The kernel's own device, as others configure it, which knows nothing of keepalives, MSS clamps and the like.
+    kernel: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,16 @@ Nothing is lost silently: each line that has no place in a `Host` is named by a 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ginnel.network.findings import Finding
 from ginnel.network.host import Host, InterfaceAddress, Place, Secret, Tunnel, WireguardInterface
-from ginnel.network.importing import wgdump, wgquick
+from ginnel.network.importing import hostfiles, networkd, networkmanager, nodefile, wgdump, wgquick
 from ginnel.network.importing.naming import Origin, origin
 from ginnel.network.importing.reading import Fingerprints, Notes
 from ginnel.network.importing.source import SOURCE_MAX_BYTES, SOURCES_MAX, TOTAL_MAX_BYTES, LinkFacts, Part, Source, text_of
+from ginnel.units import Prefix
 
 __all__ = ["Fingerprints", "Imported", "Source", "read_hosts"]
 
@@ -35,11 +36,34 @@ class Imported:
     findings: tuple[Finding, ...]
 
 
-#: Formats that say all they say in one file; the first that knows the text reads it.
-_SINGLE: tuple[tuple[Callable[[str], bool], Callable[[str, str, Notes], Part]], ...] = (
-    (wgdump.detect, wgdump.read),
-    (wgquick.detect, wgquick.read),
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """How a format is known and read. *by_directory*: a host has several such files side by side."""
+
+    detect: Callable[[str], bool]
+    read: Callable[[str, str, Notes], Part]
+    by_directory: bool = False
+
+
+#: The first that knows the text reads it.
+_FORMATS: tuple[_Format, ...] = (
+    _Format(wgdump.detect, wgdump.read),
+    _Format(networkmanager.detect, networkmanager.read, by_directory=True),
+    _Format(networkd.detect, networkd.read, by_directory=True),
+    _Format(nodefile.detect, nodefile.read),
+    _Format(hostfiles.detect, hostfiles.read, by_directory=True),
+    _Format(wgquick.detect, wgquick.read),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A source whose format is known."""
+
+    source: Source
+    text: str
+    format: _Format
+    whose: Origin
 
 
 def read_hosts(sources: Iterable[Source], fingerprints: Fingerprints | None = None) -> Imported:
@@ -57,7 +81,12 @@ def read_hosts(sources: Iterable[Source], fingerprints: Fingerprints | None = No
     findings: list[Finding] = []
     gathered: dict[str, _Gathered] = {}
     total = 0
-    for count, source in enumerate(sources):
+    given = tuple(sources)
+    drop_ins = _drop_ins(given)
+    added = {source.path for each in drop_ins.values() for source in each}
+    for count, source in enumerate(given):
+        if source.path in added:
+            continue
         total += len(source.content)
         if count >= SOURCES_MAX or total > TOTAL_MAX_BYTES:
             findings.append(
@@ -68,10 +97,22 @@ def read_hosts(sources: Iterable[Source], fingerprints: Fingerprints | None = No
             message = f"{source.path}: {len(source.content)} bytes are more than any configuration has; left out"
             findings.append(Finding("G0808", message, (Place(source.path),)))
             continue
-        whose = origin(source.path, source.host)
-        gathered.setdefault(whose.key, _Gathered(whose)).sources.append((source, whose))
+        if (known_source := _known(source, drop_ins.get(source.path, ()), findings)) is not None:
+            whose = known_source.whose
+            gathered.setdefault(whose.key, _Gathered(whose)).sources.append(known_source)
     hosts = [gathering.host(known, findings) for gathering in gathered.values()]
     return Imported(tuple(_told_apart([host for host in hosts if host is not None])), tuple(findings))
+
+
+def _known(source: Source, drop_ins: Iterable[Source], findings: list[Finding]) -> _Known | None:
+    """The format of a source, and so whose it is; None, and a finding, when it is none."""
+    text = "\n".join([text_of(source.content), *(text_of(each.content) for each in drop_ins)])
+    found = next((each for each in _FORMATS if each.detect(text)), None) if "\0" not in text else None
+    if found is None:
+        message = f"{source.path}: none of the formats that can be imported; left out"
+        findings.append(Finding("G0817", message, (Place(source.path),)))
+        return None
+    return _Known(source, text, found, origin(source.path, source.host, by_directory=found.by_directory))
 
 
 class _Gathered:
@@ -79,27 +120,36 @@ class _Gathered:
 
     def __init__(self, whose: Origin) -> None:
         self.whose = whose
-        self.sources: list[tuple[Source, Origin]] = []
+        self.sources: list[_Known] = []
 
     def host(self, fingerprints: Fingerprints, findings: list[Finding]) -> Host | None:
-        """Put together what they say; None where none of them says anything."""
+        """Put together what they say; None where none of them says anything of a tunnel."""
         parts: list[Part] = []
         secrets: list[Secret] = []
-        for source, whose in self.sources:
-            notes = Notes(source.path, fingerprints)
-            text = text_of(source.content)
-            reader = next((read for detect, read in _SINGLE if "\0" not in text and detect(text)), None)
-            if reader is None:
-                notes.add("G0817", f"{source.path}: none of the formats that can be imported; left out")
-            else:
-                if "\ufffd" in text:
-                    notes.add("G0802", f"{source.path}: bytes that are no text stand as '\ufffd'")
-                part = reader(text, whose.interface or _USUAL_INTERFACE, notes)
-                parts.append(part)
-                if part.secret and source.mode is not None:
-                    secrets.append(Secret(source.path, source.mode))
+        for known in self.sources:
+            notes = Notes(known.source.path, fingerprints)
+            if "\ufffd" in known.text:
+                notes.add("G0802", f"{known.source.path}: bytes that are no text stand as '\ufffd'")
+            part = known.format.read(known.text, known.whose.interface or _USUAL_INTERFACE, notes)
+            parts.append(part)
+            if part.secret and known.source.mode is not None:
+                secrets.append(Secret(known.source.path, known.source.mode))
             findings += notes.findings
-        return _host(self.whose.name, parts, secrets, findings) if parts else None
+        if not any(part.interfaces or part.tunnels for part in parts):
+            return None
+        return _host(self.whose.name, parts, secrets, findings)
+
+
+def _drop_ins(sources: Sequence[Source]) -> dict[str, list[Source]]:
+    """What `wg0.netdev.d/*.conf` add, by the path of what they add to, in the order of their names."""
+    paths = {source.path for source in sources}
+    found: dict[str, list[Source]] = {}
+    for source in sorted(sources, key=lambda each: each.path):
+        directory, _, _ = source.path.rpartition("/")
+        unit = directory.removesuffix(".d")
+        if unit != directory and unit.endswith((".netdev", ".network")) and unit in paths:
+            found.setdefault(unit, []).append(source)
+    return found
 
 
 def _host(name: str, parts: list[Part], secrets: list[Secret], findings: list[Finding]) -> Host:
@@ -117,7 +167,9 @@ def _host(name: str, parts: list[Part], secrets: list[Secret], findings: list[Fi
                 _said_twice(name, tunnel.config.name, (tunnels[tunnel.config.name].place, tunnel.place), findings)
     for fact in facts.values():
         if fact.name in interfaces:
-            interfaces[fact.name] = _with_facts(interfaces[fact.name], fact)
+            interfaces[fact.name] = _with_facts(interfaces[fact.name], fact, findings)
+        elif fact.name in tunnels:
+            tunnels[fact.name] = _tunnel_with_facts(tunnels[fact.name], fact)
     said = next((part.name for part in parts if part.name), "")
     forwards = [part.forwards for part in parts if part.forwards is not None]
     return Host(
@@ -126,6 +178,7 @@ def _host(name: str, parts: list[Part], secrets: list[Secret], findings: list[Fi
         tunnels=tuple(tunnels.values()),
         forwards=any(forwards) if forwards else None,
         masquerades=tuple(dict.fromkeys(prefix for part in parts for prefix in part.masquerades)),
+        mapped=tuple(dict.fromkeys(mapped for part in parts for mapped in part.mapped)),
         secrets=tuple(secrets),
         place=next((part.place for part in parts if part.place is not None), None),
     )
@@ -151,7 +204,28 @@ def _said_twice(host: str, device: str, places: tuple[Place | None, Place | None
     findings.append(Finding("G0806", message, found, mend="leave one of the files out", nodes=(host,) if host else ()))
 
 
-def _with_facts(interface: WireguardInterface, fact: LinkFacts) -> WireguardInterface:
+def _tunnel_with_facts(tunnel: Tunnel, fact: LinkFacts) -> Tunnel:
+    config = tunnel.config
+    addresses = tuple(str(InterfaceAddress(packed, length)) for packed, length in fact.addresses)
+    return replace(
+        tunnel,
+        config=replace(
+            config,
+            address=config.address or addresses,
+            routes=config.routes or fact.routes,
+            mtu=fact.mtu if config.mtu is None else config.mtu,
+        ),
+    )
+
+
+def _with_facts(interface: WireguardInterface, fact: LinkFacts, findings: list[Finding]) -> WireguardInterface:
+    meant = {str(prefix) for peer in interface.peers for prefix in peer.allowed_ips}
+    own = [Prefix(packed, length) for packed, length in fact.addresses]
+    meant |= {str(Prefix.parse(f"{each.address}/{each.length}")) for each in own}
+    for route in fact.routes:
+        if route not in meant and not route.endswith("/0"):
+            message = f"{interface.name}: the route to {route} is none that AllowedIPs say, and is left out"
+            findings.append(Finding("G0802", message, (fact.place,) if fact.place else ()))
     return replace(
         interface,
         address=interface.address or tuple(InterfaceAddress(packed, length) for packed, length in fact.addresses),

@@ -8,7 +8,7 @@ Whose file it is: a host told by the path alone.
                                        else what is left of the file's name
 
 Directories that hold configuration on every host (etc, wireguard, network, system-connections, *.d …) name none: the one above
-them does. A .netdev or .network file is always its directory's. Two files are one host's when they come out at one place.
+them does. A file of which a host has several (networkd, NetworkManager) is always its directory's. Two files are one host's when they come out at one place.
 """
 
 from __future__ import annotations
@@ -31,24 +31,34 @@ _CONTAINERS = frozenset(
     }
 )  # fmt: skip
 _ENDINGS = re.compile(r"\.(?:conf|txt|json|dump|out|nmconnection|netdev|network|toml|cfg|ini)\Z", re.IGNORECASE)
-_UNITS = (".netdev", ".network")
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Whose a file is. *key*: the same for all files of one host. *name*: what it is called, "" if the path does not say."""
+    """
+    Whose a file is.
+
+    key: the same for all files of one host. name: what it is called, "" if the path does not say. interface: which of its
+    interfaces the file's name is about, "" if none.
+    """
 
     key: str
     name: str
     interface: str
 
 
-def origin(path: str, host: str = "") -> Origin:
-    """Tell the host, and the name of the interface where the file's name has it ("" otherwise); *host* was said outright."""
+def origin(path: str, host: str = "", *, by_directory: bool = False) -> Origin:
+    """
+    Tell whose a file is.
+
+    Args:
+        path: where it lies.
+        host: whose it is, where that was said outright.
+        by_directory: it is of a format of which a host has several files side by side, so that its own name says nothing.
+    """
     *directories, base = path.replace("\\", "/").split("/")
     stem = _ENDINGS.sub("", base)
     rest, interface = _taken_apart(stem)
-    unit = base.endswith(_UNITS) or any(part.endswith((".netdev.d", ".network.d")) for part in directories)
     if host:
         return Origin(f"={host}", host, interface)
     lowered = [part.lower() for part in directories]
@@ -56,7 +66,7 @@ def origin(path: str, host: str = "") -> Origin:
         first = min(lowered.index(part) for part in ("etc", "run") if part in lowered)
         name = directories[first - 1] if first and directories[first - 1] not in ("", ".", "..") else ""
         return Origin("/".join(directories[:first]) + "/etc", name, interface or stem)
-    if rest and not unit:
+    if rest and not by_directory:
         return Origin("/".join([*directories, rest]), rest, interface)
     while directories and (directories[-1].lower() in _CONTAINERS or directories[-1].lower().endswith(".d")):
         directories.pop()

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ginnel.network.host import Place, Tunnel, WireguardInterface
+from ginnel.network.model import Mapped
 from ginnel.units import Prefix
 
 #: One file; `wg show all dump` of a hub with 100,000 peers is 20 MB.
@@ -49,8 +50,8 @@ class Part:
     """
     What one file says of its host, while the files of the host are put together.
 
-    name: what the file itself calls the host. forwards, masquerades: see `Host`. links: devices that the file says something of
-    and that another file makes (name: what is said). ours: ginnel rendered it, so that what is not in it is not so.
+    name: what the file itself calls the host. forwards, masquerades, mapped: see `Host`. links: devices that the file says
+    something of and that another file makes (name: what is said). ours: ginnel rendered it, so that what is not in it is not so.
     """
 
     interfaces: list[WireguardInterface] = field(default_factory=list)
@@ -59,6 +60,7 @@ class Part:
     name: str = ""
     forwards: bool | None = None
     masquerades: tuple[Prefix, ...] = ()
+    mapped: tuple[Mapped, ...] = ()
     ours: bool = False
     secret: bool = False
     place: Place | None = None

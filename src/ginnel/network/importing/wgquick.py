@@ -20,7 +20,7 @@ from typing import Literal
 from ginnel.config import wgquick
 from ginnel.network.host import InterfaceAddress, Peer, Place, WireguardInterface
 from ginnel.network.importing import comments
-from ginnel.network.importing.ours import Ours, without_ours
+from ginnel.network.importing.ours import Ours, is_ours, without_ours
 from ginnel.network.importing.reading import Notes, hides_a_secret, host_port, interface_address, number, shown
 from ginnel.network.importing.source import Part
 from ginnel.network.model import HostPort
@@ -29,7 +29,8 @@ from ginnel.units import Prefix, PublicKey
 _HOOKS = {"preup": "PreUp", "postup": "PostUp", "predown": "PreDown", "postdown": "PostDown"}
 #: Of one interface; a kernel takes 2^20.
 PEERS_MAX = 1 << 20
-_RENDERED = re.compile(r"#.*Rendered by ginnel")
+#: A preshared key that lies in a file of its own: no secret, and it says that there is one.
+_PSK_HOOK = re.compile(r"wg set \S+ peer ([A-Za-z0-9+/]{43}=) preshared-key /\S+")
 
 
 @dataclass(slots=True)
@@ -86,7 +87,8 @@ class _Reader:
         self.fwmark = 0
         self.hooks: list[tuple[str, str]] = []
         self.fresh = False
-        self.rendered = False
+        self.rendered = is_ours(text)
+        self.psk_in_file: set[str] = set()
         for self.number, self.raw in enumerate(text.split("\n"), 1):
             self._line()
 
@@ -115,8 +117,7 @@ class _Reader:
             self._setting(content)
 
     def _comment(self, text: str) -> None:
-        if self.number == 1 and _RENDERED.match(text):
-            self.rendered = True
+        if self.number == 1 and self.rendered:
             return
         if comments.disables_a_peer(text):
             self.section = "disabled"
@@ -236,7 +237,10 @@ class _Reader:
         value = self.raw.partition("=")[2].strip()
         if not value:
             return
-        if hides_a_secret(value):
+        if found := _PSK_HOOK.fullmatch(value):
+            self.psk_in_file.add(found[1])
+            self.hooks.append((_HOOKS[key], value))
+        elif hides_a_secret(value):
             message = f"{self.name}: a {_HOOKS[key]} that seems to hold a secret is left out"
             self.notes.add("G0805", message, self.notes.place(self.number), "let the command read the secret from a file")
         elif not value.isprintable():
@@ -301,7 +305,7 @@ class _Reader:
                     tuple(dict.fromkeys(peer.allowed)),
                     peer.endpoint,
                     peer.keepalive_s,
-                    peer.psk,
+                    peer.psk or ("?" if peer.public_key.base64() in self.psk_in_file else ""),
                     peer.place,
                 )
             )
@@ -328,6 +332,7 @@ class _Reader:
             name=comments.name_of(outright),
             forwards=ours.forwards if self.rendered else None,
             masquerades=ours.masquerades,
+            mapped=ours.mapped,
             ours=self.rendered,
             secret=self.secret,
             place=self.interface_place,

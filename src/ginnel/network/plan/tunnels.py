@@ -81,7 +81,8 @@ def _changed(one: Tunnel, two: Tunnel) -> Iterator[Step]:
         command = ("ip", "link", "set", "dev", name, "mtu", str(new.mtu))
         yield Step("mtu", name, peer, f"MTU {new.mtu} instead of {old.mtu}", "kept", (command,))
     yield from _routes(old, new, peer)
-    if (differing := _differing(old, new, _OURS)) and (old.encapsulation is None) != (new.encapsulation is None):
+    ours = ("encapsulation",) if one.kernel or two.kernel else _OURS
+    if (differing := _differing(old, new, ours)) and (old.encapsulation is None) != (new.encapsulation is None):
         yield Step("encapsulation", name, peer, _said(new, differing), "broken", (("ginnel", "up", "node.toml"),))
     elif differing:
         yield Step("tunnel-options", name, peer, _said(new, differing), "kept", (("ginnel", "up", "node.toml"),))
