@@ -19,7 +19,7 @@ _SYSCTL = re.compile(r"^\s*-?net[./]ipv(?:4[./]ip_forward|6[./]conf[./]all[./]fo
 def detect(text: str) -> bool:
     """Whether a text is one of these."""
     return _SYSCTL.search(text) is not None or (
-        is_ours(text) and re.search(r"^(?:table inet |\[Unit\])", text, re.MULTILINE) is not None
+        is_ours(text) and re.search(r"^(?:table inet |\[Unit\]|net\.\S+ = )", text, re.MULTILINE) is not None
     )
 
 

@@ -8,7 +8,8 @@ Whose file it is: a host told by the path alone.
                                        else what is left of the file's name
 
 Directories that hold configuration on every host (etc, wireguard, network, system-connections, *.d …) name none: the one above
-them does. A file of which a host has several (networkd, NetworkManager) is always its directory's. Two files are one host's when they come out at one place.
+them does. A file of which a host has several (networkd, NetworkManager) is always its directory's. Two files are one host's when
+they come out at one place.
 """
 
 from __future__ import annotations

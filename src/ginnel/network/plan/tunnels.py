@@ -89,8 +89,8 @@ def _changed(one: Tunnel, two: Tunnel) -> Iterator[Step]:
     yield from _protection(one, two, peer)
     for address in old.address:
         if address not in new.address:
-            command = ("ip", "address", "del", address, "dev", name)
-            yield Step("address-remove", name, peer, f"no longer has {address}", "kept", (command,))
+            words = ("ip", "address", "del", address, "dev", name)
+            yield Step("address-remove", name, peer, f"no longer has {address}", "kept", (words,))
 
 
 def _options(old: PlainConfig, new: PlainConfig, peer: str) -> Iterator[Step]:
