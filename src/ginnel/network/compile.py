@@ -53,7 +53,7 @@ class Compilation:
     ) -> None:
         self.network, self.lock, self.keys, self.paths = network, lock, keys, paths
         self._nodes = {node.name: node for node in network.nodes}
-        self._prefixes = Prefixes(paths, lock)
+        self._prefixes: Prefixes = Prefixes(paths, lock, before._prefixes if before is not None else None)
         self._peers: Peers = Peers(network, lock, keys, paths, self._prefixes, before._peers if before is not None else None)
         self._made: dict[str, NodeDescription] = {}
         self._before: Mapping[str, NodeDescription] = before._made if before is not None else {}

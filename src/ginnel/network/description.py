@@ -44,13 +44,16 @@ class PeerDescription:
     standby: tuple[str, ...] = ()
     #: All other nodes would.
     standby_rest: bool = False
+    #: The link is held ready: it has no prefix while the first hub lives (`links`).
+    held: bool = False
     _seen: Peer | None = field(default=None, init=False, repr=False, compare=False)
 
     def seen(self) -> Peer:
         """The same as any host's peer, as `Host` has it; one object."""
         if self._seen is None:
             psk = "?" if self.psk else ""
-            made = Peer(self.public_key, self.name, self.allowed_ips, self.endpoint, self.keepalive_s, psk)
+            waiting = self.coming or (self.held and not self.allowed_ips)
+            made = Peer(self.public_key, self.name, self.allowed_ips, self.endpoint, self.keepalive_s, psk, waiting=waiting)
             object.__setattr__(self, "_seen", made)
             return made
         return self._seen

@@ -53,6 +53,7 @@ class Distances:
         self._near = {region.name: {name: rank for rank, name in enumerate(region.near, 1)} for region in network.regions}
         #: Farther than anything that is named; also from, and to, a node without a region.
         self._far = max(map(len, self._near.values()), default=0) + 1
+        self._between: dict[tuple[str | None, str | None], int] = {}
 
     def rank(self, region: str | None, other: str | None) -> int:
         """How far *other* is as *region* sees it."""
@@ -64,7 +65,9 @@ class Distances:
 
     def between(self, region: str | None, other: str | None) -> int:
         """The same from both sides."""
-        return self.rank(region, other) + self.rank(other, region)
+        if (found := self._between.get((region, other))) is None:
+            found = self._between[region, other] = self.rank(region, other) + self.rank(other, region)
+        return found
 
 
 class _Mesh:

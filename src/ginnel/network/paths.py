@@ -25,7 +25,7 @@ A carrier that has failed carries nothing: `without` has the paths then. Its lin
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -36,6 +36,8 @@ from ginnel.network.model import POINT_TO_POINT, Link, Network, Node
 _Cost = tuple[int, int, int, int]
 #: In place of a hop: the link to the target itself, which is one held ready.
 _ITSELF = -1
+#: A hop, and a class (by number) of which all, or those that are named, are reached by it.
+_Handed = tuple[int, int, tuple[str, ...] | None]
 
 
 def links_of(network: Network) -> tuple[Link, ...]:
@@ -72,6 +74,7 @@ class _Ground:
     classes: list[_Class] = field(default_factory=list)
     members: list[list[str]] = field(default_factory=list)
     class_of: dict[str, int] = field(default_factory=dict)
+    merged: dict[tuple[int, ...], tuple[str, ...]] = field(default_factory=dict)
 
     def classify(self, nodes: tuple[Node, ...]) -> None:
         """Fill in the classes of all nodes."""
@@ -85,6 +88,13 @@ class _Ground:
                 self.members.append([])
             self.members[number].append(node.name)
             self.class_of[node.name] = number
+
+    def all_of(self, classes: tuple[int, ...]) -> tuple[str, ...]:
+        """The nodes of several classes, in file order; the same object for the same classes."""
+        if (found := self.merged.get(classes)) is None:
+            names = (name for number in classes for name in self.members[number])
+            found = self.merged[classes] = tuple(sorted(names, key=self.links.order.__getitem__))
+        return found
 
     def _among(self, names: tuple[str, ...]) -> tuple[int, ...]:
         return tuple(sorted(self.index[name] for name in names if name in self.index))
@@ -170,24 +180,53 @@ class Paths:
         """
         Those that *source* reaches otherwise than by an active link of its own, by the peer to which it hands what is for
         them (through the link held ready to them themselves, where nothing else leads there); in file order.
-        """
-        direct = self.around(source).active
-        if len(direct) == len(self.network.nodes) - 1:
-            return {}
-        return {hop: tuple(sorted(found, key=self._links.order.__getitem__)) for hop, found in self._behind(source).items()}
 
-    def _behind(self, source: str) -> dict[str, list[str]]:
-        ground, direct = self._ground, {*self.around(source).active, source}
-        number = ground.class_of[source]
-        found: dict[str, list[str]] = {}
-        for other, members in enumerate(ground.members):
-            targets = [name for name in members if name not in direct]
-            if not targets or (hop := self._hop(number, other)) is None:
+        Sources that hand the same nodes to a peer have the same tuple, where those are all that are alike (`_Class`).
+        """
+        if len(self.around(source).active) == len(self.network.nodes) - 1:
+            return {}
+        return self._named((hop, number, names) for hop, number, names in self._by_class(source))
+
+    def standby(self, source: str) -> dict[str, tuple[str, ...]]:
+        """Nodes that *source* reaches through a peer, by the peer through which it would reach them if that one failed."""
+        if len(self.around(source).active) == len(self.network.nodes) - 1:
+            return {}
+        return self._named(self._instead(source))
+
+    def _instead(self, source: str) -> Iterator[_Handed]:
+        ground = self._ground
+        for hop, number, names in self._by_class(source):
+            if hop == _ITSELF or ground.classes[number].carrier == hop:
                 continue
+            instead = self.without(ground.carriers[hop])._hop(ground.class_of[source], number)
+            if instead is not None:
+                yield instead, number, names
+
+    def _by_class(self, source: str) -> Iterator[_Handed]:
+        """To which carrier *source* hands what is for which class: all of it, or those of it that are named."""
+        ground, direct = self._ground, {*self.around(source).active, source}
+        own = ground.class_of[source]
+        for number, members in enumerate(ground.members):
+            names = None if direct.isdisjoint(members) else tuple(name for name in members if name not in direct)
+            if names != () and (hop := self._hop(own, number)) is not None:
+                yield hop, number, names
+
+    def _named(self, handed: Iterable[_Handed]) -> dict[str, tuple[str, ...]]:
+        """By the peer that is handed them, in file order."""
+        ground = self._ground
+        found: dict[str, tuple[str, ...]] = {}
+        by_hop: dict[int, list[tuple[int, tuple[str, ...] | None]]] = {}
+        for hop, number, names in handed:
             if hop == _ITSELF:
-                found |= {name: [name, *found.get(name, ())] for name in targets}
+                found |= {name: (name,) for name in names or ground.members[number]}
             else:
-                found.setdefault(ground.carriers[hop], []).extend(targets)
+                by_hop.setdefault(hop, []).append((number, names))
+        for hop, parts in by_hop.items():
+            if all(names is None for _, names in parts):
+                found[ground.carriers[hop]] = ground.all_of(tuple(number for number, _ in parts))
+            else:
+                each = (name for number, names in parts for name in (ground.members[number] if names is None else names))
+                found[ground.carriers[hop]] = tuple(sorted(each, key=self._links.order.__getitem__))
         return found
 
     def sole(self, source: str) -> str | None:
@@ -214,16 +253,13 @@ class Paths:
             found = self._without[failed] = Paths(self.network, _while_up=self, _failed=self.failed | {failed})
         return found
 
-    def standby(self, source: str) -> dict[str, tuple[str, ...]]:
-        """Nodes that *source* reaches through a peer, by the peer through which it would reach them if that one failed."""
-        found: dict[str, list[str]] = {}
-        class_of = self._ground.class_of
-        for hop, targets in self.behind(source).items():
-            without = self.without(hop) if targets != (hop,) else self
-            for target in targets:
-                if target != hop and (instead := without._hop(class_of[source], class_of[target])) is not None:
-                    found.setdefault(self._called(instead, target), []).append(target)
-        return {hop: tuple(sorted(targets, key=self._links.order.__getitem__)) for hop, targets in found.items()}
+    def alike(self, name: str) -> int | None:
+        """A number that nodes have in common that are linked with the same carriers in the same way, and with nobody else."""
+        around, number = self.around(name), self._ground.class_of[name]
+        found = self._ground.classes[number]
+        if found.carrier is not None or around.unrouted:
+            return None
+        return number if len(around.active) + len(around.held) == len(found.active) + len(found.held) else None
 
     @cached_property
     def _ground(self) -> _Ground:

@@ -24,7 +24,7 @@ from typing import Any
 
 from ginnel.network.description import PeerDescription
 from ginnel.network.links import State
-from ginnel.network.lock import Lock
+from ginnel.network.lock import Lock, Pinned
 from ginnel.network.model import NAT_KEEPALIVE_S, NO_ENDPOINT, POINT_TO_POINT, HostPort, Link, LinkEnd, Network, Node
 from ginnel.network.paths import Paths
 from ginnel.units import Prefix, PublicKey
@@ -41,10 +41,13 @@ class Prefixes:
     addresses of its own; so it is worked out once for each of a node's links, not for each pair of nodes.
     """
 
-    def __init__(self, paths: Paths, lock: Lock) -> None:
+    def __init__(self, paths: Paths, lock: Lock, before: Prefixes | None = None) -> None:
         self._paths, self._lock = paths, lock
+        self._before: Mapping[str, tuple[Pinned, tuple[Prefix, ...], tuple[Prefix, ...]]] = (
+            before._taken if before is not None else {}
+        )
+        self._taken: dict[str, tuple[Pinned, tuple[Prefix, ...], tuple[Prefix, ...]]] = {}
         self._nodes = {node.name: node for node in paths.network.nodes}
-        self._plain: dict[str, tuple[Prefix, ...]] = {}
         self._known: dict[tuple[str, str], tuple[Prefix, ...]] = {}
         self._own_devices = {name for ends in lock.links for name in ends}
 
@@ -60,9 +63,13 @@ class Prefixes:
 
     def of_peer(self, name: str) -> tuple[Prefix, ...]:
         """Of the node *name*, for those with whom it has a WireGuard link: nothing that a link of another kind brings."""
-        if (found := self._plain.get(name)) is None:
-            found = self._plain[name] = self._at(name, ())
-        return found
+        if (taken := self._taken.get(name)) is None:
+            pin, lans = self._lock.nodes[name], self._nodes[name].lans
+            taken = self._before.get(name)
+            if taken is None or taken[0] != pin or taken[1] != lans:
+                taken = (pin, lans, self._at(name, ()))
+            self._taken[name] = taken
+        return taken[2]
 
     def _at(self, name: str, of_link: tuple[bytes, ...]) -> tuple[Prefix, ...]:
         addresses = dict.fromkeys((*self._lock.nodes[name].address, *of_link))
@@ -100,7 +107,12 @@ class Peers:
         self._made: dict[Any, PeerDescription] = {}
         self._alike: dict[tuple[int, bool], _AlikeForAll] = {}
         self._rest: dict[Any, tuple[Prefix, ...]] = {}
+        self._of_spokes: dict[tuple[int, int], tuple[PeerDescription, ...]] = {}
+        #: Of relays' and hubs' peers, by what they carry: tuples of `Paths`, each of which is one object as long as that lives.
+        self._carriers: dict[tuple[str, int, int, int], PeerDescription] = {}
         self._only_wireguard = self._links.shape_kinds.isdisjoint(POINT_TO_POINT)
+        #: Whether what lies at a node is the same for all.
+        self._may_share = not lock.links
         self._coming = {name: pin.next_key for name, pin in lock.nodes.items() if pin.next_key is not None}
         self._lans = tuple((node.name, node.lans) for node in network.nodes if node.lans)
 
@@ -116,25 +128,35 @@ class Peers:
         if not neighbours:
             return ()
         keepalive_s = node.keepalive_s if node.keepalive_s is not None else NAT_KEEPALIVE_S if node.behind_nat else 0
-        around = self._paths.around(node.name)
+        alike: int | None = None
+        if not (node.lans or node.exit or self._coming or self._paths.failed or self._links.named_at(node.name)):
+            alike = self._paths.alike(node.name)
+            if alike is not None and (known := self._of_spokes.get((alike, keepalive_s))) is not None:
+                return known
         sole = self._paths.sole(node.name)
-        if sole is not None and sole in neighbours:
-            peers = tuple(self._at_spoke(node, other, sole, keepalive_s) for other in neighbours)
+        if sole is None or sole not in neighbours:
+            peers = self._of_any(node, neighbours, keepalive_s)
         else:
-            behind = self._paths.behind(node.name)
-            standby = self._paths.standby(node.name) if behind else {}
-            own_way = {*behind, *standby, *around.held, *self._links.named_at(node.name), node.exit}
-            alike = self._alike_for(keepalive_s, self._psk)
-            if own_way == {None}:
-                peers = tuple(map(alike.__getitem__, neighbours))
-            else:
-                peers = tuple(
-                    self._one(node, other, behind.get(other, ()), standby.get(other, ()), keepalive_s)
-                    if other in own_way
-                    else alike[other]
-                    for other in neighbours
-                )
+            peers = tuple(self._at_spoke(node, other, sole, keepalive_s) for other in neighbours)
+            if alike is not None:
+                self._of_spokes[alike, keepalive_s] = peers
         return peers + tuple(self._to_come(peer) for peer in peers if peer.name in self._coming) if self._coming else peers
+
+    def _of_any(self, node: Node, neighbours: tuple[str, ...], keepalive_s: int) -> tuple[PeerDescription, ...]:
+        """Of a node that is no spoke: most of its peers are what they are for everybody."""
+        behind = self._paths.behind(node.name)
+        standby = self._paths.standby(node.name) if behind else {}
+        held = self._paths.around(node.name).held
+        own_way = {*behind, *standby, *held, *self._links.named_at(node.name), node.exit}
+        alike = self._alike_for(keepalive_s, self._psk)
+        if own_way == {None}:
+            return tuple(map(alike.__getitem__, neighbours))
+        return tuple(
+            self._one(node, other, behind.get(other, ()), standby.get(other, ()), keepalive_s)
+            if other in own_way
+            else alike[other]
+            for other in neighbours
+        )
 
     def _to_come(self, peer: PeerDescription) -> PeerDescription:
         made = PeerDescription(peer.name, self._coming[peer.name], (), None, 0, psk=peer.psk, coming=True)
@@ -160,8 +182,12 @@ class Peers:
         """A peer through which some are reached, or none."""
         named = self._links.named(node.name, other)
         end, psk, keepalive_s = self._said(node, named, keepalive_s)
-        active = self._links.state(node.name, other) is State.ACTIVE
-        carries = tuple(name for name in behind if name != other)
+        state = self._links.state(node.name, other)
+        active = state is State.ACTIVE
+        shared = (other, keepalive_s, id(behind), id(standby)) if self._may_share and active and named is None else None
+        if shared is not None and node.exit != other and (known := self._carriers.get(shared)) is not None:
+            return known
+        carries = behind if active else tuple(name for name in behind if name != other)
         if node.exit == other:
             allowed = EVERYTHING
         elif end.allowed is not None:
@@ -172,8 +198,12 @@ class Peers:
             reached = ((other,) if active or len(carries) < len(behind) else ()) + carries
             allowed = tuple(prefix for name in reached for prefix in self._prefixes.of(name, node.name))
         endpoint = self._endpoint(other, end)
-        made = PeerDescription(other, self._keys.get(other), allowed, endpoint, keepalive_s, carries, psk, standby=standby)
-        return self._kept((other, node.name), made)
+        key, held = self._keys.get(other), state is State.HELD
+        made = PeerDescription(other, key, allowed, endpoint, keepalive_s, carries, psk, standby=standby, held=held)
+        made = self._kept((other, node.name), made)
+        if shared is not None and node.exit != other:
+            self._carriers[shared] = made
+        return made
 
     def _at_spoke(self, node: Node, other: str, sole: str, keepalive_s: int) -> PeerDescription:
         """A peer of a node that reaches all others through *sole*."""
@@ -195,7 +225,15 @@ class Peers:
             return known
         endpoint, rest = self._endpoint(other, end), other == sole
         made = PeerDescription(
-            other, self._keys.get(other), allowed, endpoint, keepalive_s, psk=psk, carries_rest=rest, standby_rest=instead
+            other,
+            self._keys.get(other),
+            allowed,
+            endpoint,
+            keepalive_s,
+            psk=psk,
+            carries_rest=rest,
+            standby_rest=instead,
+            held=held,
         )
         return self._kept(key, made)
 
