@@ -273,4 +273,4 @@ def _normal(document: Mapping[str, Any]) -> dict[str, Any]:
             del link["ends"]
     if found.get("lab", {}).get("node") == {}:
         del found["lab"]["node"]
-    return {key: value for key, value in found.items() if value not in ([], {}) or key == "node"}
+    return {key: value for key, value in found.items() if value not in ([], {})}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ginnel.config.positions import Layout, Path, Token
@@ -41,13 +41,14 @@ class Patch:
         self.layout = Layout(self.text)
         self._cuts: list[tuple[int, int, str]] = []
         self._sections = self._find_sections()
+        self._gone: dict[int, _Section] = {}
 
     def _find_sections(self) -> list[_Section]:
         headers, pairs = self.layout.headers, iter([*self.layout.pairs, None])
         starts = [self._with_comment(header.start) for header in headers]
         found: list[_Section] = []
         pair = next(pairs)
-        for header, start, after in zip(headers, starts, [*starts[1:], len(self.text)], strict=True):
+        for header, start, after in zip(headers, starts, [*starts, len(self.text)][1:], strict=True):
             last = header.end
             while pair is not None and pair.start < after:
                 last = max(last, pair.end) if pair.start > header.start else last
@@ -97,12 +98,7 @@ class Patch:
     def remove_table(self, path: Path) -> None:
         """Take out all that is written of the table at *path*: its sections, its sub-tables, its dotted keys."""
         gone = [section for section in self._sections if section.path[: len(path)] == path]
-        for section in gone:
-            start = section.start
-            if section.end == len(self.text):  # nothing follows that blank lines would part from what stands before
-                start = len(self.text[:start].rstrip("\n"))
-                start += self.text[start : start + 1] == "\n"
-            self._cuts.append((start, section.end, ""))
+        self._gone.update((section.start, section) for section in gone)
         behind = 0
         for pair in self.layout.pairs:
             inside = pair.start < behind or any(section.start <= pair.start < section.end for section in gone)
@@ -141,9 +137,16 @@ class Patch:
         return items
 
     def _own_lines(self, item: Token) -> bool:
-        """Whether an item of a list shares its lines with nothing but its comma and a comment."""
-        behind = self.text[item.end : self._line_end(item.end)].strip().removeprefix(",").lstrip()
-        return not self.text[self._line_start(item.start) : item.start].strip() and (not behind or behind.startswith("#"))
+        """Whether an item of a list shares its lines with nothing but its comma, if it has one, and a comment."""
+        line = self.text[item.end : self._line_end(item.end)].strip()
+        behind = line.removeprefix(",").lstrip()
+        alone = not self.text[self._line_start(item.start) : item.start].strip() and (not behind or behind.startswith("#"))
+        return alone and (line.startswith(",") or self._after_blank(item.end) == "]")
+
+    def _after_blank(self, at: int) -> str:
+        """The first character behind *at* that is no blank and in no comment."""
+        found = re.compile(r"(?:\s|#[^\n]*)*([^\s#])").match(self.text, at)
+        return found[1] if found else ""
 
     def remove_items(self, path: Path, indexes: Iterable[int]) -> None:
         """Take items out of the list at *path*; the others stay on their lines."""
@@ -195,6 +198,18 @@ class Patch:
 
     # ------------------------------------------------------------ the result
 
+    def _section_cuts(self) -> Iterator[tuple[int, int, str]]:
+        """One for each run of tables that go, so that blank lines are left on one side of it."""
+        run: list[_Section] = []
+        for section in [*(self._gone[start] for start in sorted(self._gone)), None]:
+            if run and (section is None or section.start != run[-1].end):
+                start = run[0].start
+                above = self.text[self._line_start(start - 1) : start] if start else ""
+                yield start, run[-1].content_end if above.strip() else run[-1].end, ""
+                run = []
+            if section is not None:
+                run.append(section)
+
     def result(self) -> str:
         """The text with all changes made; what lies within something that was taken out is gone with it."""
         returns = [found.start() - index for index, found in enumerate(re.finditer(r"\r\n", self.original))]
@@ -206,14 +221,18 @@ class Patch:
 
         out: list[str] = []
         at = 0
-        for start, end, new in sorted(set(self._cuts), key=lambda cut: (cut[0], -cut[1])):
+        for start, end, new in sorted({*self._cuts, *self._section_cuts()}, key=lambda cut: (cut[0], -cut[1])):
             if there(start) < at:
                 continue
             out.append(self.original[at : there(start)])
             out.append(new.replace("\n", "\r\n") if crlf else new)
             at = there(end)
         out.append(self.original[at:])
-        return "".join(out)
+        result = "".join(out)
+        # Nothing follows the last table that blank lines would part from what stands before.
+        last_gone = any(section.end == len(self.text) for section in self._gone.values())
+        kept = result.rstrip("\r\n") if last_gone else ""
+        return kept + ("\r\n" if crlf else "\n") if kept else result
 
 
 def bare_or_quoted(key: str) -> str:
