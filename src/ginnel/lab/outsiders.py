@@ -45,6 +45,10 @@ class Outsiders:
     clients: Mapping[str, Outsider]
     attackers: Mapping[str, Outsider]
 
+    def listening(self) -> tuple[str, ...]:
+        """The addresses of attackers, who hear an answer by whichever wire it comes."""
+        return tuple(address for each in self.attackers.values() for address in (each.v4, each.v6))
+
 
 def outsiders(network: Network, allocate: Callable[[], str]) -> Outsiders:
     """

@@ -238,19 +238,17 @@ class Trial:
         heard = self._heard(attacker, address.address, address.version)
         what = f"the address past the edges (IPv{address.version})"
         if heard:
-            return what, Finding(False, f"{address.address} answers on {protect.origin}'s own wire: {heard}")
-        return what, Finding(True, f"silence on {protect.origin}'s own wire")
+            return what, Finding(False, f"{address.address} answers what came by {protect.origin}'s own wire: {heard}")
+        return what, Finding(True, f"silence to what came by {protect.origin}'s own wire")
 
     def _own_address(self, protect: Protect) -> tuple[str, Finding]:
         origin = self._network.node(protect.origin)
         attacker = self._topology.outsiders.attackers[protect.origin]
         own = self._topology.public[protect.origin]
         addresses = [own] if origin.behind_nat else list(self._topology.inside[protect.origin])
-        answers = [
-            f"{address}: {heard}"
-            for address in addresses
-            if (heard := self._heard(attacker, address, ipaddress.ip_address(address).version))
-        ]
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            heard = list(pool.map(lambda each: self._heard(attacker, each, ipaddress.ip_address(each).version), addresses))
+        answers = [f"{address}: {said}" for address, said in zip(addresses, heard, strict=True) if said]
         what = f"{protect.origin} under its own address"
         if not answers:
             return what, Finding(True, f"silence at {', '.join(addresses)}")
@@ -260,17 +258,21 @@ class Trial:
 
     def _heard(self, attacker: Outsider, target: str, version: int) -> str:
         """What somebody hears from *target*, by a ping and a connection to the service; empty: nothing at all."""
-        source = attacker.address(version)
-        heard = []
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            both = pool.map(lambda ask: ask(attacker.address(version), target, version), (self._echoed, self._served))
+        return ", ".join(filter(None, both))
+
+    def _echoed(self, source: str, target: str, version: int) -> str:
         with probe.Pinger(self._internet, version, self._payload, source) as pinger:
             pong = pinger.ping(target, SILENCE_S)
-            if pong.said != "no answer":
-                heard.append("it answers a ping" if pong.ok else f"a ping: {pong.said}")
+        if pong.said == "no answer":
+            return ""
+        return "it answers a ping" if pong.ok else f"a ping: {pong.said}"
+
+    def _served(self, source: str, target: str, _version: int) -> str:
         with Call(self._internet, source, target) as call:
             wrong = call.connect(SILENCE_S)
-            if not wrong.startswith("no answer"):
-                heard.append(f"port {PORT}: {wrong or 'the service answers'}")
-        return ", ".join(heard)
+        return "" if wrong.startswith("no answer") else f"port {PORT}: {wrong or 'the service answers'}"
 
     # -- without one of the edges
 

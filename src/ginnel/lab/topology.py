@@ -125,7 +125,7 @@ class _Planner:
         self.hosts: list[LanHost] = []
         self.commands: dict[str, list[str]] = {INTERNET: []}
         self.roles: dict[str, Role] = {INTERNET: "internet"}
-        self.nft: dict[str, str] = {INTERNET: _NO_STRANGERS}
+        self.nft: dict[str, str] = {}
         self.public: dict[str, str] = {}
         self.names: dict[str, str] = {}
         #: The internet's interface towards each node, and its routes there.
@@ -145,6 +145,8 @@ class _Planner:
         self._small_paths()
         visitors = outsiders(self.network, self._allocate)
         self._tell(INTERNET, *commands(self.network, visitors, self.ports, self.routes))
+        heard = "".join(f"    {'ip6' if ':' in each else 'ip'} daddr {each} accept\n" for each in visitors.listening())
+        self.nft[INTERNET] = _NO_STRANGERS.format(heard=heard)
         spaces = tuple(
             Space(name, role, tuple(self.commands.get(name, ())), self.nft.get(name, ""), role in ("internet", "nat"))
             for name, role in self.roles.items()
@@ -304,14 +306,14 @@ class _Planner:
 #: As providers do (BCP 38): what comes by a wire has an address that is routed to that wire, so that no answer that left a node
 #: by mistake, under an address of the inside, finds its way all the same.
 _NO_STRANGERS = """\
-table inet internet {
-  chain arriving {
+table inet internet {{
+  chain arriving {{
     type filter hook prerouting priority raw; policy accept;
     iifname "lo" accept
-    ip6 saddr { ::, fe80::/10 } accept
-    fib saddr . iif oif missing drop
-  }
-}
+    ip6 saddr {{ ::, fe80::/10 }} accept
+{heard}    fib saddr . iif oif missing drop
+  }}
+}}
 """
 
 _NAT_RULES = """\
