@@ -128,21 +128,25 @@ def _units(hosts: Iterable[Host]) -> list[Unit]:
 
 
 def _own_keys(units: list[Unit]) -> None:
-    """Interfaces whose files have no private key: others know their addresses by a key that nobody has."""
+    """Interfaces whose files have no private key: others know their addresses, or them by name, by a key that nobody has."""
     owned = {unit.key for unit in units if unit.key is not None}
-    known: dict[Prefix, set[PublicKey]] = {}
+    by_address: dict[Prefix, set[PublicKey]] = {}
+    by_name: dict[str, set[PublicKey]] = {}
     for unit in units:
         for peer in unit.interface.peers if unit.interface is not None else ():
             if peer.public_key is not None and peer.public_key not in owned:
                 for prefix in peer.allowed_ips:
-                    known.setdefault(prefix, set()).add(peer.public_key)
+                    by_address.setdefault(prefix, set()).add(peer.public_key)
+                by_name.setdefault(peer.name, set()).add(peer.public_key)
     for unit in units:
         if unit.key is None and unit.interface is not None:
-            keys = {key for address in unit.address for key in known.get(address.host, ())} - owned
             own_peers = {peer.public_key for peer in unit.interface.peers}
-            if len(keys - own_peers) == 1:
-                (unit.key,) = keys - own_peers
-                owned.add(unit.key)
+            called = by_name.get(unit.name, set()) if unit.name else set()
+            for keys in ({key for address in unit.address for key in by_address.get(address.host, ())}, called):
+                if len(found := keys - own_peers - owned) == 1:
+                    (unit.key,) = found
+                    owned.add(unit.key)
+                    break
 
 
 # ---------------------------------------------------------------- names

@@ -195,12 +195,10 @@ def _steps(old: Host, new: Host) -> Iterator[Step]:
 def _host_rules(old: Host, new: Host) -> Iterator[Step]:
     if old.forwards is None or new.forwards is None:
         return
-    if old.forwards != new.forwards:
-        value = "1" if new.forwards else "0"
-        text = "forwards packets" if new.forwards else "need not forward packets any more"
+    if new.forwards and not old.forwards:  # a host that forwards and need not may do so for others
         settings = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
-        commands = tuple(("sysctl", "-w", f"{name}={value}") for name in settings)
-        yield Step("forwarding", "", "", text, "kept", commands if new.forwards else ())
+        commands = tuple(("sysctl", "-w", f"{name}=1") for name in settings)
+        yield Step("forwarding", "", "", "forwards packets", "kept", commands)
     if set(old.masquerades) != set(new.masquerades):
         words = ", ".join(map(str, new.masquerades)) or "nothing"
         yield Step("masquerade", "", "", f"hides behind its own address: {words}", "kept")

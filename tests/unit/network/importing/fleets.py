@@ -1,0 +1,49 @@
+"""Networks as the files of their hosts: what imports read."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+from ginnel.crypto import Secret, public_key
+from ginnel.network import Compilation, Lock, Network, allocate
+from ginnel.network.importing import Source
+from ginnel.network.render import Secrets, renderer
+from ginnel.units import PublicKey
+
+
+def private_key(name: str) -> bytes:
+    """The same for the same name."""
+    return hashlib.sha256(f"private {name}".encode()).digest()
+
+
+def key_of(name: str) -> PublicKey:
+    return public_key(Secret.from_bytes(private_key(name)))
+
+
+def base64_of(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
+
+
+def preshared_key(left: str, right: str) -> str:
+    return base64_of(hashlib.sha256(" ".join(sorted((left, right))).encode()).digest())
+
+
+def compiled(network: Network) -> Compilation:
+    """With keys of which the private ones are known here."""
+    lock = allocate(network, Lock())
+    return Compilation(network, lock, {node.name: key_of(node.name) for node in network.nodes})
+
+
+def secrets_of(name: str, peers: list[str]) -> Secrets:
+    return Secrets(base64_of(private_key(name)), {peer: preshared_key(name, peer) for peer in peers})
+
+
+def sources(compilation: Compilation, format_name: str, *, keys: bool = True) -> list[Source]:
+    """As `ginnel render --all -o DIR` lays them out."""
+    found = []
+    for description in compilation.nodes():
+        secrets = secrets_of(description.name, [peer.name for peer in description.peers if peer.psk]) if keys else Secrets()
+        for file in renderer(format_name).files(description, secrets):
+            found.append(Source(f"out/{description.name}/{file.name}", file.content))
+    return found
