@@ -131,6 +131,10 @@ class Sources(Positions):
                         found.setdefault(path, there)
         return found
 
+    def line(self, span: Span | None) -> str:
+        """The text of the line that *span* points into, as far as it may be shown (`mistakes.excerpt`)."""
+        return excerpt(super().line(span))
+
     def settled(self, mistakes: Iterable[Mistake]) -> list[Mistake]:
         """The same, each with its file and that file's own line."""
         return [self._settled(mistake) for mistake in mistakes] if len(self.names) > 1 else list(mistakes)
@@ -151,7 +155,7 @@ class Sources(Positions):
         if span is None:
             return NamedPlace(self.source)
         found = self._file_of(span)
-        return NamedPlace(found["source"], found["span"], excerpt(self.line(span)))
+        return NamedPlace(found["source"], found["span"], self.line(span))
 
 
 def _later(span: Span, lines: int) -> Span:

@@ -56,7 +56,14 @@ def shown(found: object) -> str:
 
 
 def text_of(value: object) -> str:
-    """A string, and not an endless one."""
+    """A string, not an endless one, and no key: whatever is named here, keys are not."""
+    text = _any_text(value)
+    if looks_like_a_key(text):
+        raise ValueError("found what looks like a key; none belongs in this file, which is for git")
+    return text
+
+
+def _any_text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"expected a string, found {shown(value)}")
     if len(value) > MAX_TEXT:
@@ -272,8 +279,8 @@ def parse_fwmark(value: object) -> int:
 
 
 def parse_hook(value: object) -> str:
-    """Parse a command of a hook: one line, since that is what the files have that it is rendered into."""
-    text = text_of(value)
+    """Parse a command of a hook: one line, as in the files that it is rendered into. It may name a public key."""
+    text = _any_text(value)
     if not text.strip() or not all(char.isprintable() or char == "\t" for char in text):
         raise ValueError(f"expected a command on one line, found {shown(value)}")
     return text.strip()
