@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from ginnel.network.findings import Finding
 from ginnel.network.host import Host, Peer
 from ginnel.network.lint.prefixes import _is_at
-from ginnel.network.lint.view import End, View, covers, lies_in, main_routes, peer_place, places, routed
+from ginnel.network.lint.view import End, View, covered, covers, lies_in, main_routes, peer_place, places, routed
 from ginnel.units import Prefix
 
 
@@ -172,9 +172,7 @@ def _of_tunnels(host: Host) -> Iterator[Finding]:
         remote = _number(tunnel.config.remote)
         if remote is None:
             continue
-        own = max(
-            (prefix for prefix in main_routes(tunnel) if lies_in(remote, prefix)), key=lambda each: each.length, default=None
-        )
+        own = covered(main_routes(tunnel), remote)
         if own is None or not own.length:
             continue
         longer = [

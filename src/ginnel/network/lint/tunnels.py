@@ -1,9 +1,9 @@
 """
 Chapter 03, GRE, IP in IP and IPsec: tunnels that are point to point, whose ends must be mirror images.
 
-The other end of a tunnel is that of the node it names, where names are known; else the tunnel whose `local` is this one's `remote`.
-Of several between the same two hosts it is the one that mirrors it best. What one end sends is held against what the other expects:
-`ocsum` against `icsum`, `okey` against `ikey`, `local_ts` against `remote_ts`.
+The other end of a tunnel is that of the node it names, where names are known; else the tunnel whose `local` is this one's
+`remote`. Of several between the same two hosts it is the one that mirrors it best. What one end sends is held against what the
+other expects: `ocsum` against `icsum`, `okey` against `ikey`, `local_ts` against `remote_ts`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """
 Chapter 01, packets that go through several hosts: does the host at the end answer the way they come?
 
-Everything that links alone show is right may still be wrong together: A sends to C by B, B takes it and sends it on, and C drops
-it, because at C the source is not B's, or nobody's. So the way is walked: from each host to hosts that it reaches through another,
-and back. Where a network has more such pairs than anybody can walk, each host walks a few, evenly spread.
+Every link may be right, and all of them wrong together: A sends to C by B, B takes it and sends it on, and C drops it, because at
+C the source is not B's, or nobody's. So the way is walked: from each host to hosts that it reaches through another. Where a
+network has more such pairs than there is time for, each host walks a few, evenly spread.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def _targets(view: View, tables: _Tables, end: End, most: int) -> Iterator[tuple
         (peer, *tables.within(prefix))
         for peer in _through_others(view, end)
         for prefix in peer.allowed_ips
-        if prefix.length != len(prefix.packed) * 8 or prefix.packed not in view.far(peer)[0].addresses
+        if prefix.length  # who leaves through a peer does not claim that it joins what is behind
+        and (prefix.length != len(prefix.packed) * 8 or prefix.packed not in view.far(peer)[0].addresses)
     ]
     total = sum(high - low for _, low, high in ranges)
     step = max(1, -(-total // most))

@@ -1,0 +1,30 @@
+"""What is in order has no findings: random networks as they compile, and configurations as they are found in the world."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+
+from ginnel.network import Compilation, Lock, Network, allocate
+from ginnel.network.lint import lint
+from ginnel.units import PublicKey
+from unit.network.drawn_networks import networks
+
+
+def _silent_on_purpose(network: Network) -> Network:
+    """Without what a person says against the grain: no keepalives behind NAT."""
+    return replace(
+        network,
+        nodes=tuple(replace(node, keepalive_s=None if node.keepalive_s == 0 else node.keepalive_s) for node in network.nodes),
+    )
+
+
+@settings(max_examples=300)
+@given(networks())
+def test_a_network_in_order_has_no_findings(drawn: Network) -> None:
+    network = _silent_on_purpose(drawn)
+    lock = allocate(network, Lock())
+    for keys in ({}, {node.name: PublicKey(f"{node.name:>32}".encode()) for node in network.nodes}):
+        hosts = [description.host() for description in Compilation(network, lock, keys).nodes()]
+        assert [(each.code, each.message) for each in lint(hosts)] == []
