@@ -42,6 +42,9 @@ from ginnel.network.plan import Plan, plan
 _USUAL_MTU, _OVERHEAD = 1420, 80
 _MTU_RANGE = (1280, 65455)
 
+#: What it weighs that a shape asks something of a host that it does not do: more than any number of words.
+_CHANGED = 1_000_000
+
 _T = TypeVar("_T", int, str)
 
 
@@ -152,7 +155,11 @@ def _candidates(found: Draft, endpoints: _Endpoints, links: plain.Links, name: s
             lock = allocate(shape, _pins(found))
         except ConfigError:
             continue
-        network, said = _with_ends(shape, found, Compilation(shape, lock), links)
+        compilation = Compilation(shape, lock)
+        network, said = _with_ends(shape, found, compilation, links)
+        said += _CHANGED * sum(
+            unit.host.forwards is False and compilation.node(unit.name).forwards for unit in found.units if unit.host is not None
+        )
         ranked.append((said, index, network))
         if not said:
             break

@@ -44,6 +44,6 @@ def sources(compilation: Compilation, format_name: str, *, keys: bool = True) ->
     found = []
     for description in compilation.nodes():
         secrets = secrets_of(description.name, [peer.name for peer in description.peers if peer.psk]) if keys else Secrets()
-        for file in renderer(format_name).files(description, secrets):
-            found.append(Source(f"out/{description.name}/{file.name}", file.content))
+        files = renderer(format_name).files(description, secrets)
+        found += [Source(f"out/{description.name}/{file.name}", file.content) for file in files]
     return found
