@@ -188,7 +188,7 @@ class Trial:
         reports = []
         for protect in self._network.protects:
             with ExitStack() as stack:
-                stack.enter_context(Service(self._world[self._where(protect)]))
+                stack.enter_context(Service(self._world[protect.origin]))
                 with ThreadPoolExecutor(max_workers=8) as pool:
                     jobs = [pool.submit(job) for job in self._jobs(protect)]
                     found = [job.result() for job in jobs]
@@ -207,12 +207,6 @@ class Trial:
                 yield lambda edge=edge, address=address: self._client(edge, address)  # type: ignore[misc]
             yield lambda address=address: self._found_out(protect, address)  # type: ignore[misc]
         yield lambda: self._own_address(protect)
-
-    def _where(self, protect: Protect) -> str:
-        """The namespace that has the addresses: the origin's, or that of a host behind it."""
-        address = next(_one_of_each_version(protect))
-        held = (host.space for host in self._topology.hosts if host.node == protect.origin and address.packed in host.address)
-        return next(held, protect.origin)
 
     def _page(self) -> bytes:
         return (self._payload * (PAGE_BYTES // len(self._payload) + 1))[:PAGE_BYTES]

@@ -15,11 +15,10 @@ node file where there is none. `host_rules` is all three. What a tunnel needs of
 The chains of a protected origin (see `origin`), in the order in which a packet meets them:
 
     guarding    prerouting   for the addresses, and not out of a tunnel from an edge: dropped before anything looks at it
-    arriving    prerouting   out of such a tunnel: the connection is marked with its edge; what hosts behind the origin answer
-                             is marked in turn, and so routed back
+    arriving    prerouting   out of such a tunnel: the connection is marked with its edge
     only_edges  input        (only-edges) for the origin's own addresses: what it asked for, the edges' tunnels, its LANs
-    answering   output       what the origin itself answers gets the mark of its connection, and is routed anew
-    segments    forward      TCP agrees on segments that the tunnel takes
+    answering   output       an answer gets the mark of its connection, and is routed anew
+    segments    postrouting  TCP agrees on segments that the tunnel takes (an edge's: as it forwards, both ways)
     departing   postrouting  under the addresses, and not into such a tunnel: dropped, before it shows where the origin is
 
 Source: nft(8); ip-rule(8); ip-neighbour(8); ARP for others needs no proxy_arp where each address is named (net/ipv4/arp.c).
@@ -103,12 +102,13 @@ def of_node_file(description: NodeDescription) -> HostRules:
 
 def host_config(description: NodeDescription) -> HostConfig:
     """`of_node_file` as a node file says it."""
+    own = origin.addresses_of(description.protects, description.name)
     rules = of_node_file(description)
     settings = dict(rules.sysctls)
     return HostConfig(
         forward=tuple(version for version, name in FORWARDING.items() if name in settings),
         sysctls=tuple((name, value) for name, value in rules.sysctls if name not in FORWARDING.values()),
-        addresses=tuple(map(str, own_addresses(description))) if rules.addresses or rules.routes else (),
+        addresses=tuple(map(str, own)) if rules.addresses or rules.routes else (),
         proxy=tuple(f"{prefix} dev {uplink}" for uplink, prefix in answered(description)) if rules.neighbours else (),
         nft=rules.inside(),
     )
@@ -126,7 +126,7 @@ def host_part(description: NodeDescription) -> HostRules:
     if description.beside_of:
         return HostRules()
     chains = (*_mapped(description), *_exit(description), *_edge(description), *_origin(description))
-    own = tuple(own_addresses(description))
+    own = origin.addresses_of(description.protects, description.name)
     others = tuple(answered(description))
     sixth = dict.fromkeys(interface for interface, address in others if address.version == 6)
     return HostRules(
@@ -281,16 +281,14 @@ def _origin(description: NodeDescription) -> Iterator[Chain]:
         for word, some in _by_version(origin.addresses_behind(protects, name, edge)):
             arriving.append(f'iifname "{device}" {word} daddr {_set(some)} ct mark set ct mark and {keep} or {mark}')
             of_this = f"{word} saddr {_set(some)} ct mark and {origin.MARK_MASK:#010x} == {mark}"
-            answer = f"{of_this} meta mark set meta mark and {keep} or {mark}"
-            arriving.append(f"iifname != {local} {answer}")
-            answering.append(answer)
+            answering.append(f"{of_this} meta mark set meta mark and {keep} or {mark}")
     guarding = tuple(f"iifname != {local} {word} daddr {_set(some)} drop" for word, some in _by_version(every))
     departing = tuple(f"oifname != {local} {word} saddr {_set(some)} drop" for word, some in _by_version(every))
     yield "guarding", "type filter hook prerouting priority raw;", guarding
     yield "arriving", "type filter hook prerouting priority mangle;", tuple(arriving)
     yield "answering", "type route hook output priority mangle;", tuple(answering)
+    yield "segments", "type filter hook postrouting priority mangle;", (_clamp_out(devices),)
     yield "departing", "type filter hook postrouting priority filter;", departing
-    yield "segments", "type filter hook forward priority mangle;", tuple(_clamp(description, devices))
     if any(protect.only_edges for protect in protects if protect.origin == name):
         yield "only_edges", "type filter hook input priority filter;", tuple(_only_edges(description))
 
@@ -342,20 +340,15 @@ def _clamp(description: NodeDescription, devices: Sequence[str]) -> Iterator[str
     """TCP's segments, both ways; only ever lowered: nft does not raise an MSS."""
     sizes = {each.interface: each.mtu for each in (description, *description.beside) if each.wireguard}
     sizes |= {tunnel.config.name: tunnel.mtu for tunnel in description.tunnels}
-    yield f"oifname {_names(devices)} {_SYN} tcp option maxseg size set rt mtu"
+    yield _clamp_out(devices)
     for device in devices:
         for protocol, headers in _HEADERS.values():
             clamped = f"tcp option maxseg size set {sizes[device] - headers}"
             yield f'iifname "{device}" meta nfproto {protocol} {_SYN} {clamped}'
 
 
-def own_addresses(description: NodeDescription) -> Iterator[Prefix]:
-    """The protected addresses that are the origin's own, and not those of a LAN behind it."""
-    for prefix in origin.addresses_of(description.protects, description.name):
-        if not any(
-            lan.length <= prefix.length and _within(prefix.packed, lan.packed, lan.length) for lan in description.node.lans
-        ):
-            yield prefix
+def _clamp_out(devices: Sequence[str]) -> str:
+    return f"oifname {_names(devices)} {_SYN} tcp option maxseg size set rt mtu"
 
 
 def answered(description: NodeDescription) -> Iterator[tuple[str, Prefix]]:
