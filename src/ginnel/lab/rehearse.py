@@ -23,6 +23,7 @@ from itertools import pairwise
 from ginnel import crypto
 from ginnel.lab import credentials, nodes, probe, tunnels
 from ginnel.lab.capture import Capture, open_link
+from ginnel.lab.model import Model
 from ginnel.lab.namespaces import Held
 from ginnel.lab.protected import Trial
 from ginnel.lab.report import (
@@ -42,9 +43,9 @@ from ginnel.lab.topology import INTERNET, OUTSIDE_V6, RESOLVER_V4, ROUTER_V4, pl
 from ginnel.lab.world import World
 from ginnel.network import Expect, Link, Lock, Network, Node, NodeDescription, compile_network
 from ginnel.network.addressing import within
-from ginnel.network.check import owner_of, predict, source_node
 from ginnel.network.model import PROTECTED
 from ginnel.network.paths import Paths
+from ginnel.network.reach import Verdict
 from ginnel.units import PublicKey
 
 UP_DEADLINE_S = 30.0
@@ -121,6 +122,8 @@ class Rehearsal:
         self.descriptions = compile_network(network, lock, self.keys)
         self._credentials = credentials.made_for(network, self.paths.links)
         self.places = tuple(self._places())
+        self.model = Model(network, self.topology, self.descriptions.values())
+        self.model_says = self.model.outcomes()
         # In every payload of ours; 16 random bytes are in no packet by chance.
         self.canary = b"ginnel canary " + secrets.token_bytes(16)
         self.control = b"ginnel control " + secrets.token_bytes(16)
@@ -488,17 +491,14 @@ class Rehearsal:
             for version in (4, 6):
                 if source.of(version) is None:
                     continue
-                targets = [
-                    (target, address)
+                ways = [
+                    (target, address, way)
                     for target in self.places
-                    if target is not source and (address := target.of(version)) is not None and self._decided(source, target)
+                    if target is not source and (address := target.of(version)) is not None
+                    if self.model.decides(way := self._way(source, version, address))
                 ]
                 for patience_s in (PROBE_DEADLINE_S, SILENCE_S):
-                    some = [
-                        (target, address, path)
-                        for target, address in targets
-                        if self._patience_s(path := self._way(source, target)) == patience_s
-                    ]
+                    some = [each for each in ways if self._patience_s(_nodes(each[2])) == patience_s]
                     if not some:
                         continue
                     with probe.Pinger(self.world[source.space], version, self.canary, source.own(version)) as pinger:
@@ -508,31 +508,24 @@ class Rehearsal:
                             source.name,
                             target.name,
                             version,
-                            expected=path is not None,
+                            expected=way.reaches,
                             found=pong.ok,
                             rtt_ms=round(pong.rtt_ms, 3),
-                            path=path or (),
+                            path=_nodes(way) or (),
                             said=pong.said,
+                            model=way.why,
                         )
-                        for (target, _, path), pong in zip(some, pongs, strict=True)
+                        for (target, _, way), pong in zip(some, pongs, strict=True)
                     ]
             return found + self._leaving(source)
 
         with ThreadPoolExecutor(max_workers=8) as pool:
             return tuple(reach for reaches in pool.map(from_place, self.places) for reach in reaches)
 
-    def _way(self, source: _Place, target: _Place) -> tuple[str, ...] | None:
-        """By which nodes one place reaches another: the path, or their common link where the network itself routes nothing."""
-        left, right = source.node.name, target.node.name
-        path = self.paths.path(left, right)
-        if path is None and right in self.paths.neighbours(left) and (source.space, target.space) == (left, right):
-            near_to = self.descriptions[left].tunnel(right).peer_address  # an unrouted link is a GRE link
-            return (left, right) if {item.packed for item in near_to} >= set(target.address) else None
-        return path
-
-    def _decided(self, source: _Place, target: _Place) -> bool:
-        """Whether the file says if one place reaches another; where a routing daemon does, nothing is expected or tried."""
-        return self._way(source, target) is not None or all(link.routed for link in self.paths.links)
+    def _way(self, source: _Place, version: int, address: str) -> Verdict:
+        """What the model says of the way from a place to an address."""
+        first = ipaddress.ip_address(source.of(version) or "").packed if source.space != source.node.name else None
+        return self.model.way(source.node.name, first, ipaddress.ip_address(address).packed)
 
     def _leaving(self, source: _Place) -> list[ReachReport]:
         """Somebody on the internet, through the exit."""
@@ -553,38 +546,45 @@ class Rehearsal:
             return tuple(pool.map(self._expectation, self.network.expects))
 
     def _expectation(self, expect: Expect) -> ExpectReport:
-        node = source_node(self.network, expect)
-        assert node is not None  # the file was checked
-        results = [self._try(expect, space, source) for space, source in self._sources(expect, node)]
-        ok = all(found == expect.reaches for found, _ in results)
+        outcome = self.model_says[expect]
+        patience_s = self._patience_s(_nodes(outcome.telling)) if expect.reaches else SILENCE_S
+        results = [self._try(expect, space, source, patience_s) for space, source in self._sources(expect)]
+        found = {result for result, _ in results}
         # The node and its LANs may differ: what went wrong is said of each, what went right only once.
-        telling = [said for found, said in results if found != expect.reaches] or [results[-1][1]]
-        _, way = predict(self.network, self.paths, node, expect)
-        evidence = f"{'; '.join(dict.fromkeys(telling))} ({way})"
-        return ExpectReport(expect.source, expect.target.text, expect.reaches, Finding(ok, evidence))
+        telling = [said for result, said in results if result != expect.reaches] or [results[-1][1]]
+        evidence = f"{'; '.join(dict.fromkeys(telling))} ({outcome.why})"
+        agreed = next(iter(found)) if len(found) == 1 else None
+        finding = Finding(found == {expect.reaches}, evidence)
+        said = outcome.why if outcome.reaches is not None else ""
+        path = _nodes(outcome.telling) or ()
+        return ExpectReport(expect.source, expect.target.text, expect.reaches, finding, agreed, outcome.reaches, said, path)
 
-    def _sources(self, expect: Expect, node: Node) -> list[tuple[str, str | None]]:
+    def _sources(self, expect: Expect) -> list[tuple[str, str | None]]:
         """Where an expectation is tried from: that very address, or the node itself and every host of its LANs."""
-        if expect.source != node.name:
+        if expect.source not in self.descriptions:
             packed = ipaddress.ip_address(expect.source).packed
-            same_family = len(packed) == len(expect.target.packed) or expect.target.node is not None
-            return [(self._space_of(packed) or node.name, self._own(packed) if same_family else None)]
-        hosts: list[tuple[str, str | None]] = [(host.space, None) for host in self.topology.hosts if host.node == node.name]
-        return [(node.name, None), *hosts]
+            where = self._space_of(packed)
+            assert where is not None  # the file was checked
+            return [(where, self._own(packed))]
+        size = len(expect.target.packed or self.descriptions[str(expect.target.node)].address[0].packed)
+        in_lans: list[tuple[str, str | None]] = [
+            (host.space, None)
+            for host in self.topology.hosts
+            if host.node == expect.source and any(len(packed) == size for packed in host.address)
+        ]
+        return [(expect.source, None), *in_lans]
 
-    def _try(self, expect: Expect, space: str, source: str | None) -> tuple[bool, str]:
+    def _try(self, expect: Expect, space: str, source: str | None, deadline_s: float) -> tuple[bool, str]:
         target = expect.target
         held = self.world[space]
-        near, far = source_node(self.network, expect), target.node
-        owner = self.network.node(far) if far else owner_of(self.network, target.packed)
-        path = self.paths.path(near.name, owner.name) if near and owner else ()
-        deadline_s = self._patience_s(path) if expect.reaches else SILENCE_S
         payload = self.outside if target.packed in self.topology.outside else self.canary
         if target.node is None:
             address = str(ipaddress.ip_address(target.packed))
         else:
-            version = self.network.pool[0].version if source is None else ipaddress.ip_address(source).version
-            address = self._inner(target.node, version)
+            first = self.descriptions[target.node].address[0].host.version
+            address = self._inner(target.node, first if source is None else ipaddress.ip_address(source).version)
+        if source is not None and (":" in source) != (":" in address):
+            return False, f"{source} and {address} have no address family in common"
         if not target.port:
             with probe.Pinger(held, 6 if ":" in address else 4, payload, source) as pinger:
                 pong = pinger.ping(address, deadline_s)
@@ -730,6 +730,11 @@ class Rehearsal:
         design = f", but in {clear} packets of GRE, which does not encrypt" if clear else ""
         said = f"{frames} frames on {len(links)} links: no canary, no inner address in clear{design}{through}"
         return CaptureReport(links, Finding(True, said))
+
+
+def _nodes(way: Verdict) -> tuple[str, ...] | None:
+    """By which nodes it goes; None where nothing carries."""
+    return way.there.nodes if way.reaches else None
 
 
 def _node_report(description: NodeDescription, seconds: float, up: Finding) -> NodeReport:

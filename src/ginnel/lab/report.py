@@ -75,10 +75,12 @@ class ReachReport:
     rtt_ms: float
     path: tuple[str, ...]
     said: str
+    #: What the model of packets says of it, in a line.
+    model: str = ""
 
     @property
     def ok(self) -> bool:
-        """As the file says."""
+        """As the model says."""
         return self.expected == self.found
 
 
@@ -90,6 +92,17 @@ class ExpectReport:
     target: str
     reaches: bool
     finding: Finding
+    #: What was so in the lab, and by the model (None: not everywhere the same, or not decided by the file), which says why.
+    found: bool | None = None
+    model: bool | None = None
+    model_said: str = ""
+    #: By which nodes the model says that it goes; empty where it says that nothing does.
+    path: tuple[str, ...] = ()
+
+    @property
+    def disagrees(self) -> bool:
+        """The model says one thing and the lab another."""
+        return self.model is not None and self.found is not None and self.model != self.found
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +237,21 @@ class LabReport:
                 followed += 1
             elif not reach.ok:
                 verb = "does not reach" if reach.expected else "reaches"
-                way = " → ".join(reach.path) if reach.path else "no path in the file"
-                yield Failure(f"{reach.source} {verb} {reach.target} over IPv{reach.version}: {reach.said}", f"the way: {way}")
+                way = " → ".join(reach.path) or reach.model or "no path in the file"
+                what = f"{reach.source} {verb} {reach.target} over IPv{reach.version}: {reach.said}"
+                yield Failure(what, f"the model says otherwise: {way}")
         if followed:
             yield Failure(f"{followed} of {len(self.reachability)} ways fail with the links above", "those links first")
         for expect in self.expectations:
-            if not expect.finding.ok:
+            if expect.disagrees and not any(frozenset(hop) in broken for hop in pairwise(expect.path)):
+                verb = "reaches" if expect.model else "does not reach"
+                said = "and in the lab it does" if expect.found else "and in the lab it does not"
+                yield Failure(
+                    f"the model says that {expect.source} {verb} {expect.target} ({expect.model_said}), {said}: "
+                    f"{expect.finding.evidence}",
+                    f"ginnel path FILE {expect.source} {expect.target}, and the links' three parts above",
+                )
+            elif not expect.finding.ok:
                 yield Failure(
                     f"expected {expect.source} {'to reach' if expect.reaches else 'not to reach'} {expect.target}: "
                     f"{expect.finding.evidence}",

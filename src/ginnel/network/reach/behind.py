@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from ginnel.config import words
 from ginnel.network.host import Host
-from ginnel.network.reach.fleet import Fleet, holds
+from ginnel.network.reach.fleet import Fleet
+from ginnel.network.reach.protected import holds
 from ginnel.network.reach.routes import LongestMatch, cryptokey
 from ginnel.units import Prefix
 

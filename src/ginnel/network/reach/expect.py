@@ -16,8 +16,9 @@ from ginnel.network.compile import Compilation, NodeDescription
 from ginnel.network.findings import Finding
 from ginnel.network.host import Host, Place
 from ginnel.network.model import POINT_TO_POINT, Expect, Network, Node
-from ginnel.network.reach.fleet import Fleet, Surroundings, holds, nth, numeric, version_of
+from ginnel.network.reach.fleet import Fleet, Surroundings, nth, numeric, version_of
 from ginnel.network.reach.places import Point, at, called, reach, resolve
+from ginnel.network.reach.protected import holds
 from ginnel.network.reach.routes import Routings
 from ginnel.network.reach.values import Verdict
 from ginnel.units import Prefix
@@ -114,8 +115,7 @@ def lan_host(lan: Prefix) -> bytes:
 def _judge(network: Network, routings: Routings, expect: Expect) -> Outcome:
     target = _target(routings.fleet, expect)
     trials = tuple(reach(routings, source, target, version) for source, version in _sources(routings.fleet, expect, target))
-    lost = any(trial.stop is not None and trial.stop.code in ("no-route", "no-peer") for trial in trials)
-    return Outcome(expect, trials, lost and _routed_by_a_daemon(network))
+    return Outcome(expect, trials, any(map(undecided, trials)) and routed_by_a_daemon(network))
 
 
 def _target(fleet: Fleet, expect: Expect) -> Point:
@@ -140,6 +140,12 @@ def _sources(fleet: Fleet, expect: Expect, target: Point) -> Iterator[tuple[Poin
             yield Point(f"{ipaddress.ip_address(host)} in {node.name}'s LAN", node, host, lan), version
 
 
-def _routed_by_a_daemon(network: Network) -> bool:
+def undecided(verdict: Verdict) -> bool:
+    """Whether it fails only for a route that a routing daemon might bring."""
+    return verdict.stop is not None and verdict.stop.code in ("no-route", "no-peer", "no-answer")
+
+
+def routed_by_a_daemon(network: Network) -> bool:
+    """Whether there is a link of which the file does not say what goes through it."""
     shape = network.kind in POINT_TO_POINT and network.shape != "none" and not network.gre.routes
     return shape or any(not link.routed for link in network.links)

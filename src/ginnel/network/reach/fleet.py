@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ginnel.network.host import Host, Peer, Tunnel, WireguardInterface
-from ginnel.network.model import HostPort
+from ginnel.network.model import HostPort, Protect
+from ginnel.network.reach import protected
+from ginnel.network.reach.protected import holds
 from ginnel.network.reach.values import UNKNOWN
 from ginnel.units import Prefix, PublicKey
 
@@ -73,6 +75,18 @@ class Fleet:
             self._own[host.name] = found
         return found
 
+    def answers(self, host: Host, packed: bytes) -> bool:
+        """Whether an address is the host's own."""
+        return packed in self.own(host) or (bool(host.protects) and protected.has(host, packed))
+
+    def protection(self, packed: bytes) -> Protect | None:
+        """The protected origin that an address belongs to."""
+        return protected.of(iter(self._protecting), packed)
+
+    @cached_property
+    def _protecting(self) -> list[Host]:
+        return [host for host in self.hosts.values() if host.protects]
+
     @cached_property
     def _by_key(self) -> dict[PublicKey, tuple[Host, WireguardInterface]]:
         found: dict[PublicKey, tuple[Host, WireguardInterface]] = {}
@@ -126,6 +140,8 @@ class Fleet:
             return host.name
         if (found := self.at_lan(packed)) is not None:
             return f"{found[0].name}'s LAN {found[1]}"
+        if (protect := self.protection(packed)) is not None:
+            return f"a protected address of {protect.origin}"
         hosts = self.at_endpoint(str(ipaddress.ip_address(packed)))
         return f"{hosts[0].name}'s endpoint" if hosts else ""
 
@@ -196,14 +212,6 @@ def real_lans(host: Host) -> tuple[Prefix, ...]:
     """Its LANs by the prefixes that they have on the spot."""
     real = {each.seen: each.real for each in host.mapped}
     return tuple(dict.fromkeys(real.get(lan, lan) for lan in host.lans))
-
-
-def holds(prefix: Prefix, packed: bytes) -> bool:
-    """Whether an address lies in a prefix; never across families."""
-    if len(packed) != len(prefix.packed):
-        return False
-    shift = len(packed) * 8 - prefix.length
-    return int.from_bytes(packed, "big") >> shift == int.from_bytes(prefix.packed, "big") >> shift
 
 
 def moved(packed: bytes, before: Prefix, after: Prefix) -> bytes:

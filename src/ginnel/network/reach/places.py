@@ -12,9 +12,10 @@ import re
 from dataclasses import dataclass
 
 from ginnel.network.host import Host
-from ginnel.network.reach.fleet import Fleet, holds, moved, numeric, version_of
+from ginnel.network.reach.fleet import Fleet, moved, numeric, version_of
+from ginnel.network.reach.protected import holds
 from ginnel.network.reach.routes import Routings
-from ginnel.network.reach.values import INTERNET, Stop, Verdict, Way
+from ginnel.network.reach.values import INTERNET, Stop, Verdict, Way, text_of
 from ginnel.network.reach.walk import Arrival, Conversation
 from ginnel.units import Prefix
 
@@ -57,6 +58,8 @@ def at(fleet: Fleet, packed: bytes, text: str) -> Point:
         return Point(text, host, packed)
     if (found := fleet.at_lan(packed)) is not None:
         return Point(text, found[0], packed, found[1])
+    if (protect := fleet.protection(packed)) is not None and protect.origin in fleet.hosts:
+        return Point(text, fleet[protect.origin], packed)
     for host in fleet.hosts.values():
         if packed in fleet.own(host):
             return Point(text, host, packed)
@@ -95,10 +98,9 @@ def reach(routings: Routings, source: Point, target: Point, version: int = 0) ->
         assert source.packed is not None
         same = ("they are in the same LAN: no node is asked",)
         return Verdict(source.text, target.text, Way(source.packed, to, (), None, same), Way(to, source.packed, ()))
-    conversation = Conversation(routings)
     if source.host is None:
-        assert source.packed is not None
-        return _from_outside(source, target, to)
+        return _from_outside(routings, source, target, to)
+    conversation = Conversation(routings)
     there, end = conversation.send(source.host, _on_the_spot(source), to, Arrival("LAN") if source.lan is not None else Arrival())
     if end is None:
         return Verdict(source.text, target.text, there)
@@ -106,9 +108,32 @@ def reach(routings: Routings, source: Point, target: Point, version: int = 0) ->
     return Verdict(source.text, target.text, there, back)
 
 
-def _from_outside(source: Point, target: Point, to: bytes) -> Verdict:
+def from_outside(routings: Routings, source: Point, target: Point, by: Host) -> Verdict:
+    """The same from somebody on the internet, which hands the packet to the host *by*."""
     assert source.packed is not None
-    message = f"{source.text} is outside of the network, where nothing is known of routes"
+    assert target.packed is not None
+    if by.behind_nat:
+        message = f"{by.name} is behind NAT: nothing that it did not ask for comes in"
+        return Verdict(source.text, target.text, Way(source.packed, target.packed, (), Stop(by.name, "no-session", message)))
+    conversation = Conversation(routings)
+    there, end = conversation.send(by, source.packed, target.packed, Arrival("uplink", INTERNET))
+    if end is None:
+        return Verdict(source.text, target.text, there)
+    back, _ = conversation.answer(there, end)
+    return Verdict(source.text, target.text, there, back)
+
+
+def _from_outside(routings: Routings, source: Point, target: Point, to: bytes) -> Verdict:
+    """By the host that has the address outside; to a protected one by each of its edges: the first that fails tells."""
+    fleet = routings.fleet
+    assert source.packed is not None
+    goal = Point(target.text, target.host, to, target.lan)
+    protect = fleet.protection(to)
+    names = protect.edges if protect is not None else [host.name for host in fleet.at_endpoint(text_of(to))]
+    verdicts = [from_outside(routings, source, goal, fleet[name]) for name in names if name in fleet.hosts]
+    if verdicts:
+        return next((each for each in verdicts if not each.reaches), verdicts[0])
+    message = f"{source.text} is outside of the network, and nobody there knows the way to {text_of(to)}"
     return Verdict(source.text, target.text, Way(source.packed, to, (), Stop(INTERNET, "no-route", message)))
 
 

@@ -28,7 +28,9 @@ from typing import Generic, Literal, TypeVar
 
 from ginnel.config import words
 from ginnel.network.host import Host, Peer, Place, Tunnel, WireguardInterface
-from ginnel.network.reach.fleet import Fleet, holds, numeric, real_lans, version_of
+from ginnel.network.reach import protected
+from ginnel.network.reach.fleet import Fleet, numeric, real_lans, version_of
+from ginnel.network.reach.protected import holds
 from ginnel.units import Prefix
 
 _T = TypeVar("_T")
@@ -93,7 +95,7 @@ class _Rule:
     unmarked_only: bool = False
     least: int = 0
 
-    def asks(self, source: bytes | None, target: bytes, came: str, *, outer: bool) -> bool:
+    def asks(self, source: bytes | None, target: bytes, came: str, mark: int, *, outer: bool) -> bool:
         """Whether a packet is looked up in its table. *outer*: it is a tunnel's own."""
         if self.version and self.version != version_of(target):
             return False
@@ -101,17 +103,18 @@ class _Rule:
             return False
         if self.selector is None:
             return True
-        return self.selector.inverted != self._selects(self.selector, source, target, came)
+        return self.selector.inverted != self._selects(self.selector, source, target, came, mark)
 
     @staticmethod
-    def _selects(rule: words.Rule, source: bytes | None, target: bytes, came: str) -> bool:
-        if rule.source is not None and (source is None or not holds(rule.source, source)):
+    def _selects(rule: words.Rule, source: bytes | None, target: bytes, came: str, mark: int) -> bool:
+        if rule.source is not None and rule.source.length and (source is None or not holds(rule.source, source)):
             return False
         if rule.destination is not None and not holds(rule.destination, target):
             return False
-        # No packet that is followed here has a mark, nor is sent by a socket that is bound to a device.
-        marked = rule.mark is not None and bool(rule.mark & (0xFFFFFFFF if rule.mask is None else rule.mask))
-        return not marked and rule.iif in ("", came) and not rule.oif
+        if rule.mark is not None and mark & (0xFFFFFFFF if rule.mask is None else rule.mask) != rule.mark:
+            return False
+        # No packet that is followed here is sent by a socket that is bound to a device.
+        return rule.iif in ("", came) and not rule.oif
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +146,14 @@ class Routing:
                 parsed = words.Rule.parse(text)
                 automatic -= 0 if parsed.priority else 1
                 chosen.append((parsed.priority or automatic, _Rule(parsed.table or MAIN, parsed.version, parsed)))
+        chosen += [(one.priority, _Rule(one.table, one.version, one)) for one in protected.rules(host)]
         self._rules = [rule for _, rule in sorted(chosen, key=lambda each: each[0])] + [_Rule(MAIN)]
         for everything in _EVERYTHING:
             self._tables[MAIN].add(everything, Route("uplink", "", "the default route"))
 
-    def decide(self, source: bytes | None, target: bytes, came: str = "", *, outer: bool = False) -> Decision | None:
+    def decide(
+        self, source: bytes | None, target: bytes, came: str = "", mark: int = 0, *, outer: bool = False
+    ) -> Decision | None:
         """
         Where a packet goes that is not for the host itself.
 
@@ -155,10 +161,11 @@ class Routing:
             source: None: not chosen yet.
             target: packed.
             came: the device it came by; "": it begins here.
+            mark: of its connection.
             outer: it is a packet of a tunnel of this host, which carries the mark that wg-quick gives.
         """
         for rule in self._rules:
-            if not rule.asks(source, target, came, outer=outer):
+            if not rule.asks(source, target, came, mark, outer=outer):
                 continue
             table = self._tables.get(rule.table)
             if table is not None and (found := table.find(target, rule.least)) is not None:
@@ -211,6 +218,8 @@ class Routing:
             table = self._tables.setdefault(name, LongestMatch())
             for prefix in prefixes:
                 table.add(prefix, route)
+                if prefix.length and interface.name in protected.edge_devices(self.host):
+                    self._tables[MAIN].add(prefix, route)  # beside the default route that only connections by it take
             return
         for prefix in prefixes:
             if prefix.length and not self._covered(interface, prefix):

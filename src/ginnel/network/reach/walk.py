@@ -13,8 +13,9 @@ import re
 from dataclasses import dataclass, replace
 
 from ginnel.network.host import Host, Place
-from ginnel.network.reach import links
-from ginnel.network.reach.fleet import holds, moved, version_of
+from ginnel.network.reach import links, protected
+from ginnel.network.reach.fleet import moved, version_of
+from ginnel.network.reach.protected import holds
 from ginnel.network.reach.routes import Decision, Routings
 from ginnel.network.reach.values import INTERNET, Hop, Stop, Way, text_of
 from ginnel.units import Prefix
@@ -43,8 +44,6 @@ class Arrival:
     device: str = ""
     sender: str = ""
     admitted: str = ""
-    #: By a tunnel, where LANs are known by other prefixes than on the spot.
-    tunnel: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +69,8 @@ class Conversation:
         self.hidden: dict[tuple[str, bytes, bytes], bytes] = {}
         #: Under which address somebody left for the internet -> by which host.
         self.left: dict[bytes, Host] = {}
+        #: (host, one of its protected addresses, the other's) -> the mark of that connection.
+        self.marks: dict[tuple[str, bytes, bytes], int] = {}
 
     def send(
         self, host: Host, source: bytes | None, target: bytes, arrival: Arrival, *, answer: bool = False
@@ -148,31 +149,61 @@ class _Walk:
             self._hop(host, arrival, packet, rule, (), place=guarding.place)
             message = f"{host.name}'s firewall drops what is for {text_of(packet.target)} and does not come by {guarding.name}"
             return Stop(host.name, "guarded", message, f"another address of {host.name}", guarding.place)
-        packet, changed = self._entering(host, packet, arrival)
-        if packet.target in self.fleet.own(host):
-            source = packet.source or packet.target
-            self._hop(host, arrival, replace(packet, source=source), f"{text_of(packet.target)} is {host.name} itself", changed)
-            return End(host, "")
+        routing = self.routings[host.name]
+        if packet.source is None and (early := routing.decide(None, packet.target)) is not None:
+            packet = replace(packet, source=routing.source(early, packet.target))
+        arrived_for = packet.target
+        packet, changed = self._entering(host, packet)
+        mark = self._mark(host, packet, arrival)
+        if self.fleet.answers(host, packet.target):
+            refused = self._not_admitted(host, packet, arrival)
+            words = refused or f"{text_of(packet.target)} is {host.name} itself"
+            self._hop(host, arrival, packet, words, changed)
+            return self._guarded(host, packet, words) if refused else End(host, "")
         if arrival.device and host.forwards is False:
             self._hop(host, arrival, packet, "forwarding is off", changed)
             message = f"{host.name} does not pass on what is for {text_of(packet.target)}: it does not forward"
             return Stop(host.name, "not-forwarded", message, "forwarding on that host", host.place)
         if arrival.device and host.forwards is None:
             self.notes.append(f"{host.name} has to forward; its configuration does not say whether it does")
-        routing = self.routings[host.name]
-        decision = routing.decide(packet.source, packet.target, arrival.device)
+        decision = routing.decide(packet.source, packet.target, arrival.device, mark)
         if decision is None:
             self._hop(host, arrival, packet, "no route", changed)
             return self._nowhere(host, packet)
-        if packet.source is None:
-            packet = replace(packet, source=routing.source(decision, packet.target))
-        return self._leave(host, packet, arrival, decision, changed)
+        refused = protected.refuses(host, packet.source, packet.target, arrival.device, decision.route.device or "uplink")
+        if host.protects and refused:
+            self._hop(host, arrival, packet, refused, changed)
+            return self._guarded(host, packet, refused)
+        return self._leave(host, packet, arrival, decision, changed, mapped=packet.target != arrived_for)
+
+    def _mark(self, host: Host, packet: _Packet, arrival: Arrival) -> int:
+        """The mark of its connection: set as it comes, and found again for the answer."""
+        if not host.protects or packet.source is None:
+            return 0
+        if self.is_answer:
+            return self.conversation.marks.get((host.name, packet.source, packet.target), 0)
+        mark = protected.mark(host, packet.target, arrival.device)
+        self.conversation.marks[(host.name, packet.target, packet.source)] = mark
+        return 0
+
+    def _not_admitted(self, host: Host, packet: _Packet, arrival: Arrival) -> str:
+        """Why a host's firewall does not let it have what is for itself."""
+        if not host.protects:
+            return ""
+        if arrival.device == "uplink" and protected.hides(host) and not self.is_answer:
+            return "answers nobody at its own addresses who does not come through a tunnel"
+        return protected.refuses(host, packet.source, packet.target, arrival.device, "")
+
+    def _guarded(self, host: Host, packet: _Packet, words: str) -> Stop:
+        return Stop(
+            host.name, "guarded", f"{host.name}'s firewall drops what is for {text_of(packet.target)}: it {words}", "", host.place
+        )
 
     def _leave(
-        self, host: Host, packet: _Packet, arrival: Arrival, decision: Decision, changed: tuple[str, ...]
+        self, host: Host, packet: _Packet, arrival: Arrival, decision: Decision, changed: tuple[str, ...], *, mapped: bool
     ) -> Stop | End | tuple[Host, _Packet, Arrival]:
         before = packet
-        packet, hidden = self._leaving(host, packet, decision)
+        packet, hidden = self._leaving(host, packet, decision, mapped=mapped)
         changed += hidden
         match decision.route.exit:
             case "lan":
@@ -195,27 +226,25 @@ class _Walk:
 
     # -- NAT
 
-    def _entering(self, host: Host, packet: _Packet, arrival: Arrival) -> tuple[_Packet, tuple[str, ...]]:
+    def _entering(self, host: Host, packet: _Packet) -> tuple[_Packet, tuple[str, ...]]:
         """What it undoes of its own hiding, and LANs that it knows by another prefix on the spot."""
         if self.is_answer and packet.source is not None:
             inner = self.conversation.hidden.get((host.name, packet.target, packet.source))
             if inner is not None:
-                return replace(packet, target=inner), (
-                    f"the answer is {text_of(inner)}'s, hidden behind {text_of(packet.target)}",
-                )
-        if arrival.tunnel:
-            for each in host.mapped:
-                if holds(each.seen, packet.target):
-                    target = moved(packet.target, each.seen, each.real)
-                    return replace(packet, target=target), (f"target {text_of(packet.target)} is {text_of(target)} here",)
+                words = f"the answer is {text_of(inner)}'s, hidden behind {text_of(packet.target)}"
+                return replace(packet, target=inner), (words,)
+        for each in host.mapped:
+            if holds(each.seen, packet.target):
+                target = moved(packet.target, each.seen, each.real)
+                return replace(packet, target=target), (f"target {text_of(packet.target)} is {text_of(target)} here",)
         return packet, ()
 
-    def _leaving(self, host: Host, packet: _Packet, decision: Decision) -> tuple[_Packet, tuple[str, ...]]:
+    def _leaving(self, host: Host, packet: _Packet, decision: Decision, *, mapped: bool) -> tuple[_Packet, tuple[str, ...]]:
         """A source that leaves under the host's own address, or under the prefix by which others know its LAN."""
         source = packet.source
         assert source is not None  # it was chosen with the route
         inside = decision.route.exit in ("wireguard", "tunnel")
-        if inside:
+        if inside or (mapped and decision.route.exit == "lan"):
             for each in host.mapped:
                 if holds(each.real, source):
                     seen = moved(source, each.real, each.seen)
@@ -273,7 +302,7 @@ class _Walk:
                 far, host, source, back.allowed_ips, admitted[1].name if admitted else "", back.place or there.place
             )
         words = f"{text_of(source)} is in {host.name}'s AllowedIPs {admitted[0]}"
-        return far, packet, Arrival(crossed.device, host.name, words, tunnel=True)
+        return far, packet, Arrival(crossed.device, host.name, words)
 
     def _refused(
         self, far: Host, near: Host, source: bytes, allowed: tuple[Prefix, ...], owner: str, place: Place | None
@@ -306,31 +335,40 @@ class _Walk:
         if isinstance(crossed, Stop):
             return crossed
         self.notes += crossed.notes
-        return crossed.far, packet, Arrival(crossed.device, host.name, tunnel=True)
+        return crossed.far, packet, Arrival(crossed.device, host.name)
 
     def _by_uplink(
         self, host: Host, packet: _Packet, arrival: Arrival, changed: tuple[str, ...], *, hidden: bool
     ) -> Stop | End | tuple[Host, _Packet, Arrival]:
         source = packet.source
         assert source is not None
-        others = self.fleet.at_endpoint(text_of(packet.target))
+        others = self._taking(packet.target)
         asker = self.conversation.left.get(packet.target) if self.is_answer else None
         onward = others[0] if others else asker
         to = onward.name if onward is not None else INTERNET
         outside = onward is not None or not self.fleet.whose(packet.target)
+        own = source in self.fleet.uplink(host, version_of(source)) or protected.takes(host, source)
         if not outside or (not hidden and onward is None and any(holds(each, packet.target) for each in _PRIVATE)):
             self._hop(host, arrival, packet, "no route but the default one", changed, "uplink")
             return self._nowhere(host, packet)
         self._hop(host, arrival, packet, "no route but the default one", changed, "uplink", to, host.underlay_mtu)
-        if source not in self.fleet.uplink(host, version_of(source)):
+        if not own:
             message = f"{text_of(source)} leaves {host.name} for the internet as it is, and no answer to it comes back"
             return Stop(host.name, "no-answer", message, "an exit that hides it behind its own address", host.place)
         self.conversation.left[source] = host
+        if onward is not None and onward.behind_nat and not self.is_answer:
+            return Stop(onward.name, "no-session", f"{onward.name} is behind NAT: nothing that it did not ask for comes in")
         if not hidden and not self.is_answer:
             self.notes.append(f"it leaves {host.name} by its own uplink, in no tunnel")
         if onward is not None:
             return onward, packet, Arrival("uplink", host.name)
         return End(host, INTERNET)
+
+    def _taking(self, target: bytes) -> tuple[Host, ...]:
+        """To whom the internet hands what is for an address: who has it there, or the first edge of a protected origin."""
+        if (protect := self.fleet.protection(target)) is not None:
+            return tuple(self.fleet.hosts[name] for name in protect.edges if name in self.fleet.hosts)
+        return self.fleet.at_endpoint(text_of(target))
 
     def _nowhere(self, host: Host, packet: _Packet) -> Stop:
         target = text_of(packet.target)
