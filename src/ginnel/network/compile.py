@@ -12,13 +12,14 @@ the one that was there before, the same object.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from ginnel.network import mtu as arithmetic_of
 from ginnel.network import origin
 from ginnel.network.description import NodeDescription, PeerDescription, TunnelDescription
 from ginnel.network.host import InterfaceAddress
 from ginnel.network.lock import Lock
-from ginnel.network.model import Network, Node, Protect
+from ginnel.network.model import Lab, Network, Node, Protect
 from ginnel.network.paths import Paths
 from ginnel.network.peers import Peers, Prefixes
 from ginnel.network.tunnels import tunnels_of
@@ -56,7 +57,12 @@ class Compilation:
         self._prefixes: Prefixes = Prefixes(paths, lock, before._prefixes if before is not None else None)
         self._peers: Peers = Peers(network, lock, keys, paths, self._prefixes, before._peers if before is not None else None)
         self._made: dict[str, NodeDescription] = {}
-        self._before: Mapping[str, NodeDescription] = before._made if before is not None else {}
+        #: What each description was made of, beside what is the same for all.
+        self._made_of: dict[str, tuple[object, ...]] = {}
+        self._settings = replace(network, nodes=(), links=(), groups=(), hubs=(), regions=(), expects=(), lab=Lab())
+        alike = before is not None and before._settings == self._settings
+        self._before: Mapping[str, NodeDescription] = before._made if before is not None and alike else {}
+        self._before_of: Mapping[str, tuple[object, ...]] = before._made_of if before is not None and alike else {}
         self._leaving: dict[str, list[Node]] = {}
         self._protects: dict[str, list[Protect]] = {}
         for node in network.nodes:
@@ -72,9 +78,7 @@ class Compilation:
     def node(self, name: str) -> NodeDescription:
         """What the node *name* runs; KeyError when there is no such node."""
         if (made := self._made.get(name)) is None:
-            made = self._compiled(self._nodes[name])
-            before = self._before.get(name)
-            made = self._made[name] = before if before is not None and before == made else made
+            made = self._made[name] = self._compiled(self._nodes[name])
         return made
 
     def nodes(self) -> Iterator[NodeDescription]:
@@ -90,7 +94,7 @@ class Compilation:
         """
         pinned = {name: pin.public_key for name, pin in lock.nodes.items() if pin.public_key is not None}
         following = Compilation.__new__(Compilation)
-        following._begin(network, lock, {**self.keys, **pinned, **(keys or {})}, Paths(network), self)
+        following._begin(network, lock, {**self.keys, **pinned, **(keys or {})}, Paths(network, self.paths), self)
         return following
 
     def without(self, name: str) -> Compilation:
@@ -111,8 +115,15 @@ class Compilation:
         linked = self.paths.neighbours(node.name)
         own_devices = tuple(name for name in linked if name not in set(neighbours)) if len(linked) > len(neighbours) else ()
         tunnels = tunnels_of(network, node, own_devices, self.paths, self._prefixes, self.lock)
-        leaving = self._leaving.get(node.name, ())
-        underlay = self._narrow(node, neighbours)
+        leaving = tuple(
+            prefix for other in self._leaving.get(node.name, ()) for prefix in self._prefixes.of(other.name, node.name)
+        )
+        underlay, carries, key = self._narrow(node, neighbours), node.name in self._carriers, self.keys.get(node.name)
+        made_of = self._made_of[node.name] = (node, pin, key, peers, tunnels, leaving, underlay, carries)
+        before = self._before.get(node.name) if self._before_of.get(node.name) == made_of else None
+        protects = tuple(self._protects.get(node.name, ()))
+        if before is not None and not protects:
+            return before
         arithmetic = self._mtus.get(underlay) or self._mtus.setdefault(underlay, arithmetic_of.wireguard(underlay, network.outer))
         description = NodeDescription(
             node=node,
@@ -124,15 +135,17 @@ class Compilation:
             mtu_arithmetic=arithmetic,
             peers=peers,
             dns=node.dns,
-            forwards=bool(node.lans or leaving) or node.name in self._carriers,
-            masquerades=tuple(prefix for other in leaving for prefix in self._prefixes.of(other.name, node.name)),
+            forwards=bool(node.lans or leaving or carries),
+            masquerades=leaving,
             wireguard=bool(peers) or not tunnels,
             tunnels=tunnels,
-            public_key=self.keys.get(node.name),
+            public_key=key,
             search=node.search,
-            protects=tuple(self._protects.get(node.name, ())),
+            protects=protects,
         )
-        return origin.arranged(description, network, self.paths)
+        # What an edge runs depends on the origin's other peers as well.
+        arranged = origin.arranged(description, network, self.paths)
+        return before if before == arranged else arranged
 
     def _narrow(self, node: Node, neighbours: tuple[str, ...]) -> int:
         """What the narrowest underlay among a node and its peers carries."""

@@ -55,6 +55,11 @@ class Distances:
         self._far = max(map(len, self._near.values()), default=0) + 1
         self._between: dict[tuple[str | None, str | None], int] = {}
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Distances) and self._near == other._near
+
+    __hash__ = None  # type: ignore[assignment]
+
     def rank(self, region: str | None, other: str | None) -> int:
         """How far *other* is as *region* sees it."""
         if region == other:
@@ -279,6 +284,8 @@ class Links:
         return Around(*(tuple(kinds[state]) for state in (State.ACTIVE, State.HELD, State.UNROUTED)))
 
     def _sorted(self, around: Around) -> Around:
+        if len(around.active) < 2 and len(around.held) < 2 and len(around.unrouted) < 2:
+            return around
         return Around(
             *(tuple(sorted(each, key=self.order.__getitem__)) for each in (around.active, around.held, around.unrouted))
         )

@@ -28,6 +28,7 @@ import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from ginnel.network.links import Around, Links, State
 from ginnel.network.model import POINT_TO_POINT, Link, Network, Node
@@ -64,6 +65,16 @@ class _Class:
 
 
 @dataclass(slots=True)
+class _Found:
+    """What searches have found while certain carriers are down."""
+
+    #: For a class: what each carrier costs, and the first one on the way.
+    searches: dict[int, dict[int, tuple[_Cost, int]]] = field(default_factory=dict)
+    #: For two classes.
+    hops: dict[tuple[int, int], int | None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class _Ground:
     """What does not change when a carrier fails."""
 
@@ -75,19 +86,30 @@ class _Ground:
     members: list[list[str]] = field(default_factory=list)
     class_of: dict[str, int] = field(default_factory=dict)
     merged: dict[tuple[int, ...], tuple[str, ...]] = field(default_factory=dict)
+    found: dict[frozenset[str], _Found] = field(default_factory=dict)
 
     def classify(self, nodes: tuple[Node, ...]) -> None:
         """Fill in the classes of all nodes."""
-        numbers: dict[_Class, int] = {}
+        numbers: dict[tuple[Any, ...], int] = {}
+        index = self.index
         for node in nodes:
             around = self.links.around(node.name)
-            found = _Class(node.region, self._among(around.active), self._among(around.held), self.index.get(node.name))
-            number = numbers.setdefault(found, len(numbers))
-            if number == len(self.classes):
-                self.classes.append(found)
+            key = (node.region, self._among(around.active), self._among(around.held), index.get(node.name))
+            if (number := numbers.get(key)) is None:
+                number = numbers[key] = len(numbers)
+                self.classes.append(_Class(*key))
                 self.members.append([])
             self.members[number].append(node.name)
             self.class_of[node.name] = number
+
+    def alike(self, other: _Ground) -> bool:
+        """Whether searches find the same in both, whoever belongs to the classes."""
+        return (self.carriers, self.regions, self.classes, self.links.distances) == (
+            other.carriers,
+            other.regions,
+            other.classes,
+            other.links.distances,
+        )
 
     def all_of(self, classes: tuple[int, ...]) -> tuple[str, ...]:
         """The nodes of several classes, in file order; the same object for the same classes."""
@@ -97,21 +119,27 @@ class _Ground:
         return found
 
     def _among(self, names: tuple[str, ...]) -> tuple[int, ...]:
-        return tuple(sorted(self.index[name] for name in names if name in self.index))
+        return tuple(sorted([self.index[name] for name in names if name in self.index])) if names else ()
 
 
 class Paths:
     """Next hops between all nodes of a network."""
 
-    def __init__(self, network: Network, *, _while_up: Paths | None = None, _failed: frozenset[str] = frozenset()) -> None:
-        """The paths of *network*, whose links all have two nodes of it."""
+    def __init__(
+        self,
+        network: Network,
+        before: Paths | None = None,
+        *,
+        _while_up: Paths | None = None,
+        _failed: frozenset[str] = frozenset(),
+    ) -> None:
+        """The paths of *network*, whose links all have two nodes of it; *before*: of the network as it was."""
         self.network = network
+        self._before = before
         self._while_up = _while_up
         self._links: Links = _while_up._links if _while_up is not None else Links(network)
         self.failed = _failed
         self._without: dict[str, Paths] = {}
-        self._searches: dict[int, dict[int, tuple[_Cost, int]]] = {}
-        self._hops: dict[tuple[int, int], int | None] = {}
 
     # -- links
 
@@ -273,7 +301,14 @@ class Paths:
             {node.name: index for index, node in enumerate(carriers)},
         )
         ground.classify(self.network.nodes)
+        before, self._before = self._before, None
+        if before is not None and (known := before.__dict__.get("_ground")) is not None and ground.alike(known):
+            ground.found = known.found
         return ground
+
+    @cached_property
+    def _found(self) -> _Found:
+        return self._ground.found.setdefault(self.failed, _Found())
 
     @cached_property
     def joined(self) -> bool:
@@ -300,12 +335,11 @@ class Paths:
 
     def _hop(self, source: int, target: int) -> int | None:
         """The carrier to which one class hands what is for another that it has no active link with."""
-        key = (source, target)
-        if key not in self._hops:
-            self._hops[key] = self._shared(source, target)
-            if self._hops[key] is None:
-                self._hops[key] = self._far(source, target)
-        return self._hops[key]
+        key, hops = (source, target), self._found.hops
+        if key not in hops:
+            found = self._shared(source, target)
+            hops[key] = self._far(source, target) if found is None else found
+        return hops[key]
 
     def _carries(self, index: int) -> bool:
         return self._ground.carriers[index] not in self.failed
@@ -342,7 +376,7 @@ class Paths:
 
     def _search(self, source: int) -> dict[int, tuple[_Cost, int]]:
         """Dijkstra over the carriers: what each costs from a class, and the first of them on the way."""
-        if (known := self._searches.get(source)) is not None:
+        if (known := self._found.searches.get(source)) is not None:
             return known
         ground = self._ground
         start = ground.classes[source]
@@ -362,7 +396,7 @@ class Paths:
                 if other not in best:
                     edge = (held, 1, self._length(ground.regions[here], other), 0)
                     heapq.heappush(queue, (_sum(cost, edge, here), other, first))
-        self._searches[source] = best
+        self._found.searches[source] = best
         return best
 
 
