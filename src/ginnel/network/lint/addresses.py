@@ -102,13 +102,19 @@ def ports(view: View) -> Iterator[Finding]:
 
 def endpoints(view: View) -> Iterator[Finding]:
     """G0309, G0404: one public address and port, and two who are to be there."""
-    seen: dict[tuple[str, int], dict[Identity, Peer]] = {}
+    seen: dict[tuple[str, int], list[Peer]] = {}
     for peer in view.peers:
         if peer.endpoint is not None and peer.endpoint.port:
-            seen.setdefault((peer.endpoint.host, peer.endpoint.port), {}).setdefault(identity(peer), peer)
-    for (host, port), peers in seen.items():
+            seen.setdefault((peer.endpoint.host, peer.endpoint.port), []).append(peer)
+    for (host, port), objects in seen.items():
+        peers: dict[Identity, Peer] = {}
+        for peer in objects:
+            peers.setdefault(identity(peer), peer)
         if len(peers) < 2:
             continue
+        strangers = [peer for peer in peers.values() if not view.far(peer)]
+        if len(peers) - len(strangers) < 2 and not _together(view, objects):
+            continue  # an old key of the same host, perhaps
         names = [view.called(peer) for peer in peers.values()]
         if len(set(names)) < 2:
             continue  # two interfaces of one host
@@ -142,6 +148,12 @@ def endpoints(view: View) -> Iterator[Finding]:
                 "another port for one of them, forwarded by its router",
                 tuple(names[:4]),
             )
+
+
+def _together(view: View, peers: list[Peer]) -> bool:
+    """Whether one interface has two of these."""
+    seen: dict[int, Identity] = {}
+    return any(seen.setdefault(end.number, identity(peer)) != identity(peer) for end, peer in view.having(peers))
 
 
 def resolvers(view: View) -> Iterator[Finding]:

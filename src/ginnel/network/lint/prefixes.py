@@ -91,7 +91,7 @@ def _shadows(view: View, peer: Peer, own: Prefix, mine: Prefix, thieves: list[tu
     said: set[int] = set()
     for longer, thief in thieves:
         for end, _ in view.having([thief]):
-            if end.number not in with_peer or end.number in said or own in peer.allowed_ips:
+            if end.number not in with_peer or end.number in said:
                 continue
             said.add(end.number)
             name, other = view.called(peer), view.called(thief)

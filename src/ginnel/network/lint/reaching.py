@@ -202,14 +202,11 @@ def not_forwarding(view: View) -> Iterator[Finding]:
             continue
         host = ends[0].host
         own = {packed for end in ends for packed in end.addresses} | set(host.addresses)
-        onward = next((prefix for prefix in peer.allowed_ips if not _only(prefix, own)), None)
-        if onward is None:
-            continue
-        senders = [(end, found) for end, found in view.having([peer]) if routed(end.interface)]
-        served = [other for other in view.hosts if other is not host and _any_in(other, onward)]
-        lan = any(covers(onward, each) or covers(each, onward) for each in host.lans)
-        senders = [(end, found) for end, found in senders if lan or onward.length == 0 or any(o is not end.host for o in served)]
-        if not senders:
+        for onward in (prefix for prefix in peer.allowed_ips if not _only(prefix, own)):
+            senders = _senders(view, host, peer, onward)
+            if senders:
+                break
+        else:
             continue
         end, found = senders[0]
         yield Finding(
@@ -220,6 +217,15 @@ def not_forwarding(view: View) -> Iterator[Finding]:
             f"at {host.name}: sysctl -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1",
             (host.name, end.host.name),
         )
+
+
+def _senders(view: View, host: Host, peer: Peer, onward: Prefix) -> list[tuple[End, Peer]]:
+    """Who sends to *host* what lies in *onward*, where that is more than its own: its LAN, the internet, another host."""
+    found = [(end, each) for end, each in view.having([peer]) if routed(end.interface)]
+    if onward.length == 0 or any(covers(onward, lan) or covers(lan, onward) for lan in host.lans):
+        return found
+    served = [other for other in view.hosts if other is not host and _any_in(other, onward)]
+    return [(end, each) for end, each in found if any(other is not end.host for other in served)]
 
 
 def _only(prefix: Prefix, own: set[bytes]) -> bool:

@@ -93,9 +93,18 @@ class View:
 
     def having(self, peers: Iterable[Peer]) -> Iterator[tuple[End, Peer]]:
         """Every interface that has one of these very objects, and which."""
-        wanted = {id(peer) for peer in peers}
-        if wanted:
-            yield from ((end, peer) for end in self.ends for peer in end.interface.peers if id(peer) in wanted)
+        for peer in {id(peer): peer for peer in peers}.values():
+            for end in self._having[id(peer)]:
+                yield end, peer
+
+    @cached_property
+    def _having(self) -> dict[int, list[End]]:
+        """The interfaces that have each object; made when the first is looked for."""
+        found: dict[int, list[End]] = {id(peer): [] for peer in self.peers}
+        for end in self.ends:
+            for peer in end.interface.peers:
+                found[id(peer)].append(end)
+        return found
 
     def called(self, peer: Peer) -> str:
         """A peer's name as far as it is known."""
