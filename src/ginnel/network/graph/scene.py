@@ -158,6 +158,7 @@ def _cells(network: Network) -> tuple[Cell, ...]:
         claimed = {}
         for group in network.groups:
             if len(group.nodes) > 1:
+                named[group.name] = []
                 for name in group.nodes:
                     claimed.setdefault(name, group.name)
     others = []
