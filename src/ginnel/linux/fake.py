@@ -336,6 +336,7 @@ class _Firewall:
                 match line.split():
                     case ["table", family, table, "{"]:
                         inside = f"{family} {table}"
+                        self.world.tables.setdefault(inside, "")
                     case ["delete", "table", family, table]:
                         self.world.tables.pop(f"{family} {table}", None)
                     case ["add", "table", family, table]:
