@@ -36,8 +36,8 @@ _ENDINGS = {1: (".key", ".next.key"), 2: (".psk", ".ipsec.psk")}
 
 
 def beside(network_file: Path) -> Path:
-    """Where the keys of a network file lie unless somebody says otherwise: network.toml has network.keys."""
-    return network_file.with_suffix(".keys")
+    """Where the keys of a network lie unless somebody says otherwise: network.toml has network.keys, and so has a directory."""
+    return network_file / "network.keys" if network_file.is_dir() else network_file.with_suffix(".keys")
 
 
 def pair(left: str, right: str) -> str:
@@ -134,12 +134,12 @@ class Keyring:
         except OSError as error:
             raise GinnelError(f"{waiting}: {error.strerror}") from None
 
-    def rename(self, old: str, new: str) -> list[str]:
+    def renames(self, old: str, new: str) -> list[tuple[Path, Path]]:
         """
-        Call the files of the node *old* after *new*; which ones, by their new names.
+        What the files of the node *old* are to be called after *new*: each file, and its new path.
 
         Raises:
-            GinnelError: a file of that name is there already: nothing was renamed.
+            GinnelError: a file of that name is there already.
         """
         if not self.directory.exists():
             return []
@@ -154,9 +154,7 @@ class Keyring:
         for _, target in moves:
             if target.exists():
                 raise GinnelError(f"{target}: exists already, and a key must not be lost")
-        for path, target in moves:
-            path.rename(target)
-        return [target.name for _, target in moves]
+        return moves
 
     def drop(self, names: Iterable[str]) -> None:
         """Remove files by name; those that are not there are no matter."""

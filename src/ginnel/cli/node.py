@@ -169,14 +169,16 @@ class _Before:
         if dry_run:
             sys.stdout.write(difference(new, self.texts, colour=ui.has_colour(sys.stdout)))
             return ui.DONE
+        keys = [move for before, after in renames.items() for move in Keyring(beside(self.path)).renames(before, after)]
         replace_texts(new, self.texts)
-        keys = [key for before, after in renames.items() for key in Keyring(beside(self.path)).rename(before, after)]
+        for key, target in keys:
+            key.rename(target)
         if added is not None or old.pinned is not None:
             Opened(self.path, parsed.network, lock, old.lock_file, old.pinned, parsed.sources).pin()
         for name in new:
             click.echo(f"{ui.printable(name)}: {done}")
         if keys:
-            click.echo(f"{ui.printable(str(beside(self.path)))}: {' '.join(keys)}")
+            click.echo(f"{ui.printable(str(beside(self.path)))}: {' '.join(target.name for _, target in keys)}")
         if added is not None:
             click.echo(f"{ui.printable(str(old.lock_file))}: {_addresses(lock, added)}")
         return ui.DONE
