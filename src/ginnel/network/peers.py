@@ -104,7 +104,8 @@ class Peers:
         self._links = paths.all_links
         self._psk = network.psk != "none"
         self._before = before._made if before is not None else {}
-        self._made: dict[Any, PeerDescription] = {}
+        #: What each was made of, and what it is.
+        self._made: dict[Any, tuple[tuple[Any, ...], PeerDescription]] = {}
         self._alike: dict[tuple[int, bool], _AlikeForAll] = {}
         self._rest: dict[Any, tuple[Prefix, ...]] = {}
         self._of_spokes: dict[tuple[int, int], tuple[PeerDescription, ...]] = {}
@@ -159,8 +160,7 @@ class Peers:
         )
 
     def _to_come(self, peer: PeerDescription) -> PeerDescription:
-        made = PeerDescription(peer.name, self._coming[peer.name], (), None, 0, psk=peer.psk, coming=True)
-        return self._kept((peer.name, "to come", peer.psk), made)
+        return self._kept((peer.name, "to come", peer.psk), (peer.name, self._coming[peer.name], (), None, 0, (), peer.psk, True))
 
     # -- the kinds of them
 
@@ -170,8 +170,7 @@ class Peers:
 
             def make(name: str) -> PeerDescription:
                 allowed, endpoint = self._prefixes.of_peer(name), self._endpoint(name)
-                made = PeerDescription(name, self._keys.get(name), allowed, endpoint, keepalive_s, psk=psk)
-                return self._kept((name, keepalive_s, psk), made)
+                return self._kept((name, keepalive_s, psk), (name, self._keys.get(name), allowed, endpoint, keepalive_s, (), psk))
 
             found = self._alike[keepalive_s, psk] = _AlikeForAll(make)
         return found
@@ -199,8 +198,8 @@ class Peers:
             allowed = tuple(prefix for name in reached for prefix in self._prefixes.of(name, node.name))
         endpoint = self._endpoint(other, end)
         key, held = self._keys.get(other), state is State.HELD
-        made = PeerDescription(other, key, allowed, endpoint, keepalive_s, carries, psk, standby=standby, held=held)
-        made = self._kept((other, node.name), made)
+        values = (other, key, allowed, endpoint, keepalive_s, carries, psk, False, False, standby, False, held)
+        made = self._kept((other, node.name), values)
         if shared is not None and node.exit != other:
             self._carriers[shared] = made
         return made
@@ -222,20 +221,10 @@ class Peers:
         if end.allowed is not None:
             allowed = end.allowed
         if (known := self._made.get(key)) is not None:
-            return known
+            return known[1]
         endpoint, rest = self._endpoint(other, end), other == sole
-        made = PeerDescription(
-            other,
-            self._keys.get(other),
-            allowed,
-            endpoint,
-            keepalive_s,
-            psk=psk,
-            carries_rest=rest,
-            standby_rest=instead,
-            held=held,
-        )
-        return self._kept(key, made)
+        values = (other, self._keys.get(other), allowed, endpoint, keepalive_s, (), psk, False, rest, (), instead, held)
+        return self._kept(key, values)
 
     def _all_but(self, names: tuple[str, ...]) -> tuple[Prefix, ...]:
         """The pools and every LAN but those of *names*."""
@@ -261,10 +250,10 @@ class Peers:
         endpoint = end.endpoint or self._network.node(name).endpoint
         return endpoint and HostPort(endpoint.host, endpoint.port or self._lock.nodes[name].listen_port)
 
-    def _kept(self, key: Any, made: PeerDescription) -> PeerDescription:
-        """The same as it was before, where it is."""
-        before = self._before.get(key)
-        if before is not None and before == made:
-            made = before
-        self._made[key] = made
-        return made
+    def _kept(self, key: Any, values: tuple[Any, ...]) -> PeerDescription:
+        """The description with these values, in the order of its fields: the one from before, where it had the same."""
+        found = self._before.get(key)
+        if found is None or found[0] != values:
+            found = (values, PeerDescription(*values))
+        self._made[key] = found
+        return found[1]
