@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from ginnel.network.findings import Finding
 from ginnel.network.host import Host, InterfaceAddress, Place, Secret, Tunnel, WireguardInterface
-from ginnel.network.importing import hostfiles, networkd, networkmanager, nodefile, wgdump, wgquick
+from ginnel.network.importing import hostfiles, iproute, networkd, networkmanager, nodefile, swanctl, wgdump, wgquick
 from ginnel.network.importing.naming import Origin, origin
 from ginnel.network.importing.reading import Fingerprints, Notes
 from ginnel.network.importing.source import SOURCE_MAX_BYTES, SOURCES_MAX, TOTAL_MAX_BYTES, LinkFacts, Part, Source, text_of
@@ -51,6 +51,8 @@ _FORMATS: tuple[_Format, ...] = (
     _Format(networkmanager.detect, networkmanager.read, by_directory=True),
     _Format(networkd.detect, networkd.read, by_directory=True),
     _Format(nodefile.detect, nodefile.read),
+    _Format(swanctl.detect, swanctl.read),
+    _Format(iproute.detect, iproute.read),
     _Format(hostfiles.detect, hostfiles.read, by_directory=True),
     _Format(wgquick.detect, wgquick.read),
 )
@@ -156,13 +158,17 @@ def _host(name: str, parts: list[Part], secrets: list[Secret], findings: list[Fi
     interfaces: dict[str, WireguardInterface] = {}
     tunnels: dict[str, Tunnel] = {}
     facts: dict[str, LinkFacts] = {}
+    children = [tunnel for part in parts for tunnel in part.tunnels if swanctl.protects_another(tunnel)]
+    secrets_of_ipsec = {identities: number for part in parts for identities, number in part.secrets.items()}
     for part in parts:
         for fact in part.links:
-            facts.setdefault(fact.name, fact)
+            facts[fact.name] = facts[fact.name] | fact if fact.name in facts else fact
         for interface in part.interfaces:
             first = interfaces.get(interface.name)
             interfaces[interface.name] = interface if first is None else _both(first, interface, name, findings)
         for tunnel in part.tunnels:
+            if tunnel.kernel and tunnel in children:
+                continue
             if tunnels.setdefault(tunnel.config.name, tunnel) is not tunnel:
                 _said_twice(name, tunnel.config.name, (tunnels[tunnel.config.name].place, tunnel.place), findings)
     for fact in facts.values():
@@ -170,6 +176,10 @@ def _host(name: str, parts: list[Part], secrets: list[Secret], findings: list[Fi
             interfaces[fact.name] = _with_facts(interfaces[fact.name], fact, findings)
         elif fact.name in tunnels:
             tunnels[fact.name] = _tunnel_with_facts(tunnels[fact.name], fact)
+    for child in children:
+        _protect(child, tunnels, name, findings)
+    for device, tunnel in tunnels.items():
+        tunnels[device] = _with_secret(tunnel, secrets_of_ipsec)
     said = next((part.name for part in parts if part.name), "")
     forwards = [part.forwards for part in parts if part.forwards is not None]
     return Host(
@@ -202,6 +212,31 @@ def _said_twice(host: str, device: str, places: tuple[Place | None, Place | None
     found = tuple(place for place in places if place is not None)
     message = f"{host or 'a host'}: {device} is said twice, and not the same; the first is taken"
     findings.append(Finding("G0806", message, found, mend="leave one of the files out", nodes=(host,) if host else ()))
+
+
+def _protect(child: Tunnel, tunnels: dict[str, Tunnel], host: str, findings: list[Finding]) -> None:
+    """Put what a child of swanctl protects under its protection."""
+    ends = (child.config.local, child.config.remote)
+    for device, tunnel in tunnels.items():
+        if tunnel.config.kind != "ipsec" and (tunnel.config.local, tunnel.config.remote) == ends:
+            tunnels[device] = swanctl.protected(tunnel, child)
+            return
+    message = (
+        f"{host or 'a host'}: {child.config.name} protects a tunnel to {child.config.remote} that is not among what was given"
+    )
+    findings.append(
+        Finding("G0816", message, (child.place,) if child.place else (), mend="give `ip -j -d link` of the host as well")
+    )
+
+
+def _with_secret(tunnel: Tunnel, secrets: dict[frozenset[str], str]) -> Tunnel:
+    """The fingerprint of the secret that two identities have; one that is for everybody serves where there is no other."""
+    ipsec = tunnel.config.ipsec
+    if ipsec is None or ipsec.auth != "psk" or tunnel.psk or not secrets:
+        return tunnel
+    wanted = {ipsec.local_id or tunnel.config.local, ipsec.remote_id or tunnel.config.remote}
+    found = max(secrets, key=lambda identities: (len(identities & wanted), -len(identities - wanted)))
+    return replace(tunnel, psk=secrets[found]) if found <= wanted or not found else tunnel
 
 
 def _tunnel_with_facts(tunnel: Tunnel, fact: LinkFacts) -> Tunnel:

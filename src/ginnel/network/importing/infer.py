@@ -161,8 +161,6 @@ def _candidates(found: Draft, endpoints: _Endpoints, links: plain.Links, name: s
             unit.host.forwards is False and compilation.node(unit.name).forwards for unit in found.units if unit.host is not None
         )
         ranked.append((said, index, network))
-        if not said:
-            break
     ranked.sort(key=lambda each: each[:2])
     for _, _, network in ranked:
         yield network

@@ -61,6 +61,8 @@ class Part:
     forwards: bool | None = None
     masquerades: tuple[Prefix, ...] = ()
     mapped: tuple[Mapped, ...] = ()
+    #: Fingerprints of IPsec's secrets, by the identities that they belong to.
+    secrets: dict[frozenset[str], str] = field(default_factory=dict, repr=False)
     ours: bool = False
     secret: bool = False
     place: Place | None = None
@@ -78,3 +80,16 @@ class LinkFacts:
     search: tuple[str, ...] = ()
     table: str = "auto"
     place: Place | None = None
+
+    def __or__(self, other: LinkFacts) -> LinkFacts:
+        """What two files say of one device; the first goes before where both say something."""
+        return LinkFacts(
+            self.name,
+            self.addresses or other.addresses,
+            other.mtu if self.mtu is None else self.mtu,
+            self.routes or other.routes,
+            self.dns or other.dns,
+            self.search or other.search,
+            other.table if self.table == "auto" else self.table,
+            self.place or other.place,
+        )
