@@ -93,7 +93,7 @@ def _default(info: Any) -> str:
     if info.is_required():
         return "required"
     default = extra.get("default", info.default)
-    if default is None or default == []:
+    if default is None or default == () or info.default_factory is not None:
         return "none"
     return f"`{json.dumps(default)}`" if not isinstance(default, float) else f"`{default:g}`"
 

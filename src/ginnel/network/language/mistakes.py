@@ -106,6 +106,7 @@ _NOUNS = {
     "float": "a number",
     "bool": "true or false",
     "list": "a list",
+    "tuple": "a list",
     "dict": "a table",
     "model": "a table",
     "model_attributes": "a table",
@@ -171,7 +172,7 @@ def _keys_of(loc: Sequence[int | str]) -> list[str]:
 
 
 def _many(annotation: Any) -> bool:
-    return get_origin(annotation) in (dict, list)
+    return get_origin(annotation) in (dict, list, tuple)
 
 
 def _table_in(annotation: Any) -> type[BaseModel]:

@@ -4,7 +4,8 @@ The tables of the network file: which keys each has, of what form, what they are
 This is the one place where a key's meaning is written: the JSON Schema has it as the key's description, and the reference has
 it as its row (`ginnel.network.schema`). Values are parsed while they are checked (`values`), so that a table holds what the model
 will.
-Rules: an unknown key is a mistake; everything that can be long has a bound; `alias` is what the file says.
+Rules: an unknown key is a mistake; everything that can be long has a bound; `alias` is what the file says. A list that may be left
+out is a tuple here, and its default is not copied for each of ten thousand nodes.
 """
 
 from __future__ import annotations
@@ -169,8 +170,8 @@ class NetworkTable(Table):
         description='preshared keys of WireGuard links: `"none"` · `"random"`: one for each pair · `"derived"`: one for each '
         "pair, from one secret of the network. The keys themselves are never here",
     )
-    dns: list[Resolver] = Field(default=[], max_length=8, description="resolvers of every node that does not name its own")
-    search: list[Domain] = Field(default=[], max_length=32, description="domains that they are asked about, likewise")
+    dns: tuple[Resolver, ...] = Field(default=(), max_length=8, description="resolvers of every node that does not name its own")
+    search: tuple[Domain, ...] = Field(default=(), max_length=32, description="domains that they are asked about, likewise")
     keepalive: Keepalive | None = Field(
         default=None,
         description="seconds between WireGuard's keepalives, of every node that does not say otherwise; 0: none",
@@ -181,10 +182,10 @@ class NetworkTable(Table):
 class HooksTable(Table):
     """Commands around going up and down, as wg-quick runs them, each a line of shell; `%i` is the interface."""
 
-    pre_up: list[Hook] = Field(default=[], max_length=64, alias="pre-up", description="before the interface is made")
-    post_up: list[Hook] = Field(default=[], max_length=64, alias="post-up", description="after all is up")
-    pre_down: list[Hook] = Field(default=[], max_length=64, alias="pre-down", description="before anything is taken down")
-    post_down: list[Hook] = Field(default=[], max_length=64, alias="post-down", description="after all is down")
+    pre_up: tuple[Hook, ...] = Field(default=(), max_length=64, alias="pre-up", description="before the interface is made")
+    post_up: tuple[Hook, ...] = Field(default=(), max_length=64, alias="post-up", description="after all is up")
+    pre_down: tuple[Hook, ...] = Field(default=(), max_length=64, alias="pre-down", description="before anything is taken down")
+    post_down: tuple[Hook, ...] = Field(default=(), max_length=64, alias="post-down", description="after all is down")
 
 
 class NodeTable(Table):
@@ -194,8 +195,8 @@ class NodeTable(Table):
         default=None,
         description="address or host name, with or without `:port`: others reach it there; without one it is behind NAT",
     )
-    lans: list[Lan] = Field(
-        default=[],
+    lans: tuple[Lan, ...] = Field(
+        default=(),
         max_length=1024,
         description='prefixes behind it; `{ seen = "10.120.0.0/24", real = "192.168.1.0/24" }` for one that the network knows by '
         "another prefix, address by address, because its own is somebody else's as well",
@@ -212,14 +213,14 @@ class NodeTable(Table):
         default=None,
         description="all its traffic leaves through that node (`0.0.0.0/0, ::/0`), hidden behind that node's address",
     )
-    dns: list[Resolver] | None = Field(
+    dns: tuple[Resolver, ...] | None = Field(
         default=None, max_length=8, description="its resolvers", json_schema_extra={"shown": "the network's"}
     )
-    search: list[Domain] | None = Field(
+    search: tuple[Domain, ...] | None = Field(
         default=None, max_length=32, description="domains that they are asked about", json_schema_extra={"shown": "the network's"}
     )
-    address: list[InterfaceAddress] = Field(
-        default=[],
+    address: tuple[InterfaceAddress, ...] = Field(
+        default=(),
         max_length=64,
         description="tunnel addresses that it must have, at most one of each pool; with lengths (`10.10.0.7/32`) they are all "
         "that it has, wherever they lie",
@@ -299,14 +300,14 @@ class IpsecTable(Table):
     auth: Literal["psk", "certificate"] = Field(
         default="psk", description='`"psk"`: a key for each link · `"certificate"`: a certificate for each node'
     )
-    ike: list[IkeText] = Field(
-        default=[],
+    ike: tuple[IkeText, ...] = Field(
+        default=(),
         max_length=16,
         description="proposals for IKE, in the order of preference",
         json_schema_extra={"shown": '`["aes256gcm16-prfsha384-x25519"]`'},
     )
-    esp: list[EspText] = Field(
-        default=[], max_length=16, description="proposals for ESP", json_schema_extra={"shown": '`["aes256gcm16-x25519"]`'}
+    esp: tuple[EspText, ...] = Field(
+        default=(), max_length=16, description="proposals for ESP", json_schema_extra={"shown": '`["aes256gcm16-x25519"]`'}
     )
     encapsulation: Literal["auto", "udp", "raw"] = Field(
         default="udp",
@@ -323,7 +324,7 @@ class IpsecTable(Table):
 class EndTable(Table):
     """What one node has for a link instead of what follows from the network."""
 
-    allowed_ips: list[Prefix_] | None = Field(
+    allowed_ips: tuple[Prefix_, ...] | None = Field(
         default=None,
         max_length=4096,
         alias="allowed-ips",
@@ -354,8 +355,8 @@ class LinkTable(GreTable):
         min_length=2, max_length=2, description="two nodes; `@group` instead of one: a link with each node of the group"
     )
     kind: Kind | None = Field(default=None, description="of this link", json_schema_extra={"shown": "the network's"})
-    subnet: list[Prefix_] = Field(
-        default=[],
+    subnet: tuple[Prefix_, ...] = Field(
+        default=(),
         max_length=8,
         description="of a link with devices of its own: its prefixes, at most one of each pool: a /30 or /31, a /126 or /127; "
         "the node named first gets the lower address",
@@ -372,7 +373,7 @@ class LinkTable(GreTable):
         json_schema_extra={"shown": "as `[ipsec]` says"},
     )
     ends: dict[str, EndTable] = Field(
-        default={},
+        default_factory=dict,
         max_length=1000,
         description="`ends.lyon = { … }`: what that node has for it instead of what follows; see below",
         json_schema_extra={"shown": "nothing"},
@@ -382,8 +383,8 @@ class LinkTable(GreTable):
 class RegionTable(Table):
     """Nodes that are near to one another; its relays and hubs are those of its nodes that are one."""
 
-    near: list[Name] = Field(
-        default=[], max_length=1000, description="other regions, nearest first: whose relays serve when its own do not"
+    near: tuple[Name, ...] = Field(
+        default=(), max_length=1000, description="other regions, nearest first: whose relays serve when its own do not"
     )
 
 
@@ -438,8 +439,8 @@ class FaultsTable(Table):
     jitter: Milliseconds = Field(default=0.0, description="how much the delay differs, likewise")
     reorder: Ratio = Field(default=0.0, description="share that arrives out of order")
     duplicate: Ratio = Field(default=0.0, description="share that arrives twice")
-    block: list[Block] = Field(
-        default=[],
+    block: tuple[Block, ...] = Field(
+        default=(),
         max_length=32,
         description='what a firewall on the way stops: `"gre"`, `"ipip"`, `"sit"`, `"esp"`, `"tcp"`, `"udp"`, `"icmp"`, a '
         'protocol\'s number, or `"icmp-too-big"`: of ICMP only what path MTU discovery lives on',
@@ -450,10 +451,10 @@ class FaultsTable(Table):
         "blocked as well nobody says so: a black hole",
         json_schema_extra={"shown": "as much as the node thinks"},
     )
-    blocked_protocols: list[Protocol] = Field(
-        default=[], max_length=32, description="`block` for protocols only, by name or number"
+    blocked_protocols: tuple[Protocol, ...] = Field(
+        default=(), max_length=32, description="`block` for protocols only, by name or number"
     )
-    blocked_udp_ports: list[Port] = Field(default=[], max_length=32, description="UDP from or to these ports is stopped")
+    blocked_udp_ports: tuple[Port, ...] = Field(default=(), max_length=32, description="UDP from or to these ports is stopped")
 
 
 class LabTable(FaultsTable):
@@ -487,7 +488,7 @@ class NetworkFile(Table):
     )
     gre: GreTable = Field(default=GreTable(), description="what GRE links are unless they say otherwise")
     ipsec: IpsecTable = Field(default=IpsecTable(), description="how links are protected by IPsec unless they say otherwise")
-    link: list[LinkTable] = Field(default=[], max_length=100_000, description="links by name")
-    protect: list[ProtectTable] = Field(default=[], max_length=1000, description="hidden origins behind edges")
-    expect: list[ExpectTable] = Field(default=[], max_length=10_000, description="tests of the network")
+    link: tuple[LinkTable, ...] = Field(default=(), max_length=100_000, description="links by name")
+    protect: tuple[ProtectTable, ...] = Field(default=(), max_length=1000, description="hidden origins behind edges")
+    expect: tuple[ExpectTable, ...] = Field(default=(), max_length=10_000, description="tests of the network")
     lab: LabTable = Field(default=LabTable(), description="what the lab's internet does to packets")

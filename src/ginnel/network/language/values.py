@@ -32,12 +32,14 @@ _TABLE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 #: 32 bytes in base64 or hexadecimal digits: a key of WireGuard's, private or not.
 _KEY = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{43}=|(?<![0-9A-Fa-f])[0-9A-Fa-f]{64}(?![0-9A-Fa-f])|-----BEGIN ")
 
+#: "-----BEGIN "; most of what is written is shorter, and there is much of it.
+_SHORTEST_KEY = 11
 _U32 = (1 << 32) - 1
 
 
 def looks_like_a_key(text: str) -> bool:
     """Whether somewhere in *text* stands what may be a key, and nobody should read out."""
-    return _KEY.search(text) is not None
+    return len(text) >= _SHORTEST_KEY and _KEY.search(text) is not None
 
 
 def shown(found: object) -> str:
@@ -90,8 +92,7 @@ def parse_prefix(text: object) -> Prefix:
     if "/" not in text or len(text) > MAX_PREFIX or not text.isascii():
         raise ValueError(f"expected a prefix such as 10.20.0.0/24, found {shown(text)}")
     prefix = Prefix.parse(text)
-    written = ipaddress.ip_address(text.partition("/")[0])
-    if written.packed != prefix.packed:
+    if Prefix.parse(text.partition("/")[0]).packed != prefix.packed:
         raise ValueError(f"expected the network address {prefix}, found {shown(text)} (host bits are set)")
     return prefix
 
