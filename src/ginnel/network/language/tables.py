@@ -4,8 +4,9 @@ The tables of the network file: which keys each has, of what form, what they are
 This is the one place where a key's meaning is written: the JSON Schema has it as the key's description, and the reference has
 it as its row (`ginnel.network.schema`). Values are parsed while they are checked (`values`), so that a table holds what the model
 will.
-Rules: an unknown key is a mistake; everything that can be long has a bound; `alias` is what the file says. A list that may be left
-out is a tuple here, and its default is not copied for each of ten thousand nodes.
+
+Rules: an unknown key is a mistake; everything that can be long has a bound; `alias` is what the file says. A list that may be
+left out is a tuple here, and its default is not copied for each of ten thousand nodes.
 """
 
 from __future__ import annotations
