@@ -18,11 +18,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from ginnel.network.findings import Finding
-from ginnel.network.host import Host, InterfaceAddress, Peer, Place, Tunnel, WireguardInterface
+from ginnel.network.host import Host, InterfaceAddress, Peer, Place
+from ginnel.network.importing import plain
+from ginnel.network.importing.units import Unit, cut, holds, overlap
 from ginnel.network.model import HostPort
 from ginnel.units import Prefix, PublicKey
 
@@ -32,27 +34,6 @@ POOLS_MAX = 8
 _NAMELESS = re.compile(r"host(?:-[0-9a-f.:]+)?(?:-\d+)?|wg\d*|client|server|peer|wireguard|conf(?:ig)?s?", re.IGNORECASE)
 #: What a network is narrowed to when only single addresses of it are known.
 _USUAL_LENGTH = {4: 24, 6: 64}
-
-
-@dataclass(slots=True)
-class Unit:
-    """One node to be. *host*, *interface*: as imported; None for a node that only others know of."""
-
-    name: str
-    key: PublicKey | None = None
-    host: Host | None = None
-    interface: WireguardInterface | None = None
-    tunnels: tuple[Tunnel, ...] = ()
-    address: tuple[InterfaceAddress, ...] = ()
-    lans: list[Prefix] = field(default_factory=list)
-    endpoint: HostPort | None = None
-    exit: str | None = None
-    place: Place | None = None
-
-    @property
-    def listen_port(self) -> int:
-        """0: any."""
-        return self.interface.listen_port if self.interface is not None else self.endpoint.port if self.endpoint else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +52,7 @@ class Draft:
     units: list[Unit]
     said: list[Said]
     pools: tuple[Prefix, ...]
+    joined: plain.Joined
     findings: list[Finding]
 
     def pairs(self) -> dict[frozenset[str], list[Said]]:
@@ -104,12 +86,13 @@ def draft(hosts: Iterable[Host]) -> Draft:
         message = f"{unit.name}: a peer without a file of its own, so others look after it"
         findings.append(Finding("G0812", message, (unit.place,) if unit.place else (), nodes=(unit.name,)))
     everybody = [*units, *others]
-    pools = _pools(units, said)
+    joined = plain.join(units)
+    pools = _pools(units, said, joined)
     _addresses(everybody, said, pools)
     _endpoints(everybody, said, findings)
     _exits(said)
-    _lans(said, everybody, pools)
-    return Draft(everybody, said, pools, findings)
+    _lans(said, joined, everybody, pools)
+    return Draft(everybody, said, pools, joined, findings)
 
 
 def _units(hosts: Iterable[Host]) -> list[Unit]:
@@ -200,27 +183,7 @@ def _unused(base: str, used: set[str]) -> str:
 # ---------------------------------------------------------------- addresses
 
 
-def holds(outer: Prefix, inner: Prefix) -> bool:
-    """Whether *inner* lies in *outer*."""
-    if len(outer.packed) != len(inner.packed) or outer.length > inner.length:
-        return False
-    rest = len(outer.packed) * 8 - outer.length
-    return int.from_bytes(outer.packed, "big") >> rest == int.from_bytes(inner.packed, "big") >> rest
-
-
-def overlap(one: Prefix, two: Prefix) -> bool:
-    """Whether two prefixes have an address in common."""
-    return holds(one, two) or holds(two, one)
-
-
-def cut(prefix: Prefix, length: int) -> Prefix:
-    """The prefix of *length* bits around *prefix*."""
-    size = len(prefix.packed) * 8
-    mask = ((1 << length) - 1) << (size - length)
-    return Prefix((int.from_bytes(prefix.packed, "big") & mask).to_bytes(size // 8, "big"), length)
-
-
-def _pools(units: list[Unit], said: list[Said]) -> tuple[Prefix, ...]:
+def _pools(units: list[Unit], said: list[Said], joined: plain.Joined) -> tuple[Prefix, ...]:
     wide = {prefix for one in said for prefix in one.peer.allowed_ips if 0 < prefix.length < len(prefix.packed) * 8}
     networks: dict[Prefix, None] = {}
     single: dict[Prefix, None] = {}
@@ -233,8 +196,7 @@ def _pools(units: list[Unit], said: list[Said]) -> tuple[Prefix, ...]:
                 single[address.host] = None
             else:
                 networks[network] = None
-    for tunnel_pool in _tunnel_pools(units):
-        networks[tunnel_pool] = None
+    networks.update(dict.fromkeys(_of_links(joined)))
     if not networks and not single:  # `wg` alone was asked, and it knows no addresses of the interface
         single.update(
             dict.fromkeys(prefix for one in said for prefix in one.peer.allowed_ips if prefix.length == len(prefix.packed) * 8)
@@ -249,13 +211,13 @@ def _pools(units: list[Unit], said: list[Said]) -> tuple[Prefix, ...]:
     return tuple(found) or (Prefix.parse("10.0.0.0/24"),)
 
 
-def _tunnel_pools(units: list[Unit]) -> Iterable[Prefix]:
-    """Of point-to-point tunnels: the /24 (IPv6: /64) around their subnets."""
-    for unit in units:
-        for tunnel in unit.tunnels:
-            for text in tunnel.config.address:
-                prefix = Prefix.parse(text.partition("/")[0])
-                yield cut(prefix, _USUAL_LENGTH[prefix.version])
+def _of_links(joined: plain.Joined) -> Iterator[Prefix]:
+    """One pool of each family for all links that have subnets of their own."""
+    found = [subnet for pair in joined.pairs for subnet in plain.subnets(pair[0].config)]
+    for version in (4, 6):
+        family = [cut(one, min(one.length, _USUAL_LENGTH[version])) for one in found if one.version == version]
+        if family:
+            yield _around(family)
 
 
 def _around(prefixes: list[Prefix]) -> Prefix:
@@ -312,19 +274,19 @@ def _exits(said: list[Said]) -> None:
             found[0].by.exit = found[0].of.name
 
 
-def _lans(said: list[Said], units: list[Unit], pools: tuple[Prefix, ...]) -> None:
+def _lans(said: list[Said], joined: plain.Joined, units: list[Unit], pools: tuple[Prefix, ...]) -> None:
     hosts = {address.host for unit in units for address in unit.address}
-    stated: dict[Prefix, list[Said]] = {}
-    for one in said:
-        for prefix in one.peer.allowed_ips:
+    stated: dict[Prefix, list[tuple[Unit, Unit]]] = {}
+    for by, of, prefixes in _statements(said, joined):
+        for prefix in prefixes:
             if prefix.length and prefix not in hosts and not any(overlap(prefix, pool) for pool in pools):
-                stated.setdefault(prefix, []).append(one)
+                stated.setdefault(prefix, []).append((by, of))
     # Longest first: a wide prefix over several LANs is a way of writing them, and no LAN.
     above: set[Prefix] = set()
     for prefix in sorted(stated, key=lambda each: (-each.length, each.version, each.packed)):
         statements = stated[prefix]
-        senders = {one.by.name for one in statements}
-        ends = {one.of.name: one.of for one in statements if one.of.name not in senders}
+        senders = {by.name for by, _ in statements}
+        ends = {of.name: of for _, of in statements if of.name not in senders}
         if len(ends) != 1 or prefix in above:
             continue
         above.update(cut(prefix, length) for length in range(prefix.length + 1))
@@ -333,3 +295,12 @@ def _lans(said: list[Said], units: list[Unit], pools: tuple[Prefix, ...]) -> Non
     order = {prefix: index for index, prefix in enumerate(stated)}
     for unit in units:
         unit.lans.sort(key=order.__getitem__)
+
+
+def _statements(said: list[Said], joined: plain.Joined) -> Iterator[tuple[Unit, Unit, tuple[Prefix, ...]]]:
+    """Who sends what to whom: AllowedIPs, and the routes of links."""
+    for one in said:
+        yield one.by, one.of, one.peer.allowed_ips
+    for one_end, other_end in joined.pairs:
+        yield one_end.unit, other_end.unit, one_end.routes
+        yield other_end.unit, one_end.unit, other_end.routes

@@ -18,13 +18,15 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ginnel.errors import ConfigError
+from ginnel.network import gre
 from ginnel.network.addressing import Lock, Pinned, allocate
 from ginnel.network.compile import Compilation, NodeDescription
 from ginnel.network.file import parse_network
 from ginnel.network.findings import Finding
 from ginnel.network.host import Host
 from ginnel.network.importing import plain
-from ginnel.network.importing.draft import Draft, Said, Unit, draft, holds
+from ginnel.network.importing.draft import Draft, Said, draft
+from ginnel.network.importing.units import Unit, holds
 from ginnel.network.importing.write import network_text
 from ginnel.network.model import (
     DEFAULT_LISTEN_PORT,
@@ -77,21 +79,21 @@ def infer(hosts: Iterable[Host], name: str = "imported") -> Inferred:
         findings.append(Finding("G0815", "nothing that was imported is a tunnel"))
         return Inferred(None, Lock(), "", Plan(()), tuple(findings))
     missing = _Endpoints(found)
-    links = plain.links(found)
-    findings += missing.findings + links.findings
+    findings += missing.findings
     comments = {unit.name: _comment(unit) for unit in found.units}
     refused: ConfigError | None = None
-    for candidate in _candidates(found, missing, links, name):
-        text = network_text(candidate, comments, _head(imported))
-        try:
-            network = parse_network(text, f"{name}.toml")
-            lock = allocate(network, _pins(found))
-        except ConfigError as error:
-            refused = refused or error
-            continue
-        left = _left(imported, found, links, Compilation(network, lock))
-        findings += _not_the_same(left)
-        return Inferred(network, lock, text, left, tuple(findings))
+    for links in (found.joined, found.joined.dissolved()) if found.joined.pairs else (found.joined,):
+        for candidate in _candidates(found, missing, links, name):
+            text = network_text(candidate, comments, _head(imported))
+            try:
+                network = parse_network(text, f"{name}.toml")
+                lock = allocate(network, _pins(found))
+            except ConfigError as error:
+                refused = refused or error
+                continue
+            left = _left(imported, found, links, Compilation(network, lock))
+            findings += [*links.findings, *_not_the_same(left)]
+            return Inferred(network, lock, text, left, tuple(findings))
     for mistake in refused.mistakes if refused is not None else ():
         findings.append(Finding(mistake.code or "G0815", mistake.message, mend=mistake.hint))
     return Inferred(None, Lock(), "", Plan(()), tuple(findings))
@@ -146,7 +148,7 @@ class _Endpoints:
 # ---------------------------------------------------------------- candidates
 
 
-def _candidates(found: Draft, endpoints: _Endpoints, links: plain.Links, name: str) -> Iterator[Network]:
+def _candidates(found: Draft, endpoints: _Endpoints, links: plain.Joined, name: str) -> Iterator[Network]:
     """Networks that say what was imported, the one that needs fewest words first."""
     base = _base(found, endpoints, links, name)
     ranked: list[tuple[int, int, Network]] = []
@@ -175,6 +177,9 @@ def _shapes(base: Network, found: Draft) -> Iterator[Network]:
     names = [node.name for node in base.nodes]
     reachable = {node.name for node in base.nodes if node.endpoint is not None}
     pairs = set(found.pairs())
+    if not pairs:
+        yield replace(base, shape="none")
+        return
     relays = frozenset(_relays(found) & reachable)
     mesh = {
         frozenset((one, other))
@@ -208,7 +213,7 @@ def _relays(found: Draft) -> set[str]:
     return carrying
 
 
-def _base(found: Draft, endpoints: _Endpoints, links: plain.Links, name: str) -> Network:
+def _base(found: Draft, endpoints: _Endpoints, links: plain.Joined, name: str) -> Network:
     """Everything but the shape."""
     own = [unit.interface for unit in found.units if unit.interface is not None]
     interface = _usual([each.name for each in own], "wg0")
@@ -240,10 +245,19 @@ def _usual(values: Sequence[_T], default: _T) -> _T:
 
 
 def _node(
-    unit: Unit, found: Draft, endpoints: _Endpoints, links: plain.Links, interface: str, port: int, mtu: int | None, underlay: int
+    unit: Unit,
+    found: Draft,
+    endpoints: _Endpoints,
+    links: plain.Joined,
+    interface: str,
+    port: int,
+    mtu: int | None,
+    underlay: int,
 ) -> Node:
     own = unit.interface
-    endpoint = endpoints.of[unit.name] or links.endpoint(unit.name)
+    endpoint = endpoints.of[unit.name]
+    if (tunnels_end := links.endpoints().get(unit.name)) is not None:
+        endpoint = HostPort(tunnels_end.host, endpoint.port if endpoint is not None else 0)
     listen_port = unit.listen_port or None
     if endpoint is not None:
         if endpoint.port == (listen_port or port):
@@ -295,13 +309,13 @@ def _fits(mtu: int | None) -> bool:
 # ---------------------------------------------------------------- what ends have of their own
 
 
-def _with_ends(shape: Network, found: Draft, compilation: Compilation, links: plain.Links) -> tuple[Network, int]:
+def _with_ends(shape: Network, found: Draft, compilation: Compilation, links: plain.Joined) -> tuple[Network, int]:
     """*shape* with the links that it does not make by itself, and what ends have otherwise; and how much that is to say."""
     made = {link_ends: True for node in compilation.nodes() for link_ends in _linked(node)} if shape.shape != "none" else {}
     complete = shape
     if missing := [pair for pair in found.pairs() if pair not in made]:
         complete = replace(shape, links=tuple(Link(_ordered(pair, found)) for pair in missing))
-    complete = replace(complete, links=(*complete.links, *links.links))
+    complete = replace(complete, links=(*complete.links, *links.links()))
     compiled = Compilation(complete, allocate(complete, _pins(found))) if complete is not shape else compilation
     named: dict[frozenset[str], Link] = {frozenset(link.between): link for link in complete.links}
     said = len(named)
@@ -316,7 +330,23 @@ def _with_ends(shape: Network, found: Draft, compilation: Compilation, links: pl
             said += len(differs) + (pair not in named)
             one, other = link.between
             named[pair] = replace(link, ends=(ends[one], ends[other]), psk=secret if secret != psk else None)
+    for pair_of_ends in links.pairs:
+        said += _own_routes(pair_of_ends, compiled, named)
     return replace(complete, links=tuple(named.values())), said
+
+
+def _own_routes(ends: tuple[plain.End, plain.End], compiled: Compilation, named: dict[frozenset[str], Link]) -> int:
+    """What the ends of a link route otherwise than the compilation; how many do."""
+    pair = frozenset(end.unit.name for end in ends)
+    own = []
+    for end, other in (ends, ends[::-1]):
+        tunnel = compiled.node(end.unit.name).tunnel(other.unit.name)
+        usual = gre.device_name(other.unit.name, named[pair].kind)
+        device = end.config.name if end.config.name != usual else None
+        differs = {str(prefix) for prefix in end.routes} != set(tunnel.config.routes)
+        own.append(LinkEnd(allowed=end.routes if differs else None, device=device))
+    named[pair] = replace(named[pair], ends=(own[0], own[1]))
+    return sum(each.allowed is not None for each in own)
 
 
 def _linked(node: NodeDescription) -> Iterator[frozenset[str]]:
@@ -352,7 +382,7 @@ def _pins(found: Draft) -> Lock:
     return Lock(nodes)
 
 
-def _left(imported: Sequence[Host], found: Draft, links: plain.Links, compilation: Compilation) -> Plan:
+def _left(imported: Sequence[Host], found: Draft, links: plain.Joined, compilation: Compilation) -> Plan:
     """What the network file would change at the hosts that were imported."""
     after = [compilation.node(unit.name).host() for unit in found.units if unit.host is not None]
     return plan(links.without_untaken(imported), after)
