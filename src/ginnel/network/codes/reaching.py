@@ -203,4 +203,12 @@ CODES: dict[str, Code] = {
         '`[node.origin] exit = "berlin"`',
         "Take the exit out.",
     ),
+    "G0236": Code(
+        "protect-without-ipv4",
+        "error",
+        "IPv4 addresses are protected, and no pool gives the origin's links an IPv4 address. Linux drops what comes by an "
+        "interface without one when it checks sources (rp_filter), as most distributions have it.",
+        '`addresses = ["203.0.113.64/28"]`, and `pool = ["fd10:10::/64"]` alone.',
+        "Add an IPv4 prefix to `pool`.",
+    ),
 }
