@@ -33,7 +33,7 @@ def _sent(fleet: Fleet, host: Host) -> Iterator[tuple[Host, Iterable[Prefix]]]:
     """What a host sends to whom."""
     for interface in host.interfaces:
         for peer in interface.peers:
-            if (end := fleet.far_end(host, peer)) is not None:
+            if (end := fleet.far_end(host, interface, peer)) is not None:
                 yield end[0], peer.allowed_ips
     for tunnel in host.tunnels:
         if (other := fleet.far_tunnel(host, tunnel)) is not None:

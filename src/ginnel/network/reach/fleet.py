@@ -88,12 +88,12 @@ class Fleet:
         return [host for host in self.hosts.values() if host.protects]
 
     @cached_property
-    def _by_key(self) -> dict[PublicKey, tuple[Host, WireguardInterface]]:
-        found: dict[PublicKey, tuple[Host, WireguardInterface]] = {}
+    def _by_key(self) -> dict[PublicKey, list[tuple[Host, WireguardInterface]]]:
+        found: dict[PublicKey, list[tuple[Host, WireguardInterface]]] = {}
         for host in self.hosts.values():
             for interface in host.interfaces:
                 if interface.public_key is not None:
-                    found.setdefault(interface.public_key, (host, interface))
+                    found.setdefault(interface.public_key, []).append((host, interface))
         return found
 
     @cached_property
@@ -112,10 +112,6 @@ class Fleet:
             for packed in host.addresses:
                 found.setdefault(packed, host)
         return found
-
-    def at_key(self, key: PublicKey) -> tuple[Host, WireguardInterface] | None:
-        """The interface with this public key."""
-        return self._by_key.get(key)
 
     def at_endpoint(self, host: str) -> tuple[Host, ...]:
         """The hosts that are reached from outside by this address or name."""
@@ -147,18 +143,16 @@ class Fleet:
 
     # -- who is whose peer
 
-    def far_end(self, host: Host, peer: Peer) -> tuple[Host, WireguardInterface] | None:
-        """The interface that *peer* of a WireGuard interface of *host* is: by its key; where no key is known, by its name."""
-        if peer.public_key is not None and (found := self.at_key(peer.public_key)) is not None:
-            return found
-        other = self.hosts.get(peer.name)
-        if other is None:
-            return None
-        for interface in other.interfaces:
-            key = interface.public_key
-            if (key is None or peer.public_key is None) and any(each.name == host.name for each in interface.peers):
-                return other, interface
-        return None
+    def far_end(self, host: Host, interface: WireguardInterface, peer: Peer) -> tuple[Host, WireguardInterface] | None:
+        """
+        The interface that *peer* of an interface of *host* is: by its key; where no key is known, by its name. Of several with
+        one key, the one that knows this end.
+        """
+        ends = self._by_key.get(peer.public_key, ()) if peer.public_key is not None else ()
+        if not ends and (other := self.hosts.get(peer.name)) is not None:
+            ends = [(other, each) for each in other.interfaces if each.public_key is None or peer.public_key is None]
+        knowing = (end for end in ends if self.known_there(end[1], host, interface.public_key) is not None)
+        return next(knowing, next(iter(ends), None))
 
     def known_there(self, interface: WireguardInterface, near: Host, near_key: PublicKey | None) -> Peer | None:
         """*near*, with its key, as a peer of the interface of another."""

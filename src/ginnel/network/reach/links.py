@@ -40,7 +40,7 @@ def wireguard(routings: Routings, near: Host, interface: WireguardInterface, pee
     fleet = routings.fleet
     who = peer.name or (f"{peer.public_key.base64()[:8]}…" if peer.public_key is not None else "a peer without a name")
     place = peer.place or interface.place
-    found = fleet.far_end(near, peer)
+    found = fleet.far_end(near, interface, peer)
     if found is None:
         return _nobody(fleet, near, peer, who)
     far, there = found

@@ -94,7 +94,8 @@ def reach(routings: Routings, source: Point, target: Point, version: int = 0) ->
         message = f"{source.text} and {target.text} have no address family in common"
         nothing = Way(source.packed or b"\0" * 4, target.packed or b"\0" * 4, (), Stop(source.text, "families", message))
         return Verdict(source.text, target.text, nothing)
-    if source.lan is not None and source.lan == target.lan and source.host is target.host:
+    mapped = source.host is not None and any(each.seen == source.lan for each in source.host.mapped)
+    if source.lan is not None and source.lan == target.lan and source.host is target.host and not mapped:
         assert source.packed is not None
         same = ("they are in the same LAN: no node is asked",)
         return Verdict(source.text, target.text, Way(source.packed, to, (), None, same), Way(to, source.packed, ()))

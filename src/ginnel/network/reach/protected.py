@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ginnel.config.node_host import addresses_in, is_few
 from ginnel.config.words import Rule
 from ginnel.network import origin
 from ginnel.network.host import Host
@@ -32,6 +33,13 @@ def has(host: Host, packed: bytes) -> bool:
     if not any(holds(prefix, packed) for prefix in origin.addresses_of(host.protects, host.name)):
         return False
     return not any(holds(lan, packed) for lan in host.lans)
+
+
+def on_loopback(host: Host) -> Iterator[bytes]:
+    """The protected addresses that an origin has one by one, and so may send from of its own accord."""
+    for prefix in origin.addresses_of(host.protects, host.name):
+        if is_few(prefix) and has(host, prefix.packed):
+            yield from (address.packed for address in addresses_in(prefix))
 
 
 def of(hosts: Iterator[Host], packed: bytes) -> Protect | None:

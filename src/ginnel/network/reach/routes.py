@@ -283,7 +283,8 @@ class Routing:
     @cached_property
     def _all(self) -> list[tuple[bytes, Prefix]]:
         """Every address of the host, by the order in which its devices usually come to be."""
-        found = list(self._on_uplink())
+        found = [(packed, Prefix(packed, len(packed) * 8)) for packed in protected.on_loopback(self.host)]
+        found += self._on_uplink()
         found += [(own, lan) for lan in real_lans(self.host) if (own := self.fleet.in_lan(self.host, lan)) is not None]
         for interface in self.host.interfaces:
             found += [(each.packed, Prefix.parse(str(each))) for each in interface.address]
