@@ -44,9 +44,6 @@ table ip border {
 }
 EOF
 
-ip netns exec edge sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'
-ip -n origin addr add 203.0.113.65/32 dev lo
-
 ip netns exec edge ginnel up "$here/edge.toml"
 # /run is shared by these hosts of one machine, so the origin has one of its own.
 ip netns exec origin unshare --mount sh -euc '

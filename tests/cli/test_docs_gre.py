@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ginnel.config import nodefile
+from ginnel.config import node_host, nodefile
 from ginnel.config.link_words import link_words
 from ginnel.config.node_values import KEYS
 
@@ -45,4 +45,4 @@ def test_every_key_is_in_the_reference() -> None:
     rows = re.findall(r"(?m)^\| (`.*?) \| ", (DOCS / "reference/node-file.md").read_text())
     named = {key for row in rows for key in re.findall(r"`([a-z0-9-]+)`", row)}
     assert set(KEYS) - named == set()
-    assert {"kind", "hoplimit", "tclass", "dsfield", "backend", "interval", "retries", "dialect"} - named == set()
+    assert {"kind", "hoplimit", "tclass", "dsfield", "backend", *node_host.READERS, "interval", "retries", "dialect"} - named == set()

@@ -18,6 +18,7 @@ from ginnel.config import nodefile
 from ginnel.lab.namespaces import Namespaces
 from ginnel.lab.probe import Pinger
 from ginnel.network import Lock, allocate, compile_network, parse_network
+from ginnel.network.hostrules import host_config
 from lab.conftest import EXAMPLES, GINNEL, LabRunner
 
 #: What the lab of three sites may take (a healthy one takes five seconds).
@@ -246,14 +247,16 @@ def test_the_hand_written_files_are_what_the_network_file_compiles_to() -> None:
     compiled = compile_network(network, allocate(network, Lock()), {})
     for name in ("server-a", "server-b"):
         path = EXAMPLES / "gre-sites" / f"{name}.toml"
-        (written,) = nodefile.parse(path.read_text(), str(path)).plain
+        file = nodefile.parse(path.read_text(), str(path))
+        (written,) = file.plain
         (tunnel,) = compiled[name].tunnels
         assert written == replace(tunnel.config, name="gre1", mtu=None)
+        assert file.host == host_config(compiled[name])
 
 
 @pytest.mark.parametrize(("name", "mtu"), [("gre-sites", 1476), ("gre-ipsec-sites", 1418)])
 def test_the_hand_written_files_join_two_servers(name: str, mtu: int, tmp_path: Path) -> None:
-    """As the README says: forwarding on, `ginnel up` on both; the LANs reach each other, and `down` takes it all back."""
+    """As the README says: `ginnel up` on both; the LANs reach each other, and `down` takes it all back."""
     files = tmp_path / name
     shutil.copytree(EXAMPLES / name, files)
     psk = files / "gre1.psk"
@@ -277,7 +280,6 @@ def test_the_hand_written_files_join_two_servers(name: str, mtu: int, tmp_path: 
                 ]
             )
             host.configure(["link set eth0 up", f"addr add {lan}.5/24 dev eth0", f"route add default via {lan}.1"])
-            assert server.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]).returncode == 0
         for end in ends:
             up = spaces[end].run([GINNEL, "up", files / f"{end}.toml"])
             assert up.returncode == 0, up.stderr
@@ -289,6 +291,7 @@ def test_the_hand_written_files_join_two_servers(name: str, mtu: int, tmp_path: 
             assert down.returncode == 0, down.stderr
             assert "gre1" not in spaces[end].run(["ip", "link"]).stdout
             assert "10.10.10" not in spaces[end].run(["ip", "route"]).stdout
+            assert spaces[end].run(["cat", "/proc/sys/net/ipv4/ip_forward"]).stdout == "0\n"
 
 
 # ---------------------------------------------------------------- scripts
