@@ -148,8 +148,8 @@ class View:
     def inside(self, prefix: Prefix) -> Iterator[Prefix]:
         """The prefixes that anybody has and that lie in this one, itself included."""
         size = len(prefix.packed)
-        at = bisect_left(self._sorted, (size, prefix.packed, prefix.length))
-        for found, packed, length in self._sorted[at:]:
+        for index in range(bisect_left(self._sorted, (size, prefix.packed, prefix.length)), len(self._sorted)):
+            found, packed, length = self._sorted[index]
             if found != size or not lies_in(packed, prefix):
                 return
             if length >= prefix.length:

@@ -13,34 +13,30 @@ from collections.abc import Iterator
 
 from ginnel.network.findings import Finding
 from ginnel.network.host import Peer
-from ginnel.network.lint.view import End, View, host_prefix, peer_place, routed, text_of
-from ginnel.network.prefix_table import PrefixTable
+from ginnel.network.lint.view import End, View, host_prefix, identity, lies_in, peer_place, routed, text_of
 from ginnel.units import Prefix
 
-#: Walks altogether, and of one host at least.
-MAX_WALKS, MIN_WALKS_A_HOST = 20_000, 2
+#: Altogether: all pairs of a network of 60, and a sample of a larger one.
+MAX_WALKS = 4_000
 _MAX_HOPS = 16
 
 
 class _Tables:
-    """What each interface looks destinations and sources up in, made when it is first asked for."""
+    """What interfaces look destinations and sources up in; no interface's table is ever made, there may be a million entries."""
 
     def __init__(self, view: View) -> None:
         self.view = view
-        self._tables: dict[int, PrefixTable[Peer]] = {}
         self.addresses = sorted({(len(packed), packed): end for end in view.ends for packed in end.addresses}.items(), key=_key)
         self.keys = [key for key, _ in self.addresses]
 
     def peer(self, end: End, packed: bytes) -> Peer | None:
         """The peer that an address belongs to at an interface."""
-        table = self._tables.get(end.number)
-        if table is None:
-            table = self._tables[end.number] = PrefixTable()
-            for peer in end.interface.peers:
-                for prefix in peer.allowed_ips:
-                    table.add(prefix, peer)
-        found = table.longest(packed)
-        return found[1] if found is not None else None
+        here = self.view.at(end)
+        for _, holders in self.view.table.covering(packed):
+            found = [holder for holder in holders if here.get(identity(holder)) is holder]
+            if found:  # of several, which is a fault of its own, the last has it
+                return found[0] if len(found) == 1 else max(found, key=end.interface.peers.index)
+        return None
 
     def within(self, prefix: Prefix) -> tuple[int, int]:
         """The range of `addresses` that lies in a prefix."""
@@ -57,40 +53,48 @@ def _key(item: tuple[tuple[int, bytes], End]) -> tuple[int, bytes]:
 def returns(view: View) -> Iterator[Finding]:
     """G0106, G0108: ways through others that do not come back, or not out."""
     tables = _Tables(view)
-    walkers = [end for end in view.ends if routed(end.interface) and end.addresses and _through_others(view, end)]
-    each = max(MIN_WALKS_A_HOST, MAX_WALKS // max(1, len(walkers)))
+    onward = {id(peer): ranges for peer in view.peers if (ranges := _onward(view, tables, peer))}
+    walkers = [
+        end
+        for end in (view.ends if onward else ())
+        if routed(end.interface) and end.addresses and any(id(peer) in onward for peer in end.interface.peers)
+    ]
     told: set[tuple[str, str, str]] = set()
-    for end in walkers:
-        for peer, target, packed in _targets(view, tables, end, each):
+    for end in walkers[:: max(1, -(-len(walkers) // MAX_WALKS))]:
+        for peer, target, packed in _targets(view, tables, end, onward, max(1, MAX_WALKS // len(walkers))):
             finding = _walk(view, tables, end, peer, target, packed)
             if finding is not None and (found := (finding.code, finding.nodes[0], finding.nodes[-1])) not in told:
                 told.add(found)
                 yield finding
 
 
-def _through_others(view: View, end: End) -> list[Peer]:
-    """Its peers at which it has more than what is theirs."""
-    found = []
-    for peer in end.interface.peers:
-        fars = view.far(peer)
-        if fars and len(peer.allowed_ips) + (peer.allowed_ips[0].length < 31 if peer.allowed_ips else 0) > 1:
-            found.append(peer)
-    return found
+def _onward(view: View, tables: _Tables, peer: Peer) -> list[tuple[int, int]]:
+    """Where the addresses of others stand in `addresses` that are sent to a peer."""
+    fars = view.far(peer)
+    if not fars:
+        return []
+    own = {*fars[0].addresses}
+    ranges = []
+    for prefix in peer.allowed_ips:
+        # Who leaves through a peer does not claim that it joins what is behind.
+        if prefix.length and not (prefix.length == len(prefix.packed) * 8 and prefix.packed in own):
+            low, high = tables.within(prefix)
+            if high - low > sum(lies_in(packed, prefix) for packed in own):
+                ranges.append((low, high))
+    return ranges
 
 
-def _targets(view: View, tables: _Tables, end: End, most: int) -> Iterator[tuple[Peer, End, bytes]]:
+def _targets(
+    view: View, tables: _Tables, end: End, onward: dict[int, list[tuple[int, int]]], most: int
+) -> Iterator[tuple[Peer, End, bytes]]:
     """Interfaces of third hosts whose addresses are sent to a peer, evenly spread where there are too many."""
-    ranges = [
-        (peer, *tables.within(prefix))
-        for peer in _through_others(view, end)
-        for prefix in peer.allowed_ips
-        if prefix.length  # who leaves through a peer does not claim that it joins what is behind
-        and (prefix.length != len(prefix.packed) * 8 or prefix.packed not in view.far(peer)[0].addresses)
-    ]
-    total = sum(high - low for _, low, high in ranges)
-    step = max(1, -(-total // most))
+    ranges = [(peer, low, high) for peer in end.interface.peers for low, high in onward.get(id(peer), ())]
+    step = max(1, -(-sum(high - low for _, low, high in ranges) // most))
+    following = end.number % step  # counted through all ranges
     for peer, low, high in ranges:
-        for index in range(low + end.number % step, high, step):
+        first, following = following, following - (high - low)
+        for index in range(low + first, high, step):
+            following += step
             (_, packed), target = tables.addresses[index]
             if target.host is not end.host and target.host is not view.far(peer)[0].host and tables.peer(end, packed) is peer:
                 yield peer, target, packed
