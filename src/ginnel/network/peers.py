@@ -109,8 +109,8 @@ class Peers:
         self._alike: dict[tuple[int, bool], _AlikeForAll] = {}
         self._rest: dict[Any, tuple[Prefix, ...]] = {}
         self._of_spokes: dict[tuple[int, int], tuple[PeerDescription, ...]] = {}
-        #: Of relays' and hubs' peers, by what they carry: tuples of `Paths`, each of which is one object as long as that lives.
-        self._carriers: dict[tuple[str, int, int, int], PeerDescription] = {}
+        #: Of relays' and hubs' peers, by what they carry; the tuples by whose `id` they are found, so that these live as long.
+        self._carriers: dict[tuple[str, int, int, int], tuple[PeerDescription, tuple[str, ...], tuple[str, ...]]] = {}
         self._only_wireguard = self._links.shape_kinds.isdisjoint(POINT_TO_POINT)
         #: Whether what lies at a node is the same for all.
         self._may_share = not lock.links
@@ -185,7 +185,7 @@ class Peers:
         active = state is State.ACTIVE
         shared = (other, keepalive_s, id(behind), id(standby)) if self._may_share and active and named is None else None
         if shared is not None and node.exit != other and (known := self._carriers.get(shared)) is not None:
-            return known
+            return known[0]
         carries = behind if active else tuple(name for name in behind if name != other)
         if node.exit == other:
             allowed = EVERYTHING
@@ -201,7 +201,7 @@ class Peers:
         values = (other, key, allowed, endpoint, keepalive_s, carries, psk, False, False, standby, False, held)
         made = self._kept((other, node.name), values)
         if shared is not None and node.exit != other:
-            self._carriers[shared] = made
+            self._carriers[shared] = (made, behind, standby)
         return made
 
     def _at_spoke(self, node: Node, other: str, sole: str, keepalive_s: int) -> PeerDescription:
