@@ -33,6 +33,8 @@ NETWORKS = [
     "bounce",
     "regions",
     "mixed",
+    "overlapping-lans",
+    "protected-origin",
     "gre-sites",
     "gre-ipsec-sites",
     "gre-ipsec-certificates",
@@ -118,6 +120,25 @@ def mixed(report: dict[str, Any]) -> None:
     assert paths_of(report)["laptop", "office"] == ["laptop", "west", "east", "office"]
 
 
+def overlapping_lans(report: dict[str, Any]) -> None:
+    (dns,) = report["dns"]
+    assert dns["finding"]["evidence"] == "answered by 10.101.1.53, corp.example is searched"
+    assert {(reach["source"], reach["target"]) for reach in report["reachability"] if reach["ok"] and reach["version"] == 4} >= {
+        *(("lan-paris", "lan-lyon"), ("lan-lyon", "lan-paris")),
+        *(("laptop", "lan-paris"), ("laptop", "lan-lyon"), ("lan2-lyon", "lan-lyon")),
+    }
+
+
+def protected_origin(report: dict[str, Any]) -> None:
+    (protect,) = report["protects"]
+    assert (protect["origin"], protect["edges"]) == ("origin", ["edge-a", "edge-b"])
+    found = {trial["what"]: trial["evidence"] for trial in protect["trials"]}
+    assert len(found) == 11
+    assert all(trial["ok"] for trial in protect["trials"])
+    assert "sees 2001:db8:fffe::2" in found["a client by edge-b (IPv6)"]
+    assert found["origin under its own address"].startswith("silence at 192.0.2.99")
+
+
 def three_sites(report: dict[str, Any]) -> None:
     ways = {(reach["source"], reach["target"], reach["version"]) for reach in report["reachability"]}
     assert len(ways) == 12  # every LAN from every other, by IPv4 and IPv6
@@ -189,6 +210,8 @@ CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
     "bounce": bounce,
     "regions": regions,
     "mixed": mixed,
+    "overlapping-lans": overlapping_lans,
+    "protected-origin": protected_origin,
     "three-sites": three_sites,
     "hub": hub,
     "site-to-site": site_to_site,

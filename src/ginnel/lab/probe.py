@@ -312,6 +312,13 @@ def resolver_of(held: Held) -> list[str]:
     return [words[1] for line in text.splitlines() if len(words := line.split()) >= 2 and words[0] == "nameserver"]
 
 
+def search_of(held: Held) -> list[str]:
+    """The domains that programs in *held* search: those of the last such line, which is the one that counts."""
+    lines = [line.split() for line in (held.root / "etc" / "resolv.conf").read_text().splitlines()]
+    found = [words[1:] for words in lines if words[:1] == ["search"]]
+    return found[-1] if found else []
+
+
 def resolve(held: Held, name: str, deadline_s: float) -> tuple[str | None, str]:
     """Ask the resolver of *held* for *name* as its programs would; (address or None, what happened)."""
     servers = resolver_of(held)

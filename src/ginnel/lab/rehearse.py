@@ -657,6 +657,10 @@ class Rehearsal:
             good = answer == _INSIDE_ANSWER
             if answer == _OUTSIDE_ANSWER:
                 said += ", the internet's own resolver"
+            elif missing := [domain for domain in node.search if domain not in probe.search_of(self.world[node.name])]:
+                good, said = False, f"{said}, but {', '.join(missing)} is not searched"
+            elif node.search:
+                said += f", {', '.join(node.search)} is searched"
             reports.append(DnsReport(node.name, Finding(good, said)))
         return tuple(reports)
 
