@@ -32,7 +32,9 @@ def _protects(context: Context) -> Iterator[Mistake]:
             message = (
                 f"{where}: {protect.addresses[fourth]} is IPv4, and no pool gives the link to {protect.origin} an IPv4 address"
             )
-            yield context.at("G0236", ("protect", index, "addresses", fourth), message, "add an IPv4 prefix to network.pool")
+            yield context.at(
+                "G0236", ("protect", index, "addresses", fourth), f"{where}: {what}", "add an IPv4 prefix to network.pool"
+            )
         if nodes[protect.origin].exit is not None:
             message = f"{where}.origin: {protect.origin} leaves through {nodes[protect.origin].exit}, and so would its answers"
             at: Path = ("node", protect.origin, "exit")
