@@ -9,8 +9,8 @@ A node's tunnels under IPsec for strongSwan and the Linux kernel: connections fo
     NETWORK.sh              `up`: devices, addresses, routes, and the host's rules; `down` takes them away. GRE devices are the
                             kernel's own; of a link without GRE the device is an xfrm interface, tied to its child by a number
 
-Nothing leaves in clear: every child whose peer has an address has a trap, so that a policy is there before there is an SA, and
-the script's nft table ginnel-NETWORK-ipsec drops GRE from and to a protected peer beside IPsec, whatever strongSwan does.
+Nothing leaves in clear, whatever strongSwan does or does not: the script's nft table ginnel-NETWORK-ipsec drops GRE from and to a
+protected peer beside IPsec, and an xfrm interface sends nothing without a policy.
 
 A GRE tunnel whose other end is behind NAT is refused: the kernel's GRE sends to an address, and there is none. A node that has
 WireGuard links too gets wg-quick's file beside, and there the host's rules are.
@@ -34,7 +34,13 @@ from ginnel.network.render import NONE, File, Secrets, hostfiles, router, sound,
 _WHERE = "/etc/swanctl/conf.d/"
 #: Chains of `hostfiles` that are about the tunnels, and so not in the file of wg-quick.
 _SEGMENTS = ("tunnel_segments", "own_segments")
-_DPD_ACTION = {"start": "restart", "trap": "trap", "wait": "clear"}
+#: What the end that begins does, the one that waits for something to send, and the one whose peer is behind NAT. One that begins
+#: has no trap beside: each packet that springs it while the start is under way would make one child more.
+_ACTIONS = {
+    "start_action": {"start": "start", "trap": "trap", "wait": "none"},
+    "dpd_action": {"start": "restart", "trap": "trap", "wait": "clear"},
+    "close_action": {"start": "start", "trap": "trap", "wait": "none"},
+}
 
 
 def files(description: NodeDescription, secrets: Secrets = NONE) -> tuple[File, ...]:
@@ -77,7 +83,8 @@ def _text(lines: list[str]) -> bytes:
 
 def _head(description: NodeDescription, secrets: Secrets) -> Iterator[str]:
     yield title(description)
-    yield f"# The devices are made by {description.network}.sh up, beside; then: swanctl --load-all"
+    yield f"# Devices, and rules without which GRE could leave in clear, are made by {description.network}.sh up, beside; then:"
+    yield "# swanctl --load-all"
     wanting = [tunnel for tunnel in _by_secret(description) if not secrets.ipsec.get(tunnel.peer)]
     if wanting:
         yield f"# Secrets are still to be written into {_WHERE}{description.network}.secrets.conf, mode 0600:"
@@ -111,6 +118,8 @@ def _connection(description: NodeDescription, tunnel: TunnelDescription, ipsec: 
     yield f"    proposals = {', '.join(ipsec.ike_proposals)}"
     if ipsec.encapsulation == "udp":
         yield "    encap = yes"
+    if ipsec.start == "start":
+        yield "    keyingtries = 0"
     yield f"    rekey_time = {ipsec.ike_rekey_s}s"
     yield f"    dpd_delay = {ipsec.dpd_s}s"
     by_certificate = ipsec.auth == "certificate"
@@ -145,15 +154,8 @@ def _child(tunnel: TunnelDescription, ipsec: IpsecConfig, number: int) -> Iterat
         yield f"if_id_out = {_if_id(number)}"
     yield f"esp_proposals = {', '.join(ipsec.esp_proposals)}"
     yield f"rekey_time = {ipsec.rekey_s}s"
-    yield f"start_action = {_start(tunnel, ipsec)}"
-    yield f"dpd_action = {_DPD_ACTION[ipsec.start]}"
-
-
-def _start(tunnel: TunnelDescription, ipsec: IpsecConfig) -> str:
-    """A trap wherever there is somebody to send to; without one what finds no SA would leave in clear."""
-    if tunnel.config.remote == "any":
-        return "none"
-    return "trap|start" if ipsec.start == "start" else "trap"
+    for event, actions in _ACTIONS.items():
+        yield f"{event} = {actions[ipsec.start]}"
 
 
 def _if_id(number: int) -> int:

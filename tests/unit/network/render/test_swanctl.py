@@ -28,7 +28,8 @@ lans = ["10.30.0.0/24"]
 
 CONNECTIONS = """\
 # acme: lyon. Rendered by ginnel; changes belong in the network file.
-# The devices are made by acme.sh up, beside; then: swanctl --load-all
+# Devices, and rules without which GRE could leave in clear, are made by acme.sh up, beside; then:
+# swanctl --load-all
 connections {
   acme-paris {
     version = 2
@@ -56,6 +57,7 @@ connections {
         rekey_time = 3600s
         start_action = trap
         dpd_action = trap
+        close_action = trap
       }
     }
   }
@@ -140,11 +142,11 @@ def test_both_ends_say_the_same(kind: str, options: str) -> None:
     assert ours[f"{child}.rekey_time"] == f"{theirs.rekey_s}s"
 
 
-def test_the_end_that_begins_has_a_trap_as_well() -> None:
-    """Without one, GRE would leave in clear until there is an SA."""
+def test_the_end_that_begins_goes_on_beginning() -> None:
     ours = settings(files(SITES.format(kind="gre+ipsec"), "paris")["acme.conf"].text)
-    assert ours["connections.acme-lyon.children.acme-lyon.start_action"] == "trap|start"
-    assert ours["connections.acme-lyon.children.acme-lyon.dpd_action"] == "restart"
+    child = "connections.acme-lyon.children.acme-lyon"
+    actions = [ours[f"{child}.{event}_action"] for event in ("start", "dpd", "close")]
+    assert (actions, ours["connections.acme-lyon.keyingtries"]) == (["start", "restart", "start"], "0")
 
 
 def test_nothing_of_a_protected_tunnel_passes_beside_ipsec() -> None:
