@@ -58,7 +58,7 @@ def import_(paths: tuple[str, ...], output: Path | None, force: bool, name: str,
         if file is not None and file.exists() and not force:
             raise UsageError(f"{file} is there already\n  hint: --force writes over it")
     imported = read_hosts(read_sources(paths))
-    called = normalised(name or (output.stem if output is not None and output.stem != "network" else "")) or "imported"
+    called = normalised(name or (output.stem if output is not None and output.stem != "network" else ""))
     inferred = infer(imported.hosts, called)
     findings = [*imported.findings, *linted(imported.hosts), *inferred.findings]
     if output is not None and lock_file is not None and inferred.network is not None:

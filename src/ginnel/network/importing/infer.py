@@ -64,16 +64,17 @@ class Inferred:
     findings: tuple[Finding, ...]
 
 
-def infer(hosts: Iterable[Host], name: str = "imported") -> Inferred:
+def infer(hosts: Iterable[Host], name: str = "") -> Inferred:
     """
     Find the network that the hosts are.
 
     Args:
         hosts: as `read_hosts` gives them.
-        name: what the network is to be called.
+        name: what the network is to be called; without it, what IPsec's identities say (NODE.NETWORK), or "imported".
     """
     imported = tuple(hosts)
     found = draft(imported)
+    name = name or found.joined.network() or "imported"
     findings = list(found.findings)
     if not found.units:
         findings.append(Finding("G0815", "nothing that was imported is a tunnel"))
@@ -345,6 +346,9 @@ def _own_routes(ends: tuple[plain.End, plain.End], compiled: Compilation, named:
         device = end.config.name if end.config.name != usual else None
         differs = {str(prefix) for prefix in end.routes} != set(tunnel.config.routes)
         own.append(LinkEnd(allowed=end.routes if differs else None, device=device))
+        computed = tunnel.mtu_arithmetic.inner == end.config.mtu
+        if computed and (options := named[pair].gre) is not None:
+            named[pair] = replace(named[pair], gre=replace(options, mtu=None))
     named[pair] = replace(named[pair], ends=(own[0], own[1]))
     return sum(each.allowed is not None for each in own)
 

@@ -8,11 +8,13 @@ is of a kind that a network file does not have, or whose other end is not among 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ginnel.config.node import Keepalive, PlainConfig
+from ginnel.network import ipsec
 from ginnel.network.findings import Finding
 from ginnel.network.host import Host, Tunnel
 from ginnel.network.importing.units import Unit, cut
@@ -20,6 +22,7 @@ from ginnel.network.model import Gre, HostPort, Ipsec, Link, LinkEnd
 from ginnel.units import Prefix
 
 _KINDS = ("gre", "ipsec")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 #: A link's subnet: what two ends need, and what people give them.
 _SMALL = {4: 29, 6: 120}
 
@@ -65,6 +68,15 @@ class Joined:
                 if far.config.remote != "any":
                     found.setdefault(end.unit.name, HostPort(far.config.remote))
         return found
+
+    def network(self) -> str:
+        """The network's name, where all ends call themselves NODE.NETWORK; else ""."""
+        found = set()
+        for end in (end for pair in self.pairs for end in pair):
+            if end.config.ipsec is not None:
+                node, _, network = end.config.ipsec.local_id.partition(".")
+                found.add(network if node == end.unit.name and _NAME.fullmatch(network) else "")
+        return found.pop() if len(found) == 1 else ""
 
     def without_untaken(self, hosts: Iterable[Host]) -> list[Host]:
         """The hosts without the tunnels that stay theirs alone."""
@@ -203,8 +215,8 @@ def _ipsec(config: PlainConfig) -> Ipsec | None:
     return Ipsec(
         mode="transport" if config.kind == "ipsec" else found.mode,
         auth="psk" if found.auth == "psk" else "certificate",
-        ike=found.ike_proposals,
-        esp=found.esp_proposals,
+        ike=found.ike_proposals if found.ike_proposals != ipsec.IKE_PROPOSALS else (),
+        esp=found.esp_proposals if found.esp_proposals != ipsec.ESP_PROPOSALS else (),
         encapsulation=found.encapsulation,
         ike_rekey_s=found.ike_rekey_s or usual.ike_rekey_s,
         rekey_s=found.rekey_s or usual.rekey_s,
