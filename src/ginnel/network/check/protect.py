@@ -29,12 +29,9 @@ def _protects(context: Context) -> Iterator[Mistake]:
                 yield context.at("G0230", path, f"{where}: {edge} has no link with {protect.origin}", hint)
         fourth = next((number for number, prefix in enumerate(protect.addresses) if prefix.version == 4), None)
         if fourth is not None and all(pool.version != 4 for pool in context.network.pool):
-            message = (
-                f"{where}: {protect.addresses[fourth]} is IPv4, and no pool gives the link to {protect.origin} an IPv4 address"
-            )
-            yield context.at(
-                "G0236", ("protect", index, "addresses", fourth), f"{where}: {what}", "add an IPv4 prefix to network.pool"
-            )
+            what = f"{protect.addresses[fourth]} is IPv4, and no pool gives the link to {protect.origin} an IPv4 address"
+            at_it: Path = ("protect", index, "addresses", fourth)
+            yield context.at("G0236", at_it, f"{where}: {what}", "add an IPv4 prefix to network.pool")
         if nodes[protect.origin].exit is not None:
             message = f"{where}.origin: {protect.origin} leaves through {nodes[protect.origin].exit}, and so would its answers"
             at: Path = ("node", protect.origin, "exit")
