@@ -1,6 +1,6 @@
 """
-Protected origins beyond the example: by GRE and by two kinds at once, an edge on the network of its addresses, stock wg-quick; and
-that the trials find what they are there to find: an origin without its rules.
+Protected origins beyond the example: by GRE and by two kinds at once, an edge on its addresses' network, stock wg-quick;
+and that the trials find what they are there to find: an origin without its rules.
 """
 
 from __future__ import annotations
