@@ -565,7 +565,8 @@ class Rehearsal:
             packed = ipaddress.ip_address(expect.source).packed
             where = self._space_of(packed)
             assert where is not None  # the file was checked
-            return [(where, self._own(packed))]
+            same_family = len(packed) == len(expect.target.packed) or expect.target.node is not None
+            return [(where, self._own(packed) if same_family else None)]
         size = len(expect.target.packed or self.descriptions[str(expect.target.node)].address[0].packed)
         in_lans: list[tuple[str, str | None]] = [
             (host.space, None)

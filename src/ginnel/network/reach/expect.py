@@ -2,8 +2,9 @@
 `[[expect]]`, judged on the model: each expectation tried as the lab tries it, by the same rule of what it means.
 
 An expectation that starts at a node is about the node itself and about everybody in its LANs; one that starts at an address is
-about that address alone. It holds when every one of these trials ends as it says. A LAN that has no address of the target's
-family is not asked. Where the network leaves routes to a routing daemon, a packet that finds none is undecided, not lost.
+about whoever has that address, by whichever family the target has. It holds when every one of these trials ends as it says. A
+LAN that has no address of the target's family is not asked. Where the network leaves routes to a routing daemon, a packet that
+finds none is undecided, not lost.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from dataclasses import dataclass, replace
 from ginnel.network.compile import Compilation, NodeDescription
 from ginnel.network.findings import Finding
 from ginnel.network.host import Host, Place
-from ginnel.network.model import POINT_TO_POINT, Expect, Network, Node
+from ginnel.network.model import POINT_TO_POINT, Expect, Network
 from ginnel.network.reach.fleet import Fleet, Surroundings, nth, numeric, version_of
 from ginnel.network.reach.places import Point, at, called, reach, resolve
-from ginnel.network.reach.protected import holds
 from ginnel.network.reach.routes import Routings
 from ginnel.network.reach.values import Verdict
 from ginnel.units import Prefix
@@ -93,20 +93,6 @@ def findings(outcomes: Iterable[Outcome], place: Callable[[Expect], Place | None
         yield Finding("G0701", message, where, trial.why, mend, trial.there.nodes)
 
 
-def source_node(network: Network, expect: Expect) -> Node | None:
-    """The node an expectation starts at or behind; None when its address lies in no LAN."""
-    packed = numeric(expect.source)
-    return network.node(expect.source) if packed is None else owner_of(network, packed)
-
-
-def owner_of(network: Network, packed: bytes) -> Node | None:
-    """The node whose LAN, or fixed address, *packed* lies in."""
-    for node in network.nodes:
-        if packed in node.address or any(holds(lan, packed) for lan in node.lans):
-            return node
-    return None
-
-
 def lan_host(lan: Prefix) -> bytes:
     """Somebody in a LAN who stands for all: the first address after the router's."""
     return nth(lan, 2) if len(lan.packed) * 8 - lan.length >= 2 else lan.packed
@@ -128,7 +114,10 @@ def _sources(fleet: Fleet, expect: Expect, target: Point) -> Iterator[tuple[Poin
     """The places that an expectation is about, and the family in which each is to be tried."""
     packed = numeric(expect.source)
     if packed is not None:
-        yield at(fleet, packed, expect.source), version_of(packed)
+        source = at(fleet, packed, expect.source)
+        if target.packed is not None and version_of(target.packed) != version_of(packed):
+            source = _by_its_other_address(source)
+        yield source, 0 if source.packed is None else version_of(source.packed)
         return
     node = fleet[expect.source]
     addresses = called(target.host) if target.host is not None and target.packed is None else (target.packed or b"",)
@@ -138,6 +127,18 @@ def _sources(fleet: Fleet, expect: Expect, target: Point) -> Iterator[tuple[Poin
         if lan.version == version:
             host = lan_host(lan)
             yield Point(f"{ipaddress.ip_address(host)} in {node.name}'s LAN", node, host, lan), version
+
+
+def _by_its_other_address(point: Point) -> Point:
+    """The same machine in the LAN of the other family that goes with this one: the first with the first, and so on."""
+    if point.host is None or point.lan is None:
+        return point
+    here = [lan for lan in point.host.lans if lan.version == point.lan.version]
+    there = [lan for lan in point.host.lans if lan.version != point.lan.version]
+    number = here.index(point.lan)
+    if number >= len(there):
+        return point
+    return Point(point.text, point.host, lan_host(there[number]), there[number])
 
 
 def undecided(verdict: Verdict) -> bool:
