@@ -10,8 +10,8 @@ Protected origins: what `[[protect]]` makes of the links between edges and the o
              table; what the origin begins under a protected address goes by the first edge. All else goes its usual way.
 
 WireGuard knows a peer by the sources that it may send, and only one peer of an interface may send everything. So at the origin
-each edge has an interface of its own, with the same key; only where an interface would otherwise have no peer (all peers
-are edges) the first edge stays on it. On an interface beside the node's own the origin speaks first and goes on speaking, behind
+each edge has an interface of its own, with the same key; only where the node's own would otherwise have no peer (all are
+edges) the first edge stays on it, with its table. On an interface beside the node's own the origin speaks first and goes on speaking, behind
 NAT or not: it needs no port that the edges would have to know, and its address is in none of their files.
 
 Source: crypto-key routing, WireGuard paper 2.1; ip-rule(8), fwmark.
@@ -101,7 +101,8 @@ def apart(network: Network, paths: Paths, origin: str) -> tuple[str, ...]:
         return ()
     peers = [name for name in paths.neighbours(origin) if not paths.link(origin, name).point_to_point]
     mine = tuple(edge for edge in edges if edge in peers)
-    return mine if len(mine) < len(peers) else mine[1:]
+    # A routing table that the file gives the node's own interface is not ours to change.
+    return mine if len(mine) < len(peers) or network.node(origin).table != "auto" else mine[1:]
 
 
 def arranged(description: NodeDescription, network: Network, paths: Paths) -> NodeDescription:
@@ -206,5 +207,5 @@ def _as_origin(description: NodeDescription, paths: Paths, beside: tuple[str, ..
 
 
 def _beside_node(node: Node, table: str) -> Node:
-    """Hooks, marks and names are the business of the node's own interface."""
-    return replace(node, table=table, hooks=(), dns=(), search=(), fwmark=0)
+    """Hooks and names are the business of the node's own interface."""
+    return replace(node, table=table, hooks=(), dns=(), search=())
