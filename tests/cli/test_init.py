@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from ginnel.cli.main import run
+from ginnel.cli.network import find
 from ginnel.network import parse_lock, parse_network
 
 TWO = """\
@@ -304,6 +305,14 @@ def test_the_lock_of_one_file_stays_that_of_the_directory_it_grows_into(shell: S
         "acme.toml",
     )
     assert re.search(r"nice +behind NAT +10\.10\.0\.3", shell("node", "list", ".").out), "and not 10.10.0.2, which is free now"
+
+
+def test_node_files_that_lie_beside_are_none_of_the_network(shell: Shell) -> None:
+    shell.write(TWO)
+    node_file = shell.write('[node]\nforward = true\n[tunnel.gre1]\nkind = "gre"\n', "server.toml")
+    assert find(shell.directory) == shell.directory / "network.toml", "the lab that was kept by either name is one"
+    node_file.write_text('[tunnel.gre1]\n[node.oslo]\nendpoint = "203.0.113.9"\n')
+    assert "knows no 'tunnel'" in shell("node", "list", ".").err, "what may have been meant as a node is not passed over"
 
 
 def test_a_directory_without_a_network_file(shell: Shell) -> None:

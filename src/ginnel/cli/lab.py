@@ -1,5 +1,5 @@
 """
-`ginnel lab FILE`: rehearse a network on this machine, and say what is true of it.
+`ginnel lab [FILE]`: rehearse a network on this machine, and say what is true of it.
 
 Exit code 0 only when everything is as the file says; 1 when something is not (each thing named, with what to look at); 2 when the
 file or the call is wrong. The tables go to stdout, progress to stderr.
@@ -17,15 +17,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ginnel.cli import ui
 from ginnel.errors import UsageError
-
-if TYPE_CHECKING:  # the commands start quickly because nothing of the lab is imported before it is called
-    from ginnel.network import Lock, Network
 
 
 def _percent(_: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
@@ -48,8 +45,7 @@ def _parsed(parameter: click.Parameter, parse: object, value: str) -> float:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.argument("command", nargs=-1)
+@click.argument("words", nargs=-1, metavar="[FILE] [COMMAND]...")
 @click.option("--keep", is_flag=True, help="Leave it up, and say how to look around and how to end it.")
 @click.option("--down", is_flag=True, help="End the lab of FILE that was left up.")
 @click.option("--enter", metavar="NODE", help="Open a shell (or run -- COMMAND) in a namespace of the lab that was left up.")
@@ -65,8 +61,7 @@ def _parsed(parameter: click.Parameter, parse: object, value: str) -> float:
 @click.option("--seed", type=click.IntRange(0), help="Of the faults: the same seed does the same to the same packets.")
 @click.option("--all-wg-quick", is_flag=True, help="Run stock wg-quick on every node, as hosts without ginnel would.")
 def lab(
-    file: Path,
-    command: tuple[str, ...],
+    words: tuple[str, ...],
     keep: bool,
     down: bool,
     enter: str | None,
@@ -83,12 +78,15 @@ def lab(
     """
     Rehearse a whole network on this machine.
 
-    FILE is a network file (or a directory with a network.toml). Every node becomes a namespace that runs the real thing; between
-    them are an internet, and NAT before nodes without an endpoint. At the end stands the truth table: what is configured,
-    alive and carrying, who reaches whom, which MTU, how fast, and that nothing was in clear.
+    FILE is a network file or a directory of them, ./network.toml when none is given. Every node becomes a namespace that runs the
+    real thing; between them are an internet, and NAT before nodes without an endpoint. At the end stands the truth table: what is
+    configured, alive and carrying, who reaches whom, which MTU, how fast, and that nothing was in clear.
     """
-    if file.is_dir():
-        file /= "network.toml"
+    from ginnel.cli.network import find
+
+    named = bool(words) and (enter is None or words[0].endswith(".toml") or Path(words[0]).is_dir())
+    file = find(Path(words[0]) if named else None)
+    command = words[1:] if named else words
     if command and enter is None:
         raise click.UsageError("COMMAND goes with --enter")
     if sum((keep, down, enter is not None)) > 1:
@@ -114,13 +112,14 @@ def lab(
 def _rehearse(
     file: Path, keep: bool, as_json: bool, throughput: float, faults: dict[str, Any], seed: int | None, all_wg_quick: bool
 ) -> int:
+    from ginnel.cli.network import open_network
     from ginnel.lab import table
     from ginnel.lab.keep import recall, remember
     from ginnel.lab.rehearse import Options, Rehearsal
     from ginnel.lab.require import require
-    from ginnel.network import parse_network
 
-    network = parse_network(_read(file), str(file))
+    opened = open_network(file)
+    network = opened.network
     if faults or seed is not None:
         of_node = {name: replace(item, **faults) for name, item in network.lab.of_node.items()}
         settings = replace(
@@ -137,7 +136,7 @@ def _rehearse(
     require(network, throughput > 0)
     if keep and (up := recall(file)):
         raise UsageError(f"a lab of {file} is already up ({up[0].lab_id})\n  hint: ginnel lab {shlex.quote(str(file))} --down")
-    lock = _pin(network, file.with_name(f"{file.stem}.lock.toml"))
+    opened.pin()
     began = time.monotonic()
 
     def progress(text: str) -> None:
@@ -147,7 +146,7 @@ def _rehearse(
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    rehearsal = Rehearsal(network, lock, Options(keep, throughput), progress)
+    rehearsal = Rehearsal(network, opened.lock, Options(keep, throughput), progress)
     report = rehearsal.run()
     if as_json:
         print(json.dumps(report.to_json(), indent=1))
@@ -167,34 +166,6 @@ def _rehearse(
 
 def _interrupt(number: int, _: FrameType | None) -> None:
     raise KeyboardInterrupt(f"signal {number}")
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{file}: expected UTF-8 text") from None
-
-
-def _pin(network: Network, path: Path) -> Lock:
-    """Allocate what is not yet pinned, and keep it beside the file; where that cannot be written, a warning says so."""
-    from ginnel.network import Lock, allocate, parse_lock, render_lock
-
-    before = path.read_text(encoding="utf-8") if path.exists() else None
-    lock = allocate(network, parse_lock(before, str(path)) if before is not None else Lock())
-    text = render_lock(lock)
-    if text != before:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.rename(path)
-        except OSError as error:
-            ui.warn(f"{path}: {error.strerror}: addresses are not pinned")
-        finally:
-            temporary.unlink(missing_ok=True)
-    return lock
 
 
 def _down(file: Path) -> int:

@@ -8,15 +8,17 @@ Commands that only look allocate in memory; those that hand something out (`rend
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ginnel.cli import ui
+from ginnel.config import toml
 from ginnel.errors import GinnelError, UsageError
 from ginnel.network import Compilation, Lock, Network, allocate, parse_lock, render_lock
 from ginnel.network.file import MAX_FILE_BYTES, read_network
-from ginnel.network.language.sources import Sources
+from ginnel.network.language.sources import Sources, is_node_file
 
 DEFAULT = Path("network.toml")
 
@@ -75,14 +77,23 @@ def open_network(file: Path | None) -> Opened:
 
 
 def find(file: Path | None) -> Path:
-    """The file or directory that is meant: a directory with one file is that file."""
+    """The file or directory that is meant: a directory with one network file is that file."""
     if file is None:
         if not DEFAULT.exists():
             raise UsageError("no FILE given, and there is no network.toml here\n  hint: `ginnel init` writes one to begin with")
         return DEFAULT
-    if file.is_dir() and len(files := files_of(file)) == 1:
-        return files[0]
-    return file
+    files = files_of(file)
+    if len(files) > 1:
+        files = [each for each in files if not _is_node_file(each)]
+    return files[0] if len(files) == 1 else file
+
+
+def _is_node_file(file: Path) -> bool:
+    """Whether it is plainly a node file; of what is no TOML, the network's own reader says where and why."""
+    try:
+        return is_node_file(toml.loads(read(file)))
+    except tomllib.TOMLDecodeError:
+        return False
 
 
 def files_of(path: Path) -> list[Path]:

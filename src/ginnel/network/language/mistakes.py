@@ -54,7 +54,8 @@ def form_mistakes(error: ValidationError, positions: Positions) -> Iterator[Mist
         seen.add((path, message))
         at_key = item["type"] in ("extra_forbidden", "missing")
         span = positions.key(path) if at_key else positions.value(path)
-        yield Mistake(message, span, hint, excerpt(positions.line(span)))
+        code = "G0905" if hint == _NO_SECRETS else _CODES.get(item["type"], "G0904")
+        yield Mistake(message, span, hint, excerpt(positions.line(span)), code)
 
 
 def _real_path(loc: tuple[int | str, ...], positions: Positions) -> Path:
@@ -99,6 +100,9 @@ def _explain(item: Any, path: Path) -> tuple[str, str]:
             expected = f"expected {noun}" if noun else str(item["msg"])
             return f"{where}: {expected}, found {found}", hint
 
+
+#: By pydantic's words; all others are G0904.
+_CODES = {"extra_forbidden": "G0902", "missing": "G0903"}
 
 _NOUNS = {
     "string": "a string",
@@ -212,9 +216,9 @@ def table_mistakes(parsed: NetworkFile, positions: Positions) -> Iterator[Mistak
     yield from _groups(parsed, positions)
 
 
-def _at(positions: Positions, path: Path, message: str, hint: str = "", *, key: bool = False) -> Mistake:
+def _at(positions: Positions, path: Path, message: str, hint: str = "", *, key: bool = False, code: str = "G0904") -> Mistake:
     span = positions.key(path) if key else positions.value(path)
-    return Mistake(message, span, hint, excerpt(positions.line(span)))
+    return Mistake(message, span, hint, excerpt(positions.line(span)), code)
 
 
 def _not_of_the_kind(parsed: NetworkFile, positions: Positions) -> Iterator[Mistake]:
@@ -225,18 +229,22 @@ def _not_of_the_kind(parsed: NetworkFile, positions: Positions) -> Iterator[Mist
             key = LinkTable.model_fields[name].alias or name
             whose, needs = {"ipsec": ("IPsec", "gre+ipsec"), "psk": ("WireGuard", "wireguard")}.get(name, ("GRE", "gre"))
             message = f"link[{index}].{key}: an option of {whose} links, and this one is {shown(kind).strip(chr(39))}"
-            yield _at(positions, ("link", index, key), message, f'add kind = "{needs}", or take it out', key=True)
+            yield _at(positions, ("link", index, key), message, f'add kind = "{needs}", or take it out', key=True, code="G0912")
         for name, end in link.ends.items():
             where, path = f"link[{index}].ends.{_key(name)}", ("link", index, "ends", name)
             if end.device is not None and kind not in model.POINT_TO_POINT:
                 message = f"{where}.device: a WireGuard link has no device of its own"
-                yield _at(positions, (*path, "device"), message, "interface in [node.NAME] names that of all its links")
+                yield _at(
+                    positions, (*path, "device"), message, "interface in [node.NAME] names that of all its links", code="G0912"
+                )
             if end.keepalive is not None and kind in model.POINT_TO_POINT:
                 message = f"{where}.keepalive: of WireGuard links, and this one is {kind}"
-                yield _at(positions, (*path, "keepalive"), message, "say keepalive of the link")
+                yield _at(positions, (*path, "keepalive"), message, "say keepalive of the link", code="G0912")
             if name not in link.between and not any(name in _members(parsed, each) for each in link.between):
                 message = f"{where}: {_key(name)} is no end of this link"
-                yield _at(positions, path, message, f"its ends are {' and '.join(map(_key, link.between))}", key=True)
+                yield _at(
+                    positions, path, message, f"its ends are {' and '.join(map(_key, link.between))}", key=True, code="G0907"
+                )
 
 
 def _members(parsed: NetworkFile, end: str) -> Sequence[str]:
@@ -277,4 +285,4 @@ def _known(parsed: NetworkFile, positions: Positions, path: Path, where: str, na
     close = difflib.get_close_matches(name[1:], parsed.group, n=1)
     known = ", ".join(f"@{each}" for each in list(parsed.group)[:12])
     hint = f"did you mean '@{close[0]}'?" if close else f"groups are {known}" if known else "a group is a table: [group.NAME]"
-    yield _at(positions, path, f"{where}: there is no group {name!r}", hint)
+    yield _at(positions, path, f"{where}: there is no group {name!r}", hint, code="G0907")

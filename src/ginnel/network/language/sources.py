@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import tomllib
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -32,7 +32,7 @@ MAX_FILES = 1000
 #: Tables whose tables may stand in different files; all others stand in one.
 _SHARED: frozenset[Path] = frozenset({(), ("node",), ("region",), ("group",), ("lab",), ("lab", "node")})
 #: Of which a node file has none.
-_TABLES = frozenset({"network", "node", "region", "group", "link", "protect", "expect"})
+_TABLES = frozenset({"network", "region", "group", "link", "protect", "expect"})
 #: Arrays of tables, to which each file may add.
 _LISTS = frozenset({"link", "protect", "expect"})
 
@@ -65,8 +65,8 @@ class Sources(Positions):
                 mistake = toml_mistake(str(error), text)
                 mistakes.append(mistake if len(files) == 1 else replace(mistake, source=name))
                 continue
-            if len(files) > 1 and "tunnel" in document and _TABLES.isdisjoint(document):
-                continue  # a node file that lies beside
+            if len(files) > 1 and is_node_file(document):
+                continue  # one that lies beside
             documents.append(document)
             self.names.append(name)
             self.texts.append(text)
@@ -115,7 +115,7 @@ class Sources(Positions):
         span, before = other.key(path), one.key(path)
         also = (Elsewhere(before, excerpt(one.line(before)), self.names[first]),) if before else ()
         message = f"{'.'.join(str(part) for part in path)}: stands in two files"
-        return Mistake(message, span, "keep one of them", excerpt(other.line(span)), source=self.names[second], also=also)
+        return Mistake(message, span, "keep one of them", excerpt(other.line(span)), "G0911", self.names[second], also)
 
     @cached_property
     def places(self) -> dict[Path, Place]:
@@ -158,15 +158,23 @@ class Sources(Positions):
         return NamedPlace(found["source"], found["span"], self.line(span))
 
 
+def is_node_file(document: Mapping[str, Any]) -> bool:
+    """Whether this is a node file, which says nothing of a network: its [node] is the host itself, not a table of hosts."""
+    if "tunnel" not in document or not _TABLES.isdisjoint(document):
+        return False
+    node = document.get("node", {})
+    return not isinstance(node, dict) or all(key == "sysctls" or not isinstance(value, dict) for key, value in node.items())
+
+
 def _later(span: Span, lines: int) -> Span:
     return Span(span.line + lines, span.column, span.length)
 
 
 def _bounded(files: Sequence[tuple[str, str]], source: str) -> None:
     if len(files) > MAX_FILES:
-        raise ConfigError(source, [Mistake(f"expected at most {MAX_FILES} files, found {len(files)}")])
+        raise ConfigError(source, [Mistake(f"expected at most {MAX_FILES} files, found {len(files)}", code="G0906")])
     if sum(len(text.encode()) for _, text in files) > MAX_FILE_BYTES:
-        raise ConfigError(source, [Mistake(f"expected at most {MAX_FILE_BYTES} bytes")])
+        raise ConfigError(source, [Mistake(f"expected at most {MAX_FILE_BYTES} bytes", code="G0906")])
 
 
 def toml_mistake(message: str, text: str) -> Mistake:
@@ -174,8 +182,8 @@ def toml_mistake(message: str, text: str) -> Mistake:
     what, _, place = message.partition(" (at ")
     lines = text.split("\n")
     if not place:
-        return Mistake(f"not TOML that can be read: {what}")
+        return Mistake(f"not TOML that can be read: {what}", code="G0901")
     match = re.match(r"line (\d+), column (\d+)", place)
     span = Span(int(match[1]), int(match[2]), 1) if match else Span(len(lines), max(1, len(lines[-1])), 1)
     line = lines[min(span.line, len(lines)) - 1].rstrip("\r")
-    return Mistake(f"not TOML: {what[:1].lower()}{what[1:]}", span, excerpt=excerpt(line))
+    return Mistake(f"not TOML: {what[:1].lower()}{what[1:]}", span, excerpt=excerpt(line), code="G0901")
