@@ -116,11 +116,13 @@ class _Allocation:
     def _addresses(self) -> dict[str, tuple[bytes, ...]]:
         """Of the nodes that have an address of their own."""
         pools = self.network.pool
+        exact = {node.name: node.address for node in self.numbered if node.lengths}
+        numbered = [node for node in self.numbered if node.name not in exact]
         found: list[dict[str, bytes]] = []
         for pool in pools:
-            chosen = {node.name: packed for node in self.numbered for packed in node.address if within(packed, pool)}
+            chosen = {node.name: packed for node in numbered for packed in node.address if within(packed, pool)}
             first, last = _range(pool)
-            for node in self.numbered:
+            for node in numbered:
                 pinned = self.lock.nodes.get(node.name)
                 if pinned is None or node.name in chosen:
                     continue
@@ -133,7 +135,7 @@ class _Allocation:
         for pool, chosen in zip(pools, found, strict=True):
             following, (_, last) = _range(pool)[0], _range(pool)
             full = False
-            for node in self.numbered:
+            for node in numbered:
                 if node.name in chosen:
                     continue
                 while following in self.taken and following != last:
@@ -143,7 +145,7 @@ class _Allocation:
                     raise _full(pool, node.name)
                 chosen[node.name] = following
                 self.taken.add(following)
-        return {node.name: tuple(chosen[node.name] for chosen in found) for node in self.numbered}
+        return exact | {node.name: tuple(chosen[node.name] for chosen in found) for node in numbered}
 
     def _pinned_subnets(self) -> dict[frozenset[str], dict[Prefix, Prefix]]:
         """What the file demands, and what is pinned and still free, by pool."""
