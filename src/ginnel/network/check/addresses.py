@@ -131,7 +131,7 @@ def _fixed_addresses(context: Context) -> Iterator[Mistake]:
                 message = f"{where}: {node.name} already has an address of {pools[0]}"
                 yield context.at("G0412", path, message, also=(used[pools[0]],))
             used.update(dict.fromkeys(pools, path))
-            if packed in owner:
+            if packed in owner and not (node.lengths and owner[packed][0] == node.name):
                 other, elsewhere = owner[packed]
                 yield context.at("G0401", path, f"{where}: {text} is already {other}'s", also=(elsewhere,))
             owner.setdefault(packed, (node.name, path))
