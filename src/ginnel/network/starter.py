@@ -83,7 +83,7 @@ lans = ["{lan_b}"]
 #[[protect]]
 #edge = "paris"
 #origin = "lyon"
-#addresses = ["{protected}/32"]
+#addresses = ["{protected}"]
 
 # What must hold: `ginnel check` asks the model, `ginnel lab` tries it.
 [[expect]]
@@ -125,7 +125,8 @@ def starting_file(name: str, pool: Sequence[Prefix]) -> str:
         resolver=lans[0].address.removesuffix("0") + "53",
         first=first,
         second=second,
-        protected=protected,
+        # Of a family that the tunnels carry.
+        protected=f"{protected}/32" if any(each.version == 4 for each in pool) else "2001:db8:30::/64",
     )
 
 

@@ -313,14 +313,14 @@ def test_a_mistake_names_its_own_file_and_line() -> None:
 
 def test_nothing_is_said_twice() -> None:
     assert wrong({**SPLIT, "d.toml": "\n[node.paris]\nrelay = true\n[gre]\nseq = true\n"}) == (
-        "d.toml:2:1: node.paris: stands in two files\n    [node.paris]\n    ^^^^^^^^^^^^\n"
+        "d.toml:2:1: node.paris: stands in two files [G0911]\n    [node.paris]\n    ^^^^^^^^^^^^\n"
         "  and b-sites.toml:1:1:\n    [node.paris]\n    ^^^^^^^^^^^^\n  hint: keep one of them\n"
-        "d.toml:4:1: gre: stands in two files\n    [gre]\n    ^^^^^\n"
+        "d.toml:4:1: gre: stands in two files [G0911]\n    [gre]\n    ^^^^^\n"
         "  and a-network.toml:4:1:\n    [gre]\n    ^^^^^\n  hint: keep one of them"
     )
-    assert "lab.seed: stands in two files" in wrong({**SPLIT, "d.toml": "[lab]\nseed = 4\n"})
-    assert "node: stands in two files" in wrong({**SPLIT, "d.toml": "node = 3\n"})
-    assert "link: stands in two files" in wrong({**SPLIT, "d.toml": "link = 3\n"})
+    assert "lab.seed: stands in two files [G0911]" in wrong({**SPLIT, "d.toml": "[lab]\nseed = 4\n"})
+    assert "node: stands in two files [G0911]" in wrong({**SPLIT, "d.toml": "node = 3\n"})
+    assert "link: stands in two files [G0911]" in wrong({**SPLIT, "d.toml": "link = 3\n"})
 
 
 def test_a_node_file_that_lies_beside_is_none_of_it() -> None:
