@@ -212,7 +212,9 @@ def _called_by(by_link: list[tuple[bytes, ...]], before: Pinned | None) -> tuple
 
 
 def _full(pool: Prefix, who: str) -> ConfigError:
-    return ConfigError("network", [Mistake(f"the pool {pool} has no address left for {who}", hint="use a larger pool")])
+    return ConfigError(
+        "network", [Mistake(f"the pool {pool} has no address left for {who}", hint="use a larger pool", code="G0410")]
+    )
 
 
 def addresses_of(subnet: Prefix) -> tuple[bytes, ...]:

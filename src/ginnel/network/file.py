@@ -94,7 +94,7 @@ def read_form(files: Sequence[tuple[str, str]], source: str) -> Parsed:
     sources = Sources(files, source)
     if "tunnel" in sources.document and "network" not in sources.document:
         hint = "`ginnel up FILE` brings its tunnels up; a network file has [network] and [node.NAME]"
-        raise ConfigError(source, [Mistake("expected a network file, found a node file", hint=hint)])
+        raise ConfigError(source, [Mistake("expected a network file, found a node file", hint=hint, code="G0906")])
     try:
         parsed = NetworkFile.model_validate(sources.document)
     except ValidationError as error:

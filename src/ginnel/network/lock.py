@@ -202,8 +202,8 @@ _CONFLICT = re.compile(r"^(<{7}|={7}|>{7}|\|{7})( |$)", re.MULTILINE)
 
 def _not_toml(text: str, error: tomllib.TOMLDecodeError) -> Mistake:
     if _CONFLICT.search(text):
-        return Mistake("a merge in git is not finished: both sides have changed it", hint=_ONE_OF_THEM)
-    return Mistake(f"not TOML: {error}", hint="restore it from git")
+        return Mistake("a merge in git is not finished: both sides have changed it", hint=_ONE_OF_THEM, code="G0913")
+    return Mistake(f"not TOML: {error}", hint="restore it from git", code="G0913")
 
 
 _ONE_OF_THEM = "keep the entries of both sides, and of two with the same address only one: the other gets a new one"
@@ -310,7 +310,7 @@ class _Reading:
         span = self._positions.value(path)
         other = self._positions.value(also) if also is not None else None
         elsewhere = (Elsewhere(other, self._positions.line(other)),) if other is not None else ()
-        self.mistakes.append(Mistake(message, span, hint, self._positions.line(span), also=elsewhere))
+        self.mistakes.append(Mistake(message, span, hint, self._positions.line(span), "G0913", also=elsewhere))
 
 
 def _address(text: str) -> bytes | None:

@@ -121,7 +121,7 @@ def test_a_mistake_is_shown_with_its_line_a_caret_and_a_hint() -> None:
     with pytest.raises(ConfigError) as caught:
         parsed('[network]\nname = "a"\npool = ["10.0.0.0/24"]\nshap = "hub"\n[node.a]\n')
     assert str(caught.value).splitlines() == [
-        "network.toml:4:1: [network] knows no 'shap'",
+        "network.toml:4:1: [network] knows no 'shap' [G0902]",
         '    shap = "hub"',
         "    ^^^^",
         "  hint: did you mean 'shape'?",
@@ -149,7 +149,7 @@ def test_a_node_file_is_known_for_what_it_is() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_network('[tunnel.gre1]\nkind = "gre"\n', "edge.toml")
     assert str(caught.value) == (
-        "edge.toml: expected a network file, found a node file\n"
+        "edge.toml: expected a network file, found a node file [G0906]\n"
         "  hint: `ginnel up FILE` brings its tunnels up; a network file has [network] and [node.NAME]"
     )
 
