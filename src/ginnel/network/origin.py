@@ -10,9 +10,9 @@ Protected origins: what `[[protect]]` makes of the links between edges and the o
              table; what the origin begins under a protected address goes by the first edge. All else goes its usual way.
 
 WireGuard knows a peer by the sources that it may send, and only one peer of an interface may send everything. So at the origin
-each edge has an interface of its own, with the same key; only where the node's own would otherwise have no peer (all are
-edges) the first edge stays on it, with its table. On an interface beside the node's own the origin speaks first and goes on speaking, behind
-NAT or not: it needs no port that the edges would have to know, and its address is in none of their files.
+each edge has an interface of its own, with the same key; only where the node's own would otherwise have no peer (all are edges)
+the first edge stays on it, with its table. On an interface beside the node's own the origin speaks first and goes on speaking,
+behind NAT or not: it needs no port that the edges would have to know, and its address is in none of their files.
 
 Source: crypto-key routing, WireGuard paper 2.1; ip-rule(8), fwmark.
 """
