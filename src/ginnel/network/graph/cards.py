@@ -1,7 +1,7 @@
 """
 Nodes as cards: the name, the roles, the LANs, all inside of one rectangle; up to a dozen of them in a row, a circle or a star.
 
-    row       one node, two, or a chain of up to four
+    row       one node, two, or a chain of up to four; a column, beside another region
     star      one node that all others are linked with, and few links among those: it is in the middle
     circle    everything else; neighbours that are linked stand beside one another where that can be had
 
@@ -28,7 +28,7 @@ _LABELS_MAX = 5
 _BETWEEN = 46.0
 #: How far links stay from cards that are not theirs; how far they bend for that, as a share of their length, best first.
 _CLEAR = 7.0
-_BENDS = (0.0, 0.12, -0.12, 0.22, -0.22, 0.34, -0.34, 0.5, -0.5)
+_BENDS = (0.0, 0.12, -0.12, 0.22, -0.22, 0.34, -0.34, 0.5, -0.5, 0.7, -0.7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +181,14 @@ class Cards:
             sheet.boxes.append((shown.actor.name, shown.box(x + right, y + down)))
 
 
-def lay_out(actors: Sequence[Actor], wires: Sequence[Wire]) -> Cards:
-    """Cards for *actors*, by the links among them."""
+def lay_out(actors: Sequence[Actor], wires: Sequence[Wire], cells: int = 1) -> Cards:
+    """
+    Cards for *actors*, by the links among them.
+
+    Args:
+        cells: how many there are in the picture. Beside another one a chain is a column, so that all of it is as near to the
+            other; among several a circle, which has no far end.
+    """
     shown = tuple(card(actor) for actor in actors)
     names = [actor.name for actor in actors]
     near: dict[str, set[str]] = {name: set() for name in names}
@@ -190,8 +196,8 @@ def lay_out(actors: Sequence[Actor], wires: Sequence[Wire]) -> Cards:
         near[wire.left].add(wire.right)
         near[wire.right].add(wire.left)
     chain = _chain(names, near)
-    if chain is not None:
-        return _row(shown, chain)
+    if chain is not None and (cells <= 2 or len(chain) <= 2):
+        return _column(shown, chain) if cells == 2 else _row(shown, chain)
     middle = _middle(names, near)
     order = _around([name for name in names if name != middle], near)
     by_name = {one.actor.name: one for one in shown}
@@ -229,6 +235,16 @@ def _row(shown: Sequence[Card], order: Sequence[str]) -> Cards:
         one = by_name[name]
         placed[name] = (at + one.width / 2, 0.0)
         at += one.width + 2.4 * _BETWEEN
+    return Cards(tuple(shown), tuple(placed[one.actor.name] for one in shown))
+
+
+def _column(shown: Sequence[Card], order: Sequence[str]) -> Cards:
+    by_name = {one.actor.name: one for one in shown}
+    at, placed = 0.0, {}
+    for name in order:
+        one = by_name[name]
+        placed[name] = (0.0, at + one.height / 2)
+        at += one.height + _BETWEEN
     return Cards(tuple(shown), tuple(placed[one.actor.name] for one in shown))
 
 

@@ -65,7 +65,7 @@ def _plan(scene: Scene, index: int) -> _Plan:
     names = {actor.name for actor in members}
     wires = [wire for wire in scene.wires if wire.left in names and wire.right in names]
     if len(members) <= cards.CARDS_MAX:
-        return cards.lay_out(members, wires)
+        return cards.lay_out(members, wires, len(scene.cells))
     return wheel.lay_out(members, wires)
 
 
@@ -126,7 +126,7 @@ def _side_by_side(frames: Sequence[tuple[float, float, float, float]]) -> list[t
     for frame in frames:
         wide = frame[2] - frame[0]
         found.append(_origin(frame, at + wide / 2, 0.0))
-        at += wide + 1.8 * _APART
+        at += wide + 2.6 * _APART
     return found
 
 
