@@ -136,7 +136,9 @@ def _network(description: NodeDescription) -> Iterator[str]:
 
 
 def _route(prefix: Prefix, table: str = "", metric: int = 0, source: str = "") -> Iterator[str]:
-    yield from ("", "[Route]", f"Destination={prefix}", "Scope=link" if prefix.version == 4 else "Scope=global")
+    yield from ("", "[Route]", f"Destination={prefix}")
+    if prefix.version == 4:
+        yield "Scope=link"
     if table:
         yield f"Table={table}"
     if metric:
@@ -153,8 +155,8 @@ def _host_route(text: str) -> Iterator[str]:
         yield f"Type={route.kind}"
     elif route.gateway:
         yield from (f"Gateway={route.gateway}", "GatewayOnLink=yes")
-    else:
-        yield "Scope=link" if route.prefix.version == 4 else "Scope=global"
+    elif route.prefix.version == 4:
+        yield "Scope=link"
     if route.table:
         yield f"Table={route.table}"
 

@@ -40,8 +40,8 @@ WHERE = "/etc/NetworkManager/system-connections/"
 _WHO = "NetworkManager"
 #: NMIPTunnelMode.
 _MODES = {"ipip": 1, "gre": 2, "sit": 3, "ip6gre": 8, "gretap": 10, "ip6gretap": 11}
-#: NM_IP_TUNNEL_FLAG_IP6_IGN_ENCAP_LIMIT.
-_NO_ENCAP_LIMIT = 1
+#: It cannot leave out the option with the encapsulation limit over IPv6 (RFC 2473, 4.1.1): 8 bytes of every packet.
+_ENCAP_LIMIT, _ENCAP_LIMIT_BYTES = 4, 8
 #: What `ip` calls main.
 _MAIN = "254"
 #: The name servers of a full tunnel are asked before and instead of all others.
@@ -157,6 +157,9 @@ def _ip(
     yield from ("", f"[ipv{version}]", f"method={'manual' if addresses else 'disabled'}")
     if not addresses:
         return
+    if version == 6:
+        # By the MAC address, which tunnels do not have, it would look for a link-local address in vain, and for ever.
+        yield "addr-gen-mode=stable-privacy"
     yield from (f"address{number}={address}" for number, address in enumerate(addresses, 1))
     if dns:
         yield f"dns={''.join(f'{each};' for each in dns)}"
@@ -217,10 +220,12 @@ def _tunnel(description: NodeDescription, tunnel: TunnelDescription) -> Iterator
         if key is not None:
             yield f"{name}={key}"
     if config.family == 6:
-        yield f"flags={_NO_ENCAP_LIMIT}" if config.encaplimit is None else f"encapsulation-limit={config.encaplimit}"
+        if config.encaplimit is None:
+            yield f"# It puts an option of {_ENCAP_LIMIT_BYTES} bytes into every packet; the MTU is so much smaller."
+        yield f"encapsulation-limit={_ENCAP_LIMIT if config.encaplimit is None else config.encaplimit}"
         if config.flowlabel is not None:
             yield f"flow-label={config.flowlabel}"
-    yield f"mtu={tunnel.mtu}"
+    yield f"mtu={tunnel.mtu - (_ENCAP_LIMIT_BYTES if config.family == 6 and config.encaplimit is None else 0)}"
     ways = [words.Route.parse(text) for text in config.routes]
     for version in (4, 6):
         yield from _ip(
