@@ -14,10 +14,10 @@ from ginnel.config.positions import Positions
 from ginnel.errors import Mistake
 from ginnel.network.check import addresses, expectations, names, protect, remarks, shape, tunnels
 from ginnel.network.check.context import Context, collect
-from ginnel.network.check.expectations import owner_of, predict, source_node
+from ginnel.network.check.expectations import owner_of, source_node
 from ginnel.network.model import Network
 
-__all__ = ["check", "owner_of", "predict", "remarks_on", "source_node"]
+__all__ = ["check", "owner_of", "remarks_on", "source_node"]
 
 _SENSE = (*shape.RULES, *addresses.RULES, *tunnels.RULES, *protect.RULES)
 

@@ -8,7 +8,6 @@ from ginnel.errors import Mistake
 from ginnel.network.addressing import within
 from ginnel.network.check.context import Context, Rule, packed_address
 from ginnel.network.model import Expect, Network, Node
-from ginnel.network.paths import Paths
 
 
 def _expectations(context: Context) -> Iterator[Mistake]:
@@ -44,28 +43,6 @@ def owner_of(network: Network, packed: bytes) -> Node | None:
         if packed in node.address or any(within(packed, lan) for lan in node.lans):
             return node
     return None
-
-
-def predict(network: Network, paths: Paths, source: Node, expect: Expect) -> tuple[bool | None, str]:
-    """
-    What the file alone says about an expectation.
-
-    Returns:
-        (reaches, why); reaches is None when the target is nothing that this network knows.
-    """
-    target = network.node(expect.target.node) if expect.target.node else owner_of(network, expect.target.packed)
-    if target is None:
-        if source.exit is not None:
-            return True, f"everything leaves through {source.exit}"
-        return None, f"{expect.target.text} lies in no node's lan, and {source.name} has no exit"
-    if target is source:
-        return True, "the same site"
-    path = paths.path(source.name, target.name)
-    if path is None and not all(link.routed for link in paths.links):
-        return None, f"nothing is routed between {source.name} and {target.name} (routes = false): a routing daemon decides"
-    if path is None:
-        return False, f"nothing carries between {source.name} and {target.name}"
-    return True, " → ".join(path)
 
 
 RULES: tuple[Rule, ...] = (_expectations,)
