@@ -15,9 +15,9 @@ node file where there is none. `host_rules` is all three. What a tunnel needs of
 The chains of a protected origin (see `origin`), in the order in which a packet meets them:
 
     guarding    prerouting   for the addresses, and not out of a tunnel from an edge: dropped before anything looks at it
-    arriving    prerouting   out of such a tunnel: the connection is marked with its edge
+    arriving    prerouting   (several edges) out of such a tunnel: the connection is marked with its edge
     only_edges  input        (only-edges) for the origin's own addresses: what it asked for, the edges' tunnels, its LANs
-    answering   output       an answer gets the mark of its connection, and is routed anew
+    answering   output       (several edges) an answer gets the mark of its connection, and is routed anew
     segments    postrouting  TCP agrees on segments that the tunnel takes (an edge's: as it forwards, both ways)
     departing   postrouting  under the addresses, and not into such a tunnel: dropped, before it shows where the origin is
 
@@ -100,6 +100,12 @@ def of_node_file(description: NodeDescription) -> HostRules:
     return (HostRules() if description.wireguard else host_part(description)) + tunnel_part(description)
 
 
+def _loose(description: NodeDescription, devices: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """An answer's way is chosen by its mark, which the kernel does not have yet when it asks if a source is plausible."""
+    needed = origin.several(description.protects, description.name)
+    return tuple((_of_device(4, device, "rp_filter"), "2") for device in devices) if needed else ()
+
+
 def host_config(description: NodeDescription) -> HostConfig:
     """`of_node_file` as a node file says it."""
     own = origin.addresses_of(description.protects, description.name)
@@ -118,7 +124,7 @@ def tunnel_part(description: NodeDescription) -> HostRules:
     """What the tunnels to edges of a protected origin need; see `interface_part`."""
     edges = origin.edges_of(description.protects, description.name)
     names = [tunnel.config.name for tunnel in description.tunnels if tunnel.peer in edges]
-    return HostRules(sysctls=tuple((_of_device(4, name, "rp_filter"), "2") for name in names))
+    return HostRules(sysctls=_loose(description, names))
 
 
 def host_part(description: NodeDescription) -> HostRules:
@@ -157,9 +163,7 @@ def interface_part(description: NodeDescription) -> HostRules:
         for prefix in peer.allowed_ips
         if prefix.length and not _connected(prefix, description)
     ]
-    # An answer's way is chosen by its mark, which the kernel does not have yet when it asks whether a source is plausible.
-    loose = ((_of_device(4, description.interface, "rp_filter"), "2"),)
-    return HostRules(sysctls=loose, rules=tuple(rules), routes=tuple(routes))
+    return HostRules(sysctls=_loose(description, [description.interface]), rules=tuple(rules), routes=tuple(routes))
 
 
 def _connected(prefix: Prefix, description: NodeDescription) -> bool:
@@ -285,8 +289,9 @@ def _origin(description: NodeDescription) -> Iterator[Chain]:
     guarding = tuple(f"iifname != {local} {word} daddr {_set(some)} drop" for word, some in _by_version(every))
     departing = tuple(f"oifname != {local} {word} saddr {_set(some)} drop" for word, some in _by_version(every))
     yield "guarding", "type filter hook prerouting priority raw;", guarding
-    yield "arriving", "type filter hook prerouting priority mangle;", tuple(arriving)
-    yield "answering", "type route hook output priority mangle;", tuple(answering)
+    if origin.several(protects, name):
+        yield "arriving", "type filter hook prerouting priority mangle;", tuple(arriving)
+        yield "answering", "type route hook output priority mangle;", tuple(answering)
     yield "segments", "type filter hook postrouting priority mangle;", (_clamp_out(devices),)
     yield "departing", "type filter hook postrouting priority filter;", departing
     if any(protect.only_edges for protect in protects if protect.origin == name):

@@ -6,8 +6,9 @@ Protected origins: what `[[protect]]` makes of the links between edges and the o
     edge     a route to the addresses by the link (of WireGuard: AllowedIPs of the origin), forwarding, no NAT: the origin sees
              who asks
     origin   takes from the link whatever the source, and answers by the link that a connection came by: each edge has a number,
-             a routing table (`table_of`) whose default route leads to it, and a connection mark (`mark_of`) that chooses the
-             table; what the origin begins under a protected address goes by the first edge. All else goes its usual way.
+             a routing table (`table_of`) whose default route leads to it, and where there are several edges a connection mark
+             (`mark_of`) that chooses the table; what the origin begins under a protected address goes by the first edge. All
+             else goes its usual way.
 
 WireGuard knows a peer by the sources that it may send, and only one peer of an interface may send everything. So at the origin
 each edge has an interface of its own, with the same key; only where the node's own would otherwise have no peer (all are edges)
@@ -61,6 +62,11 @@ def addresses_of(protects: Iterable[Protect], origin: str) -> tuple[Prefix, ...]
     return tuple(dict.fromkeys(prefix for addresses in found for prefix in addresses))
 
 
+def several(protects: Iterable[Protect], origin: str) -> bool:
+    """Whether *origin* has to remember by which edge a connection came; the one edge is known by the source address alone."""
+    return len(edges_of(protects, origin)) > 1
+
+
 def mark_of(number: int) -> int:
     """The mark of connections that came by the edge with this number (from 1)."""
     return number << _MARK_SHIFT
@@ -83,7 +89,7 @@ def rules_of(protects: Iterable[Protect], origin: str, edge: str) -> tuple[Rule,
         Rule(table, source=every, mark=mark, mask=MARK_MASK, priority=table_of(number), version=every.version) for every in all_of
     )
     sent = (Rule(table, source=prefix, priority=_FROM_PRIORITY + number, version=prefix.version) for prefix in addresses)
-    return (*marked, *sent)
+    return (*marked, *sent) if several(protects, origin) else tuple(sent)
 
 
 def device_name(edge: str) -> str:
