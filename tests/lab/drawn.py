@@ -7,8 +7,9 @@ refuses is drawn anew. Faults are planted in the node descriptions, where a file
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from ginnel.errors import ConfigError
@@ -58,23 +59,13 @@ def _text(chance: random.Random) -> str:
     names = NAMES[: chance.randint(2, 5)]
     shape = chance.choice(("mesh", "mesh", "hub", "none"))
     kind = chance.choice(("wireguard", "wireguard", "wireguard", "gre", "gre+ipsec", "ipsec"))
-    pools = chance.choice(
-        (('"10.10.0.0/24"',), ('"10.10.0.0/24"', '"fd10:10::/64"'), ('"10.10.0.0/24"', '"fd10:10::/64"'), ('"fd10:10::/64"',))
-    )
+    pools = chance.choice((('"10.10.0.0/24"',), _BOTH, _BOTH, ('"fd10:10::/64"',)))
     lines = ["[network]", 'name = "drawn"', f"pool = [{', '.join(pools)}]", f'shape = "{shape}"', f'kind = "{kind}"']
     public = [name for name in names if chance.random() < 0.6] or [names[0]]
     if shape == "hub":
-        lines.append(f'hub = "{public[0]}"')
+        lines.append(f"hub = [{', '.join(json.dumps(name) for name in public[: chance.choice((1, 1, 2))])}]")
     for index, name in enumerate(names):
-        lines += ["", f"[node.{name}]"]
-        if name in public:
-            lines.append(f'endpoint = "203.0.113.{10 + index}"')
-            if chance.random() < 0.4:
-                lines.append("relay = true")
-        lans = [f'"10.{20 + index}.{number}.0/24"' for number in range(chance.choice((0, 1, 1, 2)))]
-        lans += [f'"fd{20 + index}::/64"'] * (chance.random() < 0.4)
-        if lans:
-            lines.append(f"lans = [{', '.join(lans)}]")
+        lines += ["", f"[node.{name}]", *_node(chance, index, name in public)]
         if kind == "wireguard" and name not in public and shape != "none" and chance.random() < 0.3:
             lines.append(f'exit = "{public[0]}"')
     pairs = [(left, right) for index, left in enumerate(names) for right in names[index + 1 :]]
@@ -83,7 +74,40 @@ def _text(chance: random.Random) -> str:
             lines += ["", "[[link]]", f'between = ["{left}", "{right}"]']
             if chance.random() < 0.4:
                 lines.append(f'kind = "{chance.choice(("wireguard", "gre", "gre+ipsec"))}"')
+            if chance.random() < 0.15:
+                lines.append(f"ends.{left} = {{ allowed-ips = {json.dumps(chance.choice(_ODD))} }}")
+    if len(public) > 1 and chance.random() < 0.35:
+        edges = public[: chance.choice((1, 2))]
+        origin = chance.choice([name for name in names if name not in edges] or [public[-1]])
+        addresses = chance.choice((["198.51.100.64/29"], ["198.51.100.64/32", "2001:db8:77::/64"]))
+        lines += [
+            "",
+            "[[protect]]",
+            f"edge = {json.dumps(edges)}",
+            f'origin = "{origin}"',
+            f"addresses = {json.dumps(addresses)}",
+        ]
+        if chance.random() < 0.4:
+            lines.append("only-edges = true")
     return "\n".join(lines) + "\n"
+
+
+_BOTH = ('"10.10.0.0/24"', '"fd10:10::/64"')
+#: What an end of a link may have written down that is not what follows from the network.
+_ODD = (["10.10.0.0/24"], ["10.20.0.0/15"], ["10.10.0.2/32", "10.21.0.0/24"], ["fd10:10::/64", "10.10.0.0/24", "10.22.0.0/24"])
+
+
+def _node(chance: random.Random, index: int, public: bool) -> Iterator[str]:
+    if public:
+        yield f'endpoint = "203.0.113.{10 + index}"'
+        if chance.random() < 0.4:
+            yield "relay = true"
+    lans = [f'"10.{20 + index}.{number}.0/24"' for number in range(chance.choice((0, 1, 1, 2)))]
+    lans += [f'"fd{20 + index}::/64"'] * (chance.random() < 0.4)
+    if chance.random() < 0.2:
+        lans.append(f'{{ seen = "10.{120 + index}.0.0/24", real = "192.168.1.0/24" }}')
+    if lans:
+        yield f"lans = [{', '.join(lans)}]"
 
 
 # ---------------------------------------------------------------- faults
@@ -160,7 +184,9 @@ def _stranger(
     return _with_peer(node, peer, changed), f"{node.name} sends {half} to {peer.name}"
 
 
-def _forgotten(node: NodeDescription, peer: PeerDescription) -> tuple[NodeDescription, str]:
+def _forgotten(node: NodeDescription, peer: PeerDescription) -> tuple[NodeDescription, str] | None:
+    if node.protects:
+        return None  # what its firewall is about would be gone
     return _with_peer(node, peer, None), f"{node.name} does not know {peer.name}"
 
 

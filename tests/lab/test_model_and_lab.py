@@ -13,10 +13,11 @@ import os
 import pytest
 
 from ginnel import crypto
+from ginnel.lab.topology import INTERNET
 from ginnel.network import Lock, Network, NodeDescription, compile_network
 from ginnel.network.reach import Fleet, Surroundings, Verdict, reach
 from ginnel.network.reach.expect import called_host
-from ginnel.network.reach.places import Point, at
+from ginnel.network.reach.places import Point, at, from_outside
 from ginnel.network.reach.routes import Routings
 from ginnel.units import PublicKey
 from lab.drawn import Drawn, draw
@@ -46,10 +47,16 @@ def drawn_with_keys(seed: int) -> tuple[Drawn, dict[str, str]]:
 
 def verdict(routings: Routings, pair: Pair) -> Verdict:
     host = routings.fleet[pair.source.node]
+    text = str(ipaddress.ip_address(pair.packed))
+    if pair.source.space == INTERNET:
+        outside = Point(pair.source.name, None, pair.from_address)
+        if pair.target == "protected":
+            return from_outside(routings, outside, Point(text, None, pair.packed), host)
+        return reach(routings, outside, at(routings.fleet, pair.packed, text))
     source = Point(host.name, host)
     if (packed := pair.from_address) is not None:
         source = at(routings.fleet, packed, str(ipaddress.ip_address(packed)))
-    return reach(routings, source, at(routings.fleet, pair.packed, str(ipaddress.ip_address(pair.packed))))
+    return reach(routings, source, at(routings.fleet, pair.packed, text))
 
 
 @pytest.mark.parametrize("seed", seeds())

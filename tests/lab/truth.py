@@ -11,13 +11,13 @@ from __future__ import annotations
 import ipaddress
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from ginnel.lab import credentials, nodes, probe
-from ginnel.lab.topology import OUTSIDE_V6, RESOLVER_V4, Topology, plan
+from ginnel.lab.topology import INTERNET, OUTSIDE_V6, RESOLVER_V4, Topology, plan
 from ginnel.lab.world import World
 from ginnel.network import Network, NodeDescription
 from ginnel.network.paths import links_of
@@ -40,6 +40,8 @@ class Place:
     space: str
     address: tuple[bytes, ...]
     lan: bool = False
+    #: What it has itself, where the network knows its LAN by another prefix.
+    bound: Mapping[bytes, bytes] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Truth:
     def places(self) -> list[Place]:
         """Every node, and everybody in a LAN."""
         found = [Place(name, name, name, tuple(item.packed for item in each.address)) for name, each in self.descriptions.items()]
-        return found + [Place(host.space, host.node, host.space, host.address, lan=True) for host in self.topology.hosts]
+        return found + [Place(host.space, host.node, host.space, host.address, True, host.bound) for host in self.topology.hosts]
 
     @property
     def pairs(self) -> list[Pair]:
@@ -104,10 +106,27 @@ class Truth:
         found = []
         for source in self.places:
             for target in self.places:
-                if target is not source:
+                if target.name != source.name:
                     found += [Pair(source, target.name, packed) for packed in target.address if _can(source, packed)]
             found += [Pair(source, "outside", packed) for packed in outside if _can(source, packed)]
-        return found
+            found += [Pair(source, "protected", packed) for packed in self.protected if _can(source, packed)]
+        return found + list(self._from_outside())
+
+    @property
+    def protected(self) -> list[bytes]:
+        """An address of each prefix that is protected."""
+        return [prefix.packed for protect in self.network.protects for prefix in protect.addresses]
+
+    def _from_outside(self) -> Iterator[Pair]:
+        """Clients and attackers of protected origins: at the addresses, and at the nodes' own ones."""
+        found = self.topology.outsiders
+        own = [ipaddress.ip_address(node.endpoint.host).packed for node in self.network.nodes if node.endpoint is not None]
+        for role, them in (("client", found.clients), ("attacker", found.attackers)):
+            for near, each in them.items():
+                address = tuple(ipaddress.ip_address(text).packed for text in (each.v4, each.v6))
+                place = Place(f"{role} near {near}", near, INTERNET, address, lan=True)
+                yield from (Pair(place, "protected", packed) for packed in self.protected)
+                yield from (Pair(place, "a node", packed) for packed in own)
 
     def answers(self, expected: Mapping[Pair, bool]) -> dict[Pair, bool]:
         """Who answers whom. *expected*: how long each is worth asking."""
@@ -115,7 +134,9 @@ class Truth:
         found: dict[Pair, bool] = dict.fromkeys(expected, False)
         groups: dict[tuple[str, int, bytes | None], list[Pair]] = {}
         for pair in expected:
-            groups.setdefault((pair.source.space, len(pair.packed), pair.from_address), []).append(pair)
+            source = pair.from_address
+            own = pair.source.bound.get(source, source) if source is not None else None
+            groups.setdefault((pair.source.space, len(pair.packed), own), []).append(pair)
         lock, end = threading.Lock(), time.monotonic() + ANSWER_DEADLINE_S
         settled = threading.Event()
 

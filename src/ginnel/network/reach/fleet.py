@@ -189,7 +189,7 @@ class Fleet:
         """Why an endpoint does not lead to an interface, in words; empty: nothing speaks against it."""
         hosts = self.at_endpoint(endpoint.host)
         if hosts and far not in hosts:
-            return f"{show(endpoint)} is {hosts[0].name}"
+            return f"that is {hosts[0].name}"
         ports = {interface.listen_port, far.endpoint.port if far.endpoint is not None else 0} - {0}
         if far in hosts and endpoint.port and ports and endpoint.port not in ports:
             return f"{far.name} listens on port {interface.listen_port}, not {endpoint.port}"
