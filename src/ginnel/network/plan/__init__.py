@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from ginnel.network.compile import Compilation, NodeDescription
+from ginnel.network.compile import Compilation, NodeDescription, PeerDescription
 from ginnel.network.host import Host, WireguardInterface
 from ginnel.network.plan import tunnels, wireguard
 from ginnel.network.plan.steps import HostPlan, Plan, Sessions, Step
@@ -82,6 +82,9 @@ def _without_equal_peers(
 
     *equal* remembers which two descriptions of a peer are: the same one serves many nodes, and outlives this.
     """
+    begin = _alike(old.peers, new.peers)
+    if begin:  # who joins a network is the last of it, mostly
+        old, new = replace(old, peers=old.peers[begin:]), replace(new, peers=new.peers[begin:])
     names = {peer.name: peer for peer in old.peers}
     same: set[str] = set()
     for peer in new.peers:
@@ -102,6 +105,17 @@ def _without_equal_peers(
         replace(old, peers=tuple(peer for peer in old.peers if peer.name not in same)),
         replace(new, peers=tuple(peer for peer in new.peers if peer.name not in same)),
     )
+
+
+def _alike(old: tuple[PeerDescription, ...], new: tuple[PeerDescription, ...]) -> int:
+    """With how many equal peers both begin: by halves, since tuples of the same objects compare at once."""
+    low, high = 0, min(len(old), len(new))
+    if old[:high] == new[:high]:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if old[low:middle] == new[low:middle] else (low, middle)
+    return low
 
 
 class _Matching:
