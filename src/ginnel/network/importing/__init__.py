@@ -14,10 +14,12 @@ import ipaddress
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from ginnel.config.wgquick import is_interface_name
 from ginnel.network.findings import Finding
 from ginnel.network.host import Host, InterfaceAddress, Place, Secret, Tunnel, WireguardInterface
 from ginnel.network.importing import hostfiles, iproute, networkd, networkmanager, nodefile, swanctl, wgdump, wgquick
-from ginnel.network.importing.naming import Origin, origin
+from ginnel.network.importing.naming import Origin, in_directory, origin
+from ginnel.network.importing.own_keys import with_own_keys
 from ginnel.network.importing.reading import Fingerprints, Notes
 from ginnel.network.importing.source import SOURCE_MAX_BYTES, SOURCES_MAX, TOTAL_MAX_BYTES, LinkFacts, Part, Source, text_of
 from ginnel.units import Prefix
@@ -84,6 +86,7 @@ def read_hosts(sources: Iterable[Source], fingerprints: Fingerprints | None = No
     gathered: dict[str, _Gathered] = {}
     total = 0
     given = tuple(sources)
+    read: list[_Known] = []
     drop_ins = _drop_ins(given)
     added = {source.path for each in drop_ins.values() for source in each}
     for count, source in enumerate(given):
@@ -100,10 +103,13 @@ def read_hosts(sources: Iterable[Source], fingerprints: Fingerprints | None = No
             findings.append(Finding("G0808", message, (Place(source.path),)))
             continue
         if (known_source := _known(source, drop_ins.get(source.path, ()), findings)) is not None:
-            whose = known_source.whose
-            gathered.setdefault(whose.key, _Gathered(whose)).sources.append(known_source)
+            read.append(known_source)
+    for known_source in _by_directories(read):
+        whose = known_source.whose
+        gathered.setdefault(whose.key, _Gathered(whose)).sources.append(known_source)
     hosts = [gathering.host(known, findings) for gathering in gathered.values()]
-    return Imported(tuple(_told_apart([host for host in hosts if host is not None])), tuple(findings))
+    named = _told_apart([host for host in hosts if host is not None])
+    return Imported(with_own_keys(named), tuple(findings))
 
 
 def _known(source: Source, drop_ins: Iterable[Source], findings: list[Finding]) -> _Known | None:
@@ -115,6 +121,20 @@ def _known(source: Source, drop_ins: Iterable[Source], findings: list[Finding]) 
         findings.append(Finding("G0817", message, (Place(source.path),)))
         return None
     return _Known(source, text, found, origin(source.path, source.host, by_directory=found.by_directory))
+
+
+def _by_directories(read: list[_Known]) -> list[_Known]:
+    """Files that are called alike in several directories are called after interfaces, and their directories after hosts."""
+    places: dict[str, set[str]] = {}
+    for known in read:
+        if known.whose.by_stem:
+            places.setdefault(known.whose.name, set()).add(known.whose.key)
+    return [
+        replace(known, whose=in_directory(known.source.path))
+        if known.whose.by_stem and len(places[known.whose.name]) > 1
+        else known
+        for known in read
+    ]
 
 
 class _Gathered:
@@ -132,14 +152,15 @@ class _Gathered:
             notes = Notes(known.source.path, fingerprints)
             if "\ufffd" in known.text:
                 notes.add("G0802", f"{known.source.path}: bytes that are no text stand as '\ufffd'")
-            part = known.format.read(known.text, known.whose.interface or _USUAL_INTERFACE, notes)
+            called = known.whose.interface
+            part = known.format.read(known.text, called if is_interface_name(called) else _USUAL_INTERFACE, notes)
             parts.append(part)
             if part.secret and known.source.mode is not None:
                 secrets.append(Secret(known.source.path, known.source.mode))
             findings += notes.findings
         if not any(part.interfaces or part.tunnels for part in parts):
             return None
-        return _host(self.whose.name, parts, secrets, findings)
+        return _host(self.whose, parts, secrets, findings)
 
 
 def _drop_ins(sources: Sequence[Source]) -> dict[str, list[Source]]:
@@ -154,7 +175,8 @@ def _drop_ins(sources: Sequence[Source]) -> dict[str, list[Source]]:
     return found
 
 
-def _host(name: str, parts: list[Part], secrets: list[Secret], findings: list[Finding]) -> Host:
+def _host(whose: Origin, parts: list[Part], secrets: list[Secret], findings: list[Finding]) -> Host:
+    name = whose.name
     interfaces: dict[str, WireguardInterface] = {}
     tunnels: dict[str, Tunnel] = {}
     facts: dict[str, LinkFacts] = {}
@@ -183,7 +205,7 @@ def _host(name: str, parts: list[Part], secrets: list[Secret], findings: list[Fi
     said = next((part.name for part in parts if part.name), "")
     forwards = [part.forwards for part in parts if part.forwards is not None]
     return Host(
-        name=name if name and not (said and all(part.ours for part in parts)) else said or name,
+        name=said if said and (whose.by_stem or not name or all(part.ours for part in parts)) else name,
         interfaces=tuple(interfaces.values()),
         tunnels=tuple(tunnels.values()),
         forwards=any(forwards) if forwards else None,

@@ -3,7 +3,6 @@ From hosts to nodes: who is whose peer, what each is called, which addresses and
 
     units       a node for each WireGuard interface of a host (`lyon`, and `lyon-wg1` for its second one), and for each key that
                 some host has as a peer and none has as its own
-    keys        that of an interface whose file does not hold it is the key by which others know its addresses
     pools       the networks of the interfaces' addresses; where only single addresses are written, the /24 (IPv6: /64) around
                 them
     addresses   of a node without a file: the single addresses among the AllowedIPs that others have for it, so far as they lie
@@ -26,7 +25,7 @@ from ginnel.network.host import Host, InterfaceAddress, Peer, Place
 from ginnel.network.importing import plain
 from ginnel.network.importing.units import Unit, cut, holds, overlap
 from ginnel.network.model import HostPort
-from ginnel.units import Prefix, PublicKey
+from ginnel.units import Prefix
 
 NAME_MAX = 32
 POOLS_MAX = 8
@@ -67,7 +66,6 @@ def draft(hosts: Iterable[Host]) -> Draft:
     """Find nodes, their names, addresses, LANs, endpoints and exits; whatever had to be guessed is a finding."""
     findings: list[Finding] = []
     units = _units(hosts)
-    _own_keys(units)
     by_key = {unit.key: unit for unit in units if unit.key is not None}
     others: list[Unit] = []
     said: list[Said] = []
@@ -108,28 +106,6 @@ def _units(hosts: Iterable[Host]) -> list[Unit]:
         if first:
             found.append(Unit(host.name, None, host, None, host.tunnels, place=host.place))
     return found
-
-
-def _own_keys(units: list[Unit]) -> None:
-    """Interfaces whose files have no private key: others know their addresses, or them by name, by a key that nobody has."""
-    owned = {unit.key for unit in units if unit.key is not None}
-    by_address: dict[Prefix, set[PublicKey]] = {}
-    by_name: dict[str, set[PublicKey]] = {}
-    for unit in units:
-        for peer in unit.interface.peers if unit.interface is not None else ():
-            if peer.public_key is not None and peer.public_key not in owned:
-                for prefix in peer.allowed_ips:
-                    by_address.setdefault(prefix, set()).add(peer.public_key)
-                by_name.setdefault(peer.name, set()).add(peer.public_key)
-    for unit in units:
-        if unit.key is None and unit.interface is not None:
-            own_peers = {peer.public_key for peer in unit.interface.peers}
-            called = by_name.get(unit.name, set()) if unit.name else set()
-            for keys in ({key for address in unit.address for key in by_address.get(address.host, ())}, called):
-                if len(found := keys - own_peers - owned) == 1:
-                    (unit.key,) = found
-                    owned.add(unit.key)
-                    break
 
 
 # ---------------------------------------------------------------- names

@@ -15,7 +15,7 @@ they come out at one place.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _INTERFACE = re.compile(r"(?:wg|tun|vpn|gre|gretap|ipip|sit|ipsec|vti|xfrm|utun|tunnel|awg)\d{1,6}", re.IGNORECASE)
 #: Words of the commands whose output is kept in files.
@@ -40,12 +40,13 @@ class Origin:
     Whose a file is.
 
     key: the same for all files of one host. name: what it is called, "" if the path does not say. interface: which of its
-    interfaces the file's name is about, "" if none.
+    interfaces the file's name is about, "" if none. by_stem: the file's own name named it.
     """
 
     key: str
     name: str
     interface: str
+    by_stem: bool = False
 
 
 def origin(path: str, host: str = "", *, by_directory: bool = False) -> Origin:
@@ -68,10 +69,18 @@ def origin(path: str, host: str = "", *, by_directory: bool = False) -> Origin:
         name = directories[first - 1] if first and directories[first - 1] not in ("", ".", "..") else ""
         return Origin("/".join(directories[:first]) + "/etc", name, interface or stem)
     if rest and not by_directory:
-        return Origin("/".join([*directories, rest]), rest, interface)
+        return Origin("/".join([*directories, rest]), rest, interface, by_stem=True)
     while directories and (directories[-1].lower() in _CONTAINERS or directories[-1].lower().endswith(".d")):
         directories.pop()
     return Origin("/".join(directories) + "/", directories[-1] if directories else "", interface)
+
+
+def in_directory(path: str) -> Origin:
+    """
+    Whose a file is whose name is that of an interface after all: files called alike lie in directories called after their hosts.
+    """
+    found = origin(path, by_directory=True)
+    return replace(found, interface=_ENDINGS.sub("", path.replace("\\", "/").rpartition("/")[2]))
 
 
 def _taken_apart(stem: str) -> tuple[str, str]:

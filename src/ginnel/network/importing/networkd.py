@@ -253,6 +253,8 @@ def _network(found: list[Section], part: Part, notes: Notes) -> None:
                         search += [word for word in entry.value.split() if word != "~."]
                     case "Route", "destination":
                         routes.append(str(Prefix.parse(entry.value)))
+                    case "Network", ("ipforward" | "ipv4forwarding" | "ipv6forwarding"):
+                        part.forwards = bool(part.forwards) or entry.value.lower() in {"yes", "true", "1", "on", "ipv4", "ipv6"}
                     case ("Network", "tunnel") | ("Match", _) | ("RoutingPolicyRule", _) | ("Route", "table"):
                         pass
                     case ("Network", key) if key in _NETWORK_PLAIN:

@@ -1,9 +1,16 @@
-"""Networks as the files of their hosts: what imports read."""
+"""
+Networks as the files of their hosts: what imports read.
+
+`corpus/FLEET/...` are files as they are found in the world; keys in them are made of names: `@private hub@`, `@public hub@`,
+`@psk alice hub@`. corpus/meshconf is what wg-meshconf writes.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import re
+from pathlib import Path
 
 from ginnel.crypto import Secret, public_key
 from ginnel.network import Compilation, Lock, Network, allocate
@@ -47,3 +54,29 @@ def sources(compilation: Compilation, format_name: str, *, keys: bool = True) ->
         files = renderer(format_name).files(description, secrets)
         found += [Source(f"out/{description.name}/{file.name}", file.content) for file in files]
     return found
+
+
+CORPUS = Path(__file__).parent / "corpus"
+FLEETS = tuple(sorted(path.name for path in CORPUS.iterdir()))
+
+
+def _filled(found: re.Match[str]) -> str:
+    match found[1].split():
+        case ["private", name]:
+            return base64_of(private_key(name))
+        case ["public", name]:
+            return key_of(name).base64()
+        case ["psk", left, right]:
+            return preshared_key(left, right)
+    raise ValueError(found[0])
+
+
+def filled(text: str) -> str:
+    """With keys for their names."""
+    return re.sub(r"@(private \S+|public \S+|psk \S+ \S+)@", _filled, text)
+
+
+def fleet(name: str) -> list[Source]:
+    """The files of one fleet of the corpus."""
+    files = sorted(path for path in (CORPUS / name).rglob("*") if path.is_file())
+    return [Source(str(path.relative_to(CORPUS)), filled(path.read_text()).encode()) for path in files]
