@@ -17,13 +17,12 @@ _WIREGUARD = frozenset({"wireguard"})
 _PLAIN = _WIREGUARD | {"gre"}
 KINDS_OF: dict[str, frozenset[str]] = {
     "wg-quick": _WIREGUARD,
-    "docker": _WIREGUARD,
     "networkd": _PLAIN,
     "networkmanager": _PLAIN,
     "netplan": _PLAIN,
     "iproute2": _PLAIN,
     "cisco-ios": frozenset({"gre", "gre+ipsec", "ipsec"}),
-    "swanctl": frozenset({"gre", "gre+ipsec", "ipsec", "wireguard"}),
+    "routeros": _PLAIN | {"gre+ipsec"},
 }
 
 
