@@ -69,10 +69,11 @@ def open_network(file: Path | None) -> Opened:
         UsageError: it cannot be read.
     """
     path = find(file)
-    parsed = read_network([(str(each), read(each)) for each in files_of(path)], str(path))
-    lock_file = lock_of(path)
-    pinned = read(lock_file) if lock_file.exists() else None
-    lock = allocate(parsed.network, parse_lock(pinned, str(lock_file)) if pinned is not None else Lock())
+    with ui.working(f"reading {path}"):
+        parsed = read_network([(str(each), read(each)) for each in files_of(path)], str(path))
+        lock_file = lock_of(path)
+        pinned = read(lock_file) if lock_file.exists() else None
+        lock = allocate(parsed.network, parse_lock(pinned, str(lock_file)) if pinned is not None else Lock())
     return Opened(path, parsed.network, lock, lock_file, pinned, parsed.sources)
 
 

@@ -162,8 +162,9 @@ class _Before:
         for before, after in renames.items():
             lock = lock.renamed(before, after) if before in lock.nodes else lock
         try:
-            parsed = read_network(list(texts.items()), str(self.path))
-            lock = allocate(parsed.network, lock)
+            with ui.working(f"checking {self.path}"):
+                parsed = read_network(list(texts.items()), str(self.path))
+                lock = allocate(parsed.network, lock)
         except ConfigError as error:
             raise GinnelError(f"nothing was changed: the network would have mistakes\n{error}") from None
         if dry_run:

@@ -8,11 +8,15 @@ what was found, and how to mend it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import TextIO
 
 DONE, FAILED, USAGE = 0, 1, 2
+#: How long nothing may be heard of a command whose reader sits at a terminal.
+PATIENCE_S = 1.0
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
@@ -40,6 +44,35 @@ def warn(text: str) -> None:
 def printable(text: str) -> str:
     """Without control characters: names and files come from elsewhere, and a terminal obeys them."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+@contextlib.contextmanager
+def working(on_what: str) -> Iterator[None]:
+    """Tell a terminal what is being worked on once that has taken a second; the line is gone when the work is done."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from threading import Timer
+
+    said = False
+
+    def say() -> None:
+        nonlocal said
+        said = True
+        sys.stderr.write(f"{printable(on_what)} …")
+        sys.stderr.flush()
+
+    timer = Timer(PATIENCE_S, say)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        if said:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
 
 
 class StderrConsole:

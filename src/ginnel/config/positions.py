@@ -11,6 +11,8 @@ from 1, in characters; a value that spans lines is marked on its first line.
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -105,10 +107,7 @@ class _Scanner:
         self.places = places
         self.layout = layout
         self.tables: dict[Path, int] = {}  # [[array]] path -> how many so far
-        self.line_starts = [0]
-        for offset, char in enumerate(self.text):
-            if char == "\n":
-                self.line_starts.append(offset + 1)
+        self.line_starts = [0, *(found.end() for found in re.finditer("\n", self.text))]
 
     def document(self) -> None:
         table: Path = ()
@@ -255,13 +254,9 @@ class _Scanner:
         return False
 
     def _span(self, start: int, end: int) -> Span:
-        low, high = 0, len(self.line_starts)
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self.line_starts[middle] <= start else (low, middle)
-        newline = self.text.find("\n", start)
-        stop = end if newline < 0 else min(end, newline)
-        return Span(low + 1, start - self.line_starts[low] + 1, max(1, stop - start))
+        line = bisect_right(self.line_starts, start)
+        stop = min(end, self.line_starts[line] - 1) if line < len(self.line_starts) else end
+        return Span(line, start - self.line_starts[line - 1] + 1, max(1, stop - start))
 
 
 _ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", '"': '"', "\\": "\\"}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ginnel.config.positions import Path, Positions
+from ginnel.config.positions import Layout, Path, Positions, Token
 
 DOCUMENT = """\
 # a comment [not a table]
@@ -169,3 +169,38 @@ def test_random_documents_are_covered(tables: dict[str, Any]) -> None:
     text = document_of(shaped).replace("[ # one a line\n]", "[]")
     parsed = tomllib.loads(text)
     assert set(paths_of(parsed)) <= set(Positions(text).places)
+
+
+def test_a_layout_has_every_token_where_it_stands() -> None:
+    layout = Layout(DOCUMENT)
+
+    def text(token: Token) -> str:
+        return DOCUMENT[token.start : token.end]
+
+    assert [text(token) for token in layout.headers] == [
+        "[network]", "[[link]]", "[link.more]", "[[link]]", "[a.b]", "[a]",
+    ]  # fmt: skip
+    assert [(token.path, text(token)) for token in layout.keys if token.path[0] in ("link", "a")] == [
+        (("link",), "link"),
+        (("link", 0, "between"), "between"),
+        (("link",), "link"),
+        (("link", 0, "more"), "more"),
+        (("link", 0, "more", "x"), "x"),
+        (("link",), "link"),
+        (("link", 1, "between"), "between"),
+        (("a",), "a"),
+        (("a", "b"), "b"),
+        (("a", "b", "y"), "y"),
+        (("a",), "a"),
+        (("a", "z"), "z"),
+    ]
+    pairs = {token.path: text(token) for token in layout.pairs}
+    assert pairs["network", "dotted", "key", "deep"] == "dotted.key.deep = 7"
+    assert pairs["network", "inline"] == "inline = { a = 1, b = [2, { c = 3 }] }"
+    assert pairs["network", "inline", "b", 1, "c"] == "c = 3"
+    assert [token.start for token in layout.pairs] == sorted(token.start for token in layout.pairs)
+    for path, token in layout.values.items():
+        found: Any = tomllib.loads(DOCUMENT)
+        for part in path:
+            found = found[part]
+        assert tomllib.loads(f"x = {text(token)}") == {"x": found}
