@@ -69,7 +69,7 @@ def files(description: NodeDescription, secrets: Secrets = NONE) -> tuple[File, 
     lines += [f"ip name-server {server}" for server in description.dns]
     lines += [f"ip domain list {domain}" for domain in description.search]
     content = "\n".join(lines) + "\n"
-    return (File(f"{description.name}.ios", content.encode(), "pasted in configuration mode", bool(secrets.ipsec)),)
+    return (File(f"{description.name}.ios", content.encode(), "", bool(secrets.ipsec)),)
 
 
 # ---------------------------------------------------------------- IKE and ESP

@@ -54,15 +54,15 @@ def files(description: NodeDescription, secrets: Secrets = NONE) -> tuple[File, 
     if in_host and description.dns:
         raise UsageError(f"{description.name} uses the host's network, whose resolvers (dns) a container does not change")
     made = [
-        File("compose.yaml", _text(_compose(description, in_host=in_host)), "."),
-        File("Dockerfile", _DOCKERFILE.encode(), "."),
+        File("compose.yaml", _text(_compose(description, in_host=in_host)), "./"),
+        File("Dockerfile", _DOCKERFILE.encode(), "./"),
     ]
     if interfaces(description):
         made += _quick(description)
     if description.tunnels:
-        made.append(File(node_toml.NAME, node_toml.render(description).encode(), "."))
+        made.append(File(node_toml.NAME, node_toml.render(description).encode(), "./"))
     given = _keys_of(description, secrets)
-    made += [File(name, f"{given[name]}\n".encode(), ".", secret=True) for name in sorted(given) if given[name]]
+    made += [File(name, f"{given[name]}\n".encode(), "./", secret=True) for name in sorted(given) if given[name]]
     return tuple(made)
 
 
@@ -75,7 +75,7 @@ def _quick(description: NodeDescription) -> Iterator[File]:
     settings = [hostfiles.setting(name, value) for name, value in hostfiles.rules_of(description).sysctls]
     theirs = {f"{hook} = {setting}" for hook in ("PreUp", "PostUp") for setting in settings}
     for file in wgquick.files(replace(description, dns=(), search=())):
-        yield File(file.name, _text(line for line in file.text.splitlines() if line not in theirs), ".")
+        yield File(file.name, _text(line for line in file.text.splitlines() if line not in theirs), "./")
 
 
 def _keys_of(description: NodeDescription, secrets: Secrets) -> dict[str, str]:

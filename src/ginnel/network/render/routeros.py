@@ -63,7 +63,7 @@ def files(description: NodeDescription, secrets: Secrets = NONE) -> tuple[File, 
         lines.append(f"# It has no search domains; the network has {', '.join(description.search)}.")
     content = "\n".join(lines) + "\n"
     holds = bool(secrets.private_key or secrets.psk or secrets.ipsec)
-    return (File(f"{description.name}.rsc", content.encode(), "imported by /import", holds),)
+    return (File(f"{description.name}.rsc", content.encode(), "", holds),)
 
 
 # ---------------------------------------------------------------- WireGuard

@@ -63,7 +63,7 @@ def files(description: NodeDescription, secrets: Secrets = NONE) -> tuple[File, 
     lines += [f"set system domain-search {domain}" for domain in description.search]
     content = "\n".join(lines) + "\n"
     holds = bool(secrets.private_key or secrets.psk or secrets.ipsec)
-    return (File(f"{description.name}.vyos", content.encode(), "typed between configure and commit", holds),)
+    return (File(f"{description.name}.vyos", content.encode(), "", holds),)
 
 
 # ---------------------------------------------------------------- WireGuard
