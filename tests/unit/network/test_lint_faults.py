@@ -249,9 +249,9 @@ FAULTS = [
     row("G0202", MESH, hidden, peer("lyon", "", keepalive_s=0)),
     row("G0203", HUB, peer("phone", "paris", keepalive_s=0)),
     row("G0204", MESH, more("lyon", "paris", "203.0.113.0/24")),
-    row("G0204", MESH, more("lyon", "paris", "0.0.0.0/1", "128.0.0.0/1"), besides="G0205"),
+    row("G0204", MESH, more("lyon", "paris", "0.0.0.0/1", "128.0.0.0/1"), besides="G0205 G0505"),
     row("G0204", GRE, tunnel("paris", "lyon", routes=("10.40.0.0/24", "192.0.2.0/24"))),
-    row("G0205", MESH, more("lyon", "berlin", "203.0.113.0/24")),
+    row("G0205", MESH, more("lyon", "berlin", "203.0.113.0/24"), besides="G0505"),
     row("G0205", MESH, second("lyon", peers=(replace(STRANGER, keepalive_s=25, endpoint=HostPort("10.10.0.1", 51820)),))),
     row(
         "G0206",
@@ -328,6 +328,12 @@ FAULTS = [
     row("G0503", GRE, tunnel("paris", "berlin", mtu=1490)),
     row("G0503", MESH, host("lyon", underlay_mtu=1460), interface("lyon", mtu=1380)),
     row("G0504", HUB, interface("paris", mtu=1300), hidden),
+    row(
+        "G0505",
+        MESH,
+        second("lyon", mtu=1420, peers=(replace(STRANGER, keepalive_s=25, endpoint=HostPort("10.10.0.1", 51820)),)),
+        besides="G0205",
+    ),
     # 06 secrets
     row(
         "G0601", MESH, host("berlin", interfaces=()), second("berlin", name="wg0", public_key=key("paris")), besides="G0301 G0302"

@@ -64,12 +64,6 @@ def _mapped(context: Context) -> Iterator[Mistake]:
         ]
         for item in node.mapped:
             where, path = f"node.{node.name}.lans[{index_of[item.seen]}]", ("node", node.name, "lans", index_of[item.seen])
-            if (item.seen.version, item.seen.length) != (item.real.version, item.real.length):
-                message = (
-                    f"{where}: {item.seen} and {item.real} are not of one length, and are to be the same address for address"
-                )
-                yield context.at("G0420", path, message, f"a /{item.real.length} for both")
-                continue
             for other, elsewhere in reals:
                 if _overlap(other, item.real):
                     message = f"{where}: {item.real} overlaps another LAN of {node.name}, {other}"

@@ -111,13 +111,6 @@ CODES: dict[str, Code] = {
         "`dns` at a node whose links are all GRE.",
         "Set them in the host's own resolver.",
     ),
-    "G0420": Code(
-        "mapped-length",
-        "error",
-        "A LAN is mapped one to one, address for address: both prefixes are of one length and one family.",
-        '`{ seen = "10.120.0.0/23", real = "192.168.1.0/24" }`',
-        "The same length for both.",
-    ),
     "G0421": Code(
         "mapped-twice",
         "error",

@@ -158,13 +158,6 @@ CODES: dict[str, Code] = {
         '`[group.branches] nodes = ["lyon", "nice"], shape = "hub", hub = "paris"`',
         "Name it among the group's nodes.",
     ),
-    "G0223": Code(
-        "one-relay",
-        "note",
-        "Nodes reach each other through one relay only: while it is away, they do not.",
-        "A mesh with NAT at several nodes, and a single `relay = true`.",
-        "`relay = true` at a second node that both can reach.",
-    ),
     "G0230": Code(
         "protect-not-linked",
         "error",

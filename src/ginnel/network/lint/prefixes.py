@@ -20,6 +20,7 @@ from ginnel.network.lint.view import (
     covers,
     host_prefix,
     identity,
+    is_at,
     lies_in,
     main_routes,
     peer_place,
@@ -220,7 +221,7 @@ def loops(view: View) -> Iterator[Finding]:
                 if far.number < end.number or not (routed(end.interface) and routed(far.interface)):
                     continue
                 for prefix in sorted(set(peer.allowed_ips).intersection(seen.allowed_ips)):
-                    if _is_at(prefix, end) or _is_at(prefix, far):
+                    if is_at(prefix, end) or is_at(prefix, far):
                         continue
                     near_name, far_name = end.host.name, far.host.name
                     yield Finding(
@@ -231,11 +232,6 @@ def loops(view: View) -> Iterator[Finding]:
                         f"take {prefix} out on the side that it is not behind of",
                         (near_name, far_name),
                     )
-
-
-def _is_at(prefix: Prefix, end: End) -> bool:
-    """Whether what the prefix is of lies at that end: its own address, its LAN, the network that both are in."""
-    return any(lies_in(packed, prefix) for packed in end.addresses) or any(covers(lan, prefix) for lan in end.host.lans)
 
 
 def routes_twice(view: View) -> Iterator[Finding]:
@@ -283,7 +279,7 @@ def hidden_sites(view: View) -> Iterator[Finding]:
             continue
         for peer in end.interface.peers:
             for far, seen in view.back(end, peer):
-                site = next((prefix for prefix in seen.allowed_ips if prefix.length and not _is_at(prefix, end)), None)
+                site = next((prefix for prefix in seen.allowed_ips if prefix.length and not is_at(prefix, end)), None)
                 lan = next((lan for lan in end.host.lans if any(covers(prefix, lan) for prefix in seen.allowed_ips)), site)
                 if lan is not None:
                     yield Finding(

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 
 from ginnel.network.findings import Finding
 from ginnel.network.host import Host, Peer
-from ginnel.network.lint.prefixes import _is_at
-from ginnel.network.lint.view import End, View, covered, covers, lies_in, main_routes, peer_place, places, routed
+from ginnel.network.lint.sizes import OVER_IPV4, OVER_IPV6
+from ginnel.network.lint.view import End, View, covered, covers, is_at, lies_in, main_routes, peer_place, places, routed
 from ginnel.units import Prefix
 
 
@@ -51,7 +51,7 @@ def keepalives(view: View) -> Iterator[Finding]:
             backs = [seen for _, seen in view.back(end, peer)]
             hidden = end.host.behind_nat or (bool(backs) and all(seen.endpoint is None for seen in backs))
             site = bool(end.host.lans) or any(
-                prefix.length and not _is_at(prefix, end) for seen in backs for prefix in seen.allowed_ips
+                prefix.length and not is_at(prefix, end) for seen in backs for prefix in seen.allowed_ips
             )
             if hidden and (site or end.host.behind_nat):
                 found.append((peer, site))
@@ -161,6 +161,18 @@ def _told(view: View, end: End, peer: Peer, device: str, prefix: Prefix, holder:
             "",
             (end.host.name, name),
         )
+        sizes = {each.name: each.mtu for each in end.host.interfaces} | {t.config.name: t.config.mtu for t in end.host.tunnels}
+        inner, outer = end.interface.mtu, sizes[device]
+        header = OVER_IPV6 if ":" in where else OVER_IPV4
+        if inner is not None and outer is not None and inner > outer - header:
+            yield Finding(
+                "G0505",
+                f"{end.called} has MTU {inner}, and reaches {name} through {device}, whose MTU is {outer}",
+                peer_place(end, peer) + places(*(each for each in end.host.interfaces if each.name == device)),
+                f"a full packet is {inner + header} bytes when it is wrapped: it is fragmented, or lost",
+                f"MTU = {outer - header} for {end.interface.name}",
+                (end.host.name, name),
+            )
 
 
 def _routes_of_tunnels(hosts: Iterable[Host]) -> list[Prefix]:

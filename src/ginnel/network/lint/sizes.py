@@ -11,7 +11,7 @@ from ginnel.network.findings import Finding
 from ginnel.network.host import Place, Tunnel
 from ginnel.network.lint.view import End, View, peer_place, places
 
-_OVER_IPV4, _OVER_IPV6 = 60, 80
+OVER_IPV4, OVER_IPV6 = 60, 80
 #: What Ethernet carries, where nothing is known of a path.
 _USUAL = 1500
 
@@ -33,11 +33,11 @@ def over_path(view: View) -> Iterator[Finding]:
                 (host.name,),
             )
         underlay = host.underlay_mtu or _USUAL
-        if size <= underlay - _OVER_IPV6:
+        if size <= underlay - OVER_IPV6:
             continue
-        header = _OVER_IPV4 if _over_ipv4(end) else _OVER_IPV6
+        header = OVER_IPV4 if _over_ipv4(end) else OVER_IPV6
         # Nothing is known of the path: what fits over IPv4 is let pass.
-        most = underlay - (header if host.underlay_mtu is not None else _OVER_IPV4)
+        most = underlay - (header if host.underlay_mtu is not None else OVER_IPV4)
         if size > most and (host.underlay_mtu is not None or size <= _USUAL):
             yield Finding(
                 "G0503",
@@ -76,12 +76,12 @@ def differing(view: View) -> Iterator[Finding]:
                 if other is None or other >= size:
                     continue
                 known = far.host.underlay_mtu
-                if known is not None and size + _OVER_IPV4 > known:
+                if known is not None and size + OVER_IPV4 > known:
                     yield Finding(
                         "G0503",
                         f"{end.called} has MTU {size}, and the way to {far.called} carries {known}",
                         peer_place(end, peer) + places(far.interface),
-                        f"its full packets are at least {size + _OVER_IPV4} bytes when they are wrapped",
+                        f"its full packets are at least {size + OVER_IPV4} bytes when they are wrapped",
                         f"MTU = {other} at {end.host.name} as well",
                         (end.host.name, far.host.name),
                     )

@@ -194,6 +194,11 @@ def covers(wide: Prefix, narrow: Prefix) -> bool:
     return wide.length <= narrow.length and lies_in(narrow.packed, wide)
 
 
+def is_at(prefix: Prefix, end: End) -> bool:
+    """Whether what the prefix is of lies at that end: its own address, its LAN, the network that both are in."""
+    return any(lies_in(packed, prefix) for packed in end.addresses) or any(covers(lan, prefix) for lan in end.host.lans)
+
+
 def covered(prefixes: Iterable[Prefix], packed: bytes) -> Prefix | None:
     """The longest of the prefixes that an address lies in."""
     return max((prefix for prefix in prefixes if lies_in(packed, prefix)), key=lambda prefix: prefix.length, default=None)
