@@ -145,6 +145,18 @@ def strongswan() -> Implementation:
     return Implementation("strongswan", (DAEMON,), shown)
 
 
+def wg_meshconf() -> Implementation:
+    """The newest wg-meshconf on PyPI, in an environment of its own."""
+    target = CACHE / "wg-meshconf"
+    program = target / "bin" / "wg-meshconf"
+    if not program.exists():
+        _built([sys.executable, "-m", "venv", str(target)])
+        _built([str(target / "bin" / "pip"), "install", "--quiet", "wg-meshconf"])
+    asked = "from importlib.metadata import version; print(version('wg-meshconf'))"
+    shown = subprocess.run([str(target / "bin" / "python"), "-c", asked], check=True, capture_output=True, text=True).stdout
+    return Implementation("wg-meshconf", (str(program),), shown.strip())
+
+
 BUILDERS = {
     "ginnel": ginnel,
     "wireguard-go": wireguard_go,
@@ -158,6 +170,7 @@ BUILDERS = {
     "ipsec-raw": lambda: ipsec("ipsec-raw", "aes128gcm16", encapsulation="raw"),
     "ipsec-alone": lambda: ipsec("ipsec-alone", "aes128gcm16", kind="ipsec"),
     "strongswan": strongswan,
+    "wg-meshconf": wg_meshconf,
 }
 
 

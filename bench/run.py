@@ -24,10 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from bed import BUILDERS, Bed, Implementation
 from ike_scenes import SCENES as IKE_SCENES
 from machine import facts
+from network_scenes import SCENES as NETWORK_SCENES
 from scenes import SCENES as TUNNEL_SCENES
 from scenes import Figures, Metric, Scene
 
-SCENES = {**TUNNEL_SCENES, **IKE_SCENES}
+SCENES = {**TUNNEL_SCENES, **IKE_SCENES, **NETWORK_SCENES}
 RESULTS = Path(__file__).resolve().parent / "results"
 Rounds = dict[str, list[Figures]]
 
