@@ -61,9 +61,10 @@ def read(text: str, interface: str, notes: Notes) -> Part:  # noqa: ARG001 - the
 
 
 def _netdev(found: list[Section], part: Part, notes: Notes) -> None:
-    head = next((section for section in found if section.name == "NetDev"), None)
-    name, kind = (head.one("Name"), head.one("Kind").lower()) if head is not None else ("", "")
-    if head is None or not wgquick.is_interface_name(name):
+    heads = [section for section in found if section.name == "NetDev"]
+    head = Section("NetDev", notes.place(0), entries=[entry for section in heads for entry in section.entries])
+    name, kind = head.one("Name"), head.one("Kind").lower()
+    if not wgquick.is_interface_name(name):
         notes.add("G0803", f"expected [NetDev] with the name of an interface, found {shown(name)}")
         return
     mtu = _mtu(head, notes)

@@ -12,7 +12,7 @@ the passphrases that IPsec's secrets are. The digests that numbers are found by 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ginnel.config import wgquick
 from ginnel.config.wgquick import NAME_MAX_CHARACTERS
@@ -26,6 +26,8 @@ from ginnel.units import Prefix, PublicKey
 #: Of one file; a file of another kind altogether need not be told line by line.
 FINDINGS_MAX = 200
 _EXCERPT_MAX = 200
+#: What is not understood may be anything, a pasted password too.
+_NEVER_QUOTED = frozenset({"G0802", "G0805"})
 
 _SECRET_WORD = re.compile(r"key|psk|secret|passw|passphrase|passwd|token|credential|bearer|authorization", re.IGNORECASE)
 _KEY_LIKE = re.compile(r"[A-Za-z0-9+/]{32,}|[A-Fa-f0-9]{32,}")
@@ -93,6 +95,8 @@ class Notes:
     source: str
     fingerprints: Fingerprints
     findings: list[Finding] = field(default_factory=list)
+    #: No line of the file is quoted.
+    quiet: bool = False
 
     def place(self, line: int, raw: str = "", part: str = "") -> Place:
         """A place in this file: line *line* (0: the whole), at *part* of its text *raw*."""
@@ -105,8 +109,11 @@ class Notes:
         """One finding; of too many of a file the rest is left out, and that is said."""
         if len(self.findings) == FINDINGS_MAX:
             self.findings.append(Finding("G0801", f"{self.source}: more than {FINDINGS_MAX} findings; the rest is not told"))
+        place = place or Place(self.source)
+        if code in _NEVER_QUOTED or self.quiet:
+            place = replace(place, excerpt="")
         if len(self.findings) < FINDINGS_MAX:
-            self.findings.append(Finding(code, message, (place or Place(self.source),), cause, mend))
+            self.findings.append(Finding(code, message, (place,), cause, mend))
 
     def own_key(self, text: str) -> PublicKey | None:
         """The public key of a private key in base64; None where it is none. The text goes no further."""
