@@ -146,9 +146,11 @@ def _ports(description: NodeDescription) -> list[tuple[int, bool]]:
 
 
 def _hooks(description: NodeDescription, when: str) -> Iterator[str]:
-    """The node's own, as wg-quick runs them."""
-    name = description.interface
-    yield from (f"( {command.replace('%i', name)} )" for key, command in description.node.hooks if key == when)
+    """The node's own, each as a shell of its own: what is wrong in one does not reach into the script, nor keep it from taking down."""
+    for key, command in description.node.hooks:
+        if key == when:
+            keep_going = " || true" if when.endswith("Down") else ""
+            yield f"sh -c {shlex.quote(command.replace('%i', description.interface))}{keep_going}"
 
 
 def _down(description: NodeDescription, rules: HostRules, table: str) -> Iterator[str]:
