@@ -157,6 +157,34 @@ def test_add_puts_a_node_in_and_pins_its_address(shell: Shell) -> None:
     assert set(parse_lock(shell.text("network.lock.toml"), "x").nodes) == {"paris", "lyon", "nice"}
 
 
+def test_the_first_node_may_be_added_too_and_one_that_mends_the_rest(shell: Shell) -> None:
+    shell.write('[network]\nname = "acme"\npool = ["10.10.0.0/24"]')
+    assert shell("node", "add", "lyon").code == 0
+    assert shell.text() == '[network]\nname = "acme"\npool = ["10.10.0.0/24"]\n\n[node.lyon]\n'
+    shell.write(shell.text() + "\n[node.nice]\n")
+    assert "both are behind NAT" in shell("node", "list").err
+    assert shell("node", "add", "paris", "--endpoint", "203.0.113.1", "--relay").code == 0
+    assert shell("node", "list").code == 0
+
+
+def test_a_file_that_cannot_be_read_says_why(shell: Shell) -> None:
+    for text, said in (
+        ("[", "not TOML"),
+        ("node = 3", "expected a table"),
+        ("", "has no 'network'"),
+        ("[tunnel.x]", "a node file"),
+    ):
+        shell.write(text)
+        for argv in (["add", "lyon"], ["remove", "lyon"], ["rename", "lyon", "nice"], ["list"]):
+            done = shell("node", *argv)
+            assert (done.code, done.out, shell.text()) == (1, "", text)
+            assert said in done.err
+    shell.write(TWO)
+    shell.write("version = 9", "network.lock.toml")
+    assert "network.lock.toml:1:11: expected version" in shell("node", "add", "nice").err
+    assert shell.text() == TWO
+
+
 def test_add_takes_every_word_that_it_knows(shell: Shell) -> None:
     shell.write(TWO + "[region.south]\n")
     words = ("--region", "south", "--runs", "wg-quick", "--exit", "paris", "--dns", "10.20.0.53", "--address", "10.10.0.77")

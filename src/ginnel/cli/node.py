@@ -17,12 +17,13 @@ import click
 
 from ginnel.cli import ui
 from ginnel.cli.keyring import Keyring, beside
-from ginnel.cli.network import Opened, files_of, find, open_network, read, split_file
+from ginnel.cli.network import Opened, files_of, find, lock_of, open_network, read, split_file
 from ginnel.cli.replace import difference, replace_texts
 from ginnel.errors import ConfigError, GinnelError, UsageError
-from ginnel.network import Lock, allocate
+from ginnel.network import Lock, allocate, parse_lock
 from ginnel.network.edit import add_node, remove_node, rename_node
-from ginnel.network.file import read_network
+from ginnel.network.file import read_form, read_network
+from ginnel.network.language.sources import Sources
 from ginnel.network.language.values import parse_name
 
 SCHEMA = "ginnel.node-list/1"
@@ -84,9 +85,9 @@ def add(
         "address": list(addresses),
         "listen_port": listen_port,
     }
-    before = _Before(file)
+    before = _Before(file, adding=_name(name))
     said = {key: value for key, value in keys.items() if value not in (None, False, [])}
-    new = add_node(before.texts, _name(name), said, [group.removeprefix("@") for group in groups], before.one(into))
+    new = add_node(before.texts, name, said, [group.removeprefix("@") for group in groups], before.one(into))
     return before.become(new, {}, name, f"added {name}", dry_run=dry_run)
 
 
@@ -135,14 +136,19 @@ def rename(words: tuple[str, ...], dry_run: bool) -> int:
 
 
 class _Before:
-    """The network as its files are now."""
+    """The network as its files are now: of the right form, while its sense may be what the change is to mend."""
 
-    def __init__(self, file: Path | None) -> None:
+    def __init__(self, file: Path | None, adding: str | None = None) -> None:
         self.path = find(file)
-        self.texts = {str(each): read(each) for each in files_of(self.path)}
-        self.opened = open_network(self.path)
+        texts = [(str(each), read(each)) for each in files_of(self.path)]
+        with ui.working(f"reading {self.path}"):
+            sources = Sources(texts, str(self.path))
+            first = adding is not None and not {"node", "tunnel"} & set(sources.document)
+            read_form([*texts, ("", f"[node.{adding}]")] if first else texts, str(self.path))
         # Of a directory, node files that lie there are none of it.
-        self.texts = {name: text for name, text in self.texts.items() if name in self.opened.sources.names}
+        self.texts = {name: text for name, text in texts if name in sources.names}
+        self.lock_file = lock_of(self.path)
+        self.pinned = read(self.lock_file) if self.lock_file.exists() else None
 
     def one(self, into: str | None) -> str:
         """The file that is meant by `--into`; empty for none."""
@@ -156,9 +162,8 @@ class _Before:
 
     def become(self, new: Mapping[str, str], renames: Mapping[str, str], added: str | None, done: str, *, dry_run: bool) -> int:
         """Check what would come out, and write it with its lock file."""
-        old = self.opened
         texts = {**self.texts, **new}
-        lock = old.lock if old.pinned is not None else Lock()
+        lock = parse_lock(self.pinned, str(self.lock_file)) if self.pinned is not None else Lock()
         for before, after in renames.items():
             lock = lock.renamed(before, after) if before in lock.nodes else lock
         try:
@@ -174,14 +179,14 @@ class _Before:
         replace_texts(new, self.texts)
         for key, target in keys:
             key.rename(target)
-        if added is not None or old.pinned is not None:
-            Opened(self.path, parsed.network, lock, old.lock_file, old.pinned, parsed.sources).pin()
+        if added is not None or self.pinned is not None:
+            Opened(self.path, parsed.network, lock, self.lock_file, self.pinned, parsed.sources).pin()
         for name in new:
             click.echo(f"{ui.printable(name)}: {done}")
         if keys:
             click.echo(f"{ui.printable(str(beside(self.path)))}: {' '.join(target.name for _, target in keys)}")
         if added is not None:
-            click.echo(f"{ui.printable(str(old.lock_file))}: {_addresses(lock, added)}")
+            click.echo(f"{ui.printable(str(self.lock_file))}: {_addresses(lock, added)}")
         return ui.DONE
 
 
