@@ -116,7 +116,7 @@ class _Allocation:
     def _addresses(self) -> dict[str, tuple[bytes, ...]]:
         """Of the nodes that have an address of their own."""
         pools = self.network.pool
-        exact = {node.name: node.address for node in self.numbered if node.lengths}
+        exact = {node.name: tuple(dict.fromkeys(node.address)) for node in self.numbered if node.lengths}
         numbered = [node for node in self.numbered if node.name not in exact]
         found: list[dict[str, bytes]] = []
         for pool in pools:

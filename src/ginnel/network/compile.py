@@ -180,7 +180,7 @@ def _addresses(
     network: Network, node: Node, pinned: tuple[bytes, ...], tunnels: tuple[TunnelDescription, ...]
 ) -> tuple[InterfaceAddress, ...]:
     """What the node is called by: its own addresses with their or their pools' lengths, or those of one of its GRE links."""
-    if node.lengths and pinned == node.address:
+    if node.lengths:
         return tuple(map(InterfaceAddress, node.address, node.lengths))
     for tunnel in tunnels:
         if tuple(item.packed for item in tunnel.address) == pinned:
