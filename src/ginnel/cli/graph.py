@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ginnel.cli import ui
 from ginnel.cli.network import open_network
 from ginnel.errors import UsageError
+
+if TYPE_CHECKING:
+    from ginnel.network.graph.scene import Scene
 
 FORMATS = ("svg", "dot", "mermaid")
 
@@ -41,12 +45,20 @@ def graph(file: Path | None, format_: str, output: Path | None, relayed: bool) -
 
 def draw(file: Path | None, format_: str, *, relayed: bool) -> str:
     """The text of the drawing."""
-    from ginnel.network.graph import dot, mermaid, picture, svg
     from ginnel.network.graph.scene import RELAYED_MAX, see
 
-    scene = see(open_network(file).compiled(), relayed=relayed)
+    opened = open_network(file)
+    with ui.working(f"drawing {opened.file}"):
+        scene = see(opened.compiled(), relayed=relayed)
+        text = _text(scene, format_)
     if relayed and len(scene.relayed) == RELAYED_MAX:
         ui.warn(f"only the first {RELAYED_MAX} pairs that reach each other through a relay are drawn")
+    return text
+
+
+def _text(scene: Scene, format_: str) -> str:
+    from ginnel.network.graph import dot, mermaid, picture, svg
+
     match format_:
         case "dot":
             return dot.render(scene)

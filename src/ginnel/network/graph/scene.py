@@ -8,6 +8,7 @@ asked for. Cells are regions, or without them the groups; a node in none is in t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ginnel.network.compile import Compilation
@@ -101,7 +102,7 @@ def see(compilation: Compilation, *, relayed: bool = False) -> Scene:
         Actor(node.name, roles[node.name], node.behind_nat, node.runs, _labels(network, node), node.exit, where[node.name])
         for node in network.nodes
     )
-    wires = tuple(_wire(network, paths, *link.between, link.kind) for link in paths.links)
+    wires = tuple(_wires(network, paths))
     facts = (_count(len(actors), "node"), _count(len(wires), "link"), ", ".join(map(str, network.pool)))
     return Scene(network.name, facts, actors, wires, cells, tuple(_relayed(network, paths)) if relayed else ())
 
@@ -110,13 +111,15 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _wire(network: Network, paths: Paths, left: str, right: str, kind: str) -> Wire:
-    held = paths.all_links.state(left, right) is State.HELD
-    exits = ""
-    for one, other in ((left, right), (right, left)):
-        if network.node(one).exit == other:
-            exits = other
-    return Wire(left, right, kind, held, exits)
+def _wires(network: Network, paths: Paths) -> Iterator[Wire]:
+    exit_of = {node.name: node.exit for node in network.nodes}
+    # Only a link to a second hub is ever held, and a mesh has too many to ask of each.
+    has_hubs = bool(network.hubs or any(group.hubs for group in network.groups))
+    for link in paths.links:
+        left, right = link.between
+        exits = right if exit_of[left] == right else left if exit_of[right] == left else ""
+        held = has_hubs and paths.all_links.state(left, right) is State.HELD
+        yield Wire(left, right, link.kind, held, exits)
 
 
 def _roles(network: Network) -> dict[str, tuple[str, ...]]:
