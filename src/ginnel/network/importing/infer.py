@@ -382,7 +382,7 @@ def _pins(found: Draft) -> Lock:
     nodes = {}
     for unit in found.units:
         address = tuple(address.packed for pool in found.pools for address in unit.address if holds(pool, address.host))
-        nodes[unit.name] = Pinned(address, unit.listen_port, unit.key)
+        nodes[unit.name] = Pinned(tuple(dict.fromkeys(address)), unit.listen_port, unit.key)
     return Lock(nodes)
 
 

@@ -38,10 +38,11 @@ def plan(old: Iterable[Host], new: Iterable[Host]) -> Plan:
     Returns:
         the steps, host by host; empty when nothing is to be done.
     """
-    matching = _Matching(tuple(old))
+    after = tuple(new)
+    matching = _Matching(tuple(old), after)
     hosts: list[HostPlan] = []
     unchanged = 0
-    for host in new:
+    for host in after:
         before = matching.of(host)
         if before is host:
             unchanged += 1
@@ -121,8 +122,9 @@ def _alike(old: tuple[PeerDescription, ...], new: tuple[PeerDescription, ...]) -
 class _Matching:
     """Which of the hosts as they are is the one that is to be; each interface is somebody's once."""
 
-    def __init__(self, hosts: tuple[Host, ...]) -> None:
+    def __init__(self, hosts: tuple[Host, ...], after: tuple[Host, ...]) -> None:
         self.hosts = hosts
+        self.claimed = {each.public_key: host.name for host in after for each in host.interfaces if each.public_key is not None}
         self.by_name = {host.name: host for host in hosts}
         self.by_key: dict[PublicKey, tuple[Host, WireguardInterface] | None] = {}
         for host in hosts:
@@ -166,6 +168,8 @@ class _Matching:
 
     def _nobody_elses(self, interface: WireguardInterface, host: Host) -> bool:
         """Whether the interface may be *host*'s although the key differs: it has one of that name, or just one."""
+        if interface.public_key is not None and self.claimed.get(interface.public_key, host.name) != host.name:
+            return False
         return any(own.name == interface.name for own in host.interfaces) or len(host.interfaces) == 1
 
     def _tunnels_stay(self, whose: Host) -> bool:
