@@ -191,12 +191,14 @@ def _as_origin(description: NodeDescription, paths: Paths, beside: tuple[str, ..
     own_node = description.node
     if here is not None:
         own_node = replace(own_node, table=str(table_of(edges.index(here) + 1)))
+    # Interfaces that share the network share no subnet: each prefix has its own route to the one that leads there.
+    hosts = tuple(replace(address, length=len(address.packed) * 8) for address in description.address)
     alone = tuple(
         replace(
             description,
             node=_beside_node(description.node, str(table_of(edges.index(each.name) + 1))),
             interface=paths.link(name, each.name).end(name).device or device_name(each.name),
-            address=tuple(replace(address, length=len(address.packed) * 8) for address in description.address),
+            address=hosts,
             listen_port=0,
             peers=(each,),
             tunnels=(),
@@ -209,7 +211,14 @@ def _as_origin(description: NodeDescription, paths: Paths, beside: tuple[str, ..
         for each in peers
         if each.name == edge and edge in beside
     )
-    return replace(description, node=own_node, peers=own, tunnels=tuple(map(tunnel, description.tunnels)), beside=alone)
+    return replace(
+        description,
+        node=own_node,
+        address=hosts if alone else description.address,
+        peers=own,
+        tunnels=tuple(map(tunnel, description.tunnels)),
+        beside=alone,
+    )
 
 
 def _beside_node(node: Node, table: str) -> Node:

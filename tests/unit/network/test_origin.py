@@ -109,6 +109,15 @@ def test_without_other_peers_the_first_edge_stays_on_the_nodes_own_interface() -
     assert nodes["paris"].peer("lyon").endpoint is None, "lyon is behind NAT"
 
 
+def test_the_interfaces_of_an_origin_share_no_subnet() -> None:
+    """With a subnet on wg0, a route to all of it by an edge would take the place of the one that leads to the office."""
+    ends = 'between = ["paris", "lyon"]\nends.lyon = { allowed-ips = ["10.10.0.0/24"] }\n'
+    lyon = compiled(OFFICE.replace('between = ["paris", "lyon"]\n', ends))["lyon"]
+    assert {address.length for each in (lyon, *lyon.beside) for address in each.address} == {32, 128}
+    assert interface_part(lyon.beside[0]).routes == ("10.10.0.0/24 dev wg-paris",)
+    assert texts(lyon.peer("office").allowed_ips)[0].endswith("/32"), "which wg-quick routes to wg0, being longer"
+
+
 def test_each_connection_is_answered_by_its_edge() -> None:
     rules = host_part(compiled(OFFICE)["lyon"])
     assert chain(rules, "arriving")[2] == (
