@@ -325,6 +325,14 @@ def test_two_that_send_to_each_other_what_neither_has() -> None:
     assert stopped(Fleet(everything), "a", "10.9.0.1") == "loop"
 
 
+def test_a_prefix_by_two_devices_keeps_a_host_from_coming_up() -> None:
+    taken = changed(A, allowed_ips=(Prefix.parse("10.0.0.2/32"), Prefix.parse("10.1.0.0/24")))
+    verdict = way(Fleet([taken, B]), "b", "a")
+    assert verdict.stop is not None
+    assert verdict.stop.code == "not-up"
+    assert verdict.stop.message == "a does not come up: 10.1.0.0/24 is to be routed by two devices"
+
+
 def test_the_way_back_is_a_way_of_its_own() -> None:
     deaf = changed(B, allowed_ips=(Prefix.parse("10.0.0.1/32"), Prefix.parse("10.1.0.0/25")))
     verdict = way(Fleet([changed(A, allowed_ips=(Prefix.parse("10.0.0.2/32"),)), deaf]), "10.1.0.5", "b")

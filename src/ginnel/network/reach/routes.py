@@ -82,6 +82,8 @@ class Route:
     place: Place | None = None
     interface: WireguardInterface | None = None
     tunnel: Tunnel | None = None
+    #: The kernel made it for an address of the device.
+    connected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,8 @@ class Routing:
         self.fleet, self.host = fleet, host
         self._tables: dict[str, LongestMatch[Route]] = {MAIN: LongestMatch()}
         self._rules: list[_Rule] = []
+        #: Prefixes that two devices are to have in one table: `ip route add` refuses the second, and `up` fails.
+        self.conflicts: list[Prefix] = []
         self._connected()
         chosen: list[tuple[int, _Rule]] = []
         automatic = 32766
@@ -192,20 +196,25 @@ class Routing:
         mapped = {each.real: each.seen for each in self.host.mapped}
         for lan in real_lans(self.host):
             known = f" (known as {mapped[lan]})" if lan in mapped else ""
-            main.add(lan, Route("lan", "LAN", f"{self.host.name}'s own LAN{known}", place=self.host.place))
+            main.add(lan, Route("lan", "LAN", f"{self.host.name}'s own LAN{known}", place=self.host.place, connected=True))
         for interface in self.host.interfaces:
             for address in interface.address:
                 if address.length < len(address.packed) * 8:
                     subnet = Prefix.parse(str(address))
                     because = f"the subnet of {interface.name}"
-                    main.add(subnet, Route("wireguard", interface.name, because, address.packed, interface.place, interface))
+                    main.add(
+                        subnet,
+                        Route("wireguard", interface.name, because, address.packed, interface.place, interface, connected=True),
+                    )
         for tunnel in self.host.tunnels:
             for text in tunnel.config.address:
                 subnet = Prefix.parse(text)
                 if subnet.length < len(subnet.packed) * 8:
                     packed = Prefix.parse(text.partition("/")[0]).packed
                     because = f"the subnet of {tunnel.config.name}"
-                    main.add(subnet, Route("tunnel", tunnel.config.name, because, packed, tunnel.place, tunnel=tunnel))
+                    main.add(
+                        subnet, Route("tunnel", tunnel.config.name, because, packed, tunnel.place, tunnel=tunnel, connected=True)
+                    )
 
     def _wireguard(self, interface: WireguardInterface) -> Iterator[_Rule]:
         """Routes of its AllowedIPs; the rules that go with a default route, the later before the earlier."""
@@ -217,18 +226,29 @@ class Routing:
             name = MAIN if interface.table in (MAIN, "254") else interface.table
             table = self._tables.setdefault(name, LongestMatch())
             for prefix in prefixes:
-                table.add(prefix, route)
+                self._add(table, prefix, route)
                 if prefix.length and interface.name in protected.edge_devices(self.host):
                     self._tables[MAIN].add(prefix, route)  # beside the default route that only connections by it take
             return
         for prefix in prefixes:
             if prefix.length and not self._covered(interface, prefix):
-                self._tables[MAIN].add(prefix, route)
+                self._add(self._tables[MAIN], prefix, route)
         for prefix in (each for each in prefixes if not each.length):
             name = f"{interface.name}'s"
             self._tables.setdefault(name, LongestMatch()).add(prefix, route)
             yield _Rule(name, prefix.version, unmarked_only=True)
             yield _Rule(MAIN, prefix.version, least=1)
+
+    def _add(self, table: LongestMatch[Route], prefix: Prefix, route: Route) -> None:
+        """As `ip route add` does: what is there already, by another device, is an error (for IPv6, unless the kernel made it)."""
+        if table.add(prefix, route):
+            return
+        found = table.find(prefix.packed, prefix.length)
+        there = found[1] if found is not None and found[0] == prefix else None
+        if there is None or there.device == route.device:
+            return
+        if prefix.version == 4 or not there.connected:
+            self.conflicts.append(prefix)
 
     def _covered(self, interface: WireguardInterface, prefix: Prefix) -> bool:
         """Whether the route of an address of the same interface leads there already."""
@@ -246,7 +266,7 @@ class Routing:
             source = numeric(parsed.source) if parsed.source else None
             because = f"the routes of {tunnel.config.name}"
             route = Route("tunnel", tunnel.config.name, because, source, tunnel.place, tunnel=tunnel)
-            self._tables.setdefault(parsed.table or MAIN, LongestMatch()).add(parsed.prefix, route)
+            self._add(self._tables.setdefault(parsed.table or MAIN, LongestMatch()), parsed.prefix, route)
 
     # -- source addresses
 

@@ -19,6 +19,7 @@ A `Stop` is the rule that ends it, under a word of its own (`Stop.code`), which 
     loop              it comes back to where it was
     no-answer         it leaves the network under an address to which nothing comes back
     down              the host is the one that is taken to have failed
+    not-up            the host's configuration cannot be brought up: a prefix is to be routed by two devices
     families          source and target have no address family in common
 
 Nothing here decides; `walk` does. Addresses are packed.

@@ -144,6 +144,10 @@ class _Walk:
         if host.name in self.fleet.down:
             self._hop(host, arrival, packet, f"{host.name} is down", ())
             return Stop(host.name, "down", f"{host.name} is down", "", host.place)
+        if conflicts := self.routings[host.name].conflicts:
+            self._hop(host, arrival, packet, "it does not come up", ())
+            message = f"{host.name} does not come up: {conflicts[0]} is to be routed by two devices"
+            return Stop(host.name, "not-up", message, f"take {conflicts[0]} out at one of them", host.place)
         if arrival.device and (guarding := self.routings[host.name].guard(packet.target, arrival.device)) is not None:
             rule = f"{guarding.name} takes everything, and has {text_of(packet.target)} answer through itself alone"
             self._hop(host, arrival, packet, rule, (), place=guarding.place)
