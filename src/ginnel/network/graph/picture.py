@@ -9,7 +9,7 @@ they are arcs of one wheel instead.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ginnel.network.graph import cards, wheel
 from ginnel.network.graph.drawing import Disc, Picture, Rectangle, Sheet, Stroke, Words, line
@@ -23,6 +23,8 @@ _APART = 54.0
 _TITLE, _FACTS, _HULL, _LEGEND = 24.0, 13.0, 14.0, 12.0
 
 _Plan = cards.Cards | wheel.Wheel
+#: Left, top, right, bottom.
+_Frame = tuple[float, float, float, float]
 
 
 def draw(scene: Scene) -> Picture:
@@ -72,7 +74,7 @@ def _plan(scene: Scene, index: int) -> _Plan:
 # ---------------------------------------------------------------- where cells stand
 
 
-def _frame(plan: _Plan, title: str) -> tuple[float, float, float, float]:
+def _frame(plan: _Plan, title: str) -> _Frame:
     """Left, top, right, bottom of a cell with its hull."""
     left, top, right, bottom = plan.bounds()
     if not title:
@@ -106,10 +108,22 @@ def _places(
             found[index] = (1.3 * tall * math.cos(angle), tall * math.sin(angle))
         if middle is not None:
             found[middle] = (0.0, 0.0)
-        boxes = [_box(frames[index], *found[index]).grown(_APART / 2) for index in linked]
-        if not any(left.overlaps(right) for index, left in enumerate(boxes) for right in boxes[:index]):
-            return [_origin(frames[index], *found[index]) for index in linked]
+        if not _clash(frames, found):
+            break
         tall += 12.0
+    for index in ring:  # an ellipse that fits the largest leaves the others too far out
+        while (found[index][0] ** 2 + found[index][1] ** 2) > 1:
+            nearer = {**found, index: (found[index][0] * 0.96, found[index][1] * 0.96)}
+            if _clash(frames, nearer):
+                break
+            found = nearer
+    return [_origin(frames[index], *found[index]) for index in linked]
+
+
+def _clash(frames: Sequence[_Frame], at: Mapping[int, tuple[float, float]]) -> bool:
+    """Whether two cells are too near."""
+    boxes = [_box(frames[index], *place).grown(_APART / 2) for index, place in at.items()]
+    return any(left.overlaps(right) for index, left in enumerate(boxes) for right in boxes[:index])
 
 
 def _middle(linked: dict[int, set[int]]) -> int | None:
@@ -121,7 +135,7 @@ def _middle(linked: dict[int, set[int]]) -> int | None:
     return None
 
 
-def _side_by_side(frames: Sequence[tuple[float, float, float, float]]) -> list[tuple[float, float]]:
+def _side_by_side(frames: Sequence[_Frame]) -> list[tuple[float, float]]:
     at, found = 0.0, []
     for frame in frames:
         wide = frame[2] - frame[0]
@@ -130,11 +144,11 @@ def _side_by_side(frames: Sequence[tuple[float, float, float, float]]) -> list[t
     return found
 
 
-def _box(frame: tuple[float, float, float, float], x: float, y: float) -> Box:
+def _box(frame: _Frame, x: float, y: float) -> Box:
     return Box(x, y, frame[2] - frame[0], frame[3] - frame[1])
 
 
-def _origin(frame: tuple[float, float, float, float], x: float, y: float) -> tuple[float, float]:
+def _origin(frame: _Frame, x: float, y: float) -> tuple[float, float]:
     """Where the cell's own origin goes so that its frame is around (x, y)."""
     return x - (frame[0] + frame[2]) / 2, y - (frame[1] + frame[3]) / 2
 
@@ -154,7 +168,7 @@ def _extent(
     titles: Sequence[str],
     places: Sequence[tuple[float, float]],
     apices: Sequence[tuple[float, float]],
-) -> tuple[float, float, float, float]:
+) -> _Frame:
     moved = [(x - 4, y - 4, x + 4, y + 4) for x, y in apices]
     for plan, title, (right, down) in zip(plans, titles, places, strict=True):
         left, top, end, bottom = _frame(plan, title)
@@ -165,7 +179,7 @@ def _extent(
 # ---------------------------------------------------------------- title and legend
 
 
-def _finished(scene: Scene, sheet: Sheet, extent: tuple[float, float, float, float]) -> Picture:
+def _finished(scene: Scene, sheet: Sheet, extent: _Frame) -> Picture:
     left, top, right, bottom = extent
     title_wide = width(scene.name, _TITLE, bold=True)
     facts = " · ".join(scene.facts)

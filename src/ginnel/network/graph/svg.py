@@ -47,6 +47,7 @@ text {{ font-family: {_SANS}; }}
 .link.held {{ stroke-width: 1.1; opacity: 0.55; }}
 .link.exits {{ marker-end: url(#arrow); }}
 .fine .link {{ stroke-width: 1.1; opacity: 0.6; }}
+.fine .link.held {{ stroke-width: 0.7; opacity: 0.3; }}
 .link.band {{ stroke-width: 9; stroke-dasharray: none; opacity: 0.9; }}
 .link.band.sample {{ stroke-linecap: butt; }}
 .link.ribbon {{ stroke-width: 0.8; stroke-dasharray: none; fill-opacity: 0.14; stroke-opacity: 0.5; opacity: 1; }}

@@ -247,7 +247,10 @@ def _centre(actors: Sequence[Actor], wires: Sequence[Wire]) -> list[str]:
     ends = Counter(end for wire in wires for end in (wire.left, wire.right))
     names = [actor.name for actor in actors]
     often = sorted(names, key=lambda name: -ends[name])[:_CENTRE_MAX]
-    return [name for name in often if ends[name] >= max(5, len(names) / 6)]
+    found = [name for name in often if ends[name] >= max(5, len(names) / 6)]
+    # A hub that has nobody yet stands with the others.
+    hubs = [actor.name for actor in actors if "hub" in actor.roles and actor.name not in found] if found else []
+    return found + hubs[: _CENTRE_MAX - len(found)]
 
 
 def _spots(ring: Sequence[Actor], arcs: Sequence[Sequence[str]]) -> tuple[dict[str, Spot], float]:
