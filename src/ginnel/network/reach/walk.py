@@ -3,18 +3,18 @@ One packet followed from host to host, and its answer.
 
 Each turn is what a Linux host does: undo its own NAT for an answer, map a LAN, deliver what is its own, refuse to pass on what it
 does not forward, look up the route, hide or map the source, put it into the link; then the far end decides whether it takes it.
-The answer is a packet of its own that starts where the first one ended, with the addresses that arrived there, and meets the NAT
-that the first has left behind: a `Conversation` remembers that.
+The answer is a packet of its own that starts where the first one ended, with the addresses that arrived there, and meets what the
+first has left in the hosts' memory (`nat`).
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 
 from ginnel.network.host import Host, Place
 from ginnel.network.reach import links, protected
-from ginnel.network.reach.fleet import moved, version_of
+from ginnel.network.reach.fleet import version_of
+from ginnel.network.reach.nat import Memory, Packet
 from ginnel.network.reach.protected import holds
 from ginnel.network.reach.routes import Decision, Routings
 from ginnel.network.reach.values import INTERNET, Hop, Stop, Way, text_of
@@ -30,11 +30,6 @@ _PRIVATE = tuple(
         ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "fc00::/7", "fe80::/10"),
     )
 )
-
-_MASQUERADE = {
-    4: re.compile(r"\biptables\b.*\bMASQUERADE\b|\bnft\b.*\bmasquerade\b"),
-    6: re.compile(r"\bip6tables\b.*\bMASQUERADE\b|\bnft\b.*\bmasquerade\b"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +49,12 @@ class End:
     place: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Packet:
-    source: bytes | None
-    target: bytes
-
-
 class Conversation:
     """A packet and its answers: what NAT remembers between them."""
 
     def __init__(self, routings: Routings) -> None:
-        self.routings, self.fleet = routings, routings.fleet
-        #: (host, its address, the other's) -> whom it hides behind that.
-        self.hidden: dict[tuple[str, bytes, bytes], bytes] = {}
-        #: Under which address somebody left for the internet -> by which host.
-        self.left: dict[bytes, Host] = {}
-        #: (host, one of its protected addresses, the other's) -> the mark of that connection.
-        self.marks: dict[tuple[str, bytes, bytes], int] = {}
+        self.routings = routings
+        self.memory = Memory()
 
     def send(
         self, host: Host, source: bytes | None, target: bytes, arrival: Arrival, *, answer: bool = False
@@ -88,15 +72,14 @@ class Conversation:
         Returns:
             the way, and where it ends (None: it was stopped).
         """
-        walk = _Walk(self, answer)
-        return walk.follow(host, _Packet(source, target), arrival)
+        return _Walk(self.routings, self.memory).follow(host, Packet(source, target, answer), arrival)
 
     def answer(self, there: Way, end: End) -> tuple[Way, End | None]:
         """Follow the answer to a packet that arrived."""
         last = there.hops[-1]
         source, target = last.target, last.source
         if end.place == INTERNET:
-            back = self.left.get(target, end.host)
+            back = self.memory.left.get(target, end.host)
             return self.send(back, source, target, Arrival("uplink", INTERNET), answer=True)
         arrival = Arrival("LAN") if end.place == "LAN" else Arrival()
         return self.send(end.host, source, target, arrival, answer=True)
@@ -105,14 +88,13 @@ class Conversation:
 class _Walk:
     """One packet under way."""
 
-    def __init__(self, conversation: Conversation, answer: bool) -> None:
-        self.conversation, self.is_answer = conversation, answer
-        self.routings, self.fleet = conversation.routings, conversation.fleet
+    def __init__(self, routings: Routings, memory: Memory) -> None:
+        self.routings, self.fleet, self.memory = routings, routings.fleet, memory
         self.hops: list[Hop] = []
         self.notes: list[str] = []
         self._seen: set[tuple[str, str, bytes | None, bytes]] = set()
 
-    def follow(self, host: Host, first: _Packet, arrival: Arrival) -> tuple[Way, End | None]:
+    def follow(self, host: Host, first: Packet, arrival: Arrival) -> tuple[Way, End | None]:
         packet, begun = first, first.source
         stop: Stop | None = None
         end: End | None = None
@@ -139,26 +121,16 @@ class _Walk:
         source = begun or first.source or bytes(len(first.target))
         return Way(source, first.target, tuple(self.hops), stop, tuple(dict.fromkeys(self.notes))), end
 
-    def _turn(self, host: Host, packet: _Packet, arrival: Arrival) -> Stop | End | tuple[Host, _Packet, Arrival]:
+    def _turn(self, host: Host, packet: Packet, arrival: Arrival) -> Stop | End | tuple[Host, Packet, Arrival]:
         """What one host does with it."""
-        if host.name in self.fleet.down:
-            self._hop(host, arrival, packet, f"{host.name} is down", ())
-            return Stop(host.name, "down", f"{host.name} is down", "", host.place)
-        if conflicts := self.routings[host.name].conflicts:
-            self._hop(host, arrival, packet, "it does not come up", ())
-            message = f"{host.name} does not come up: {conflicts[0]} is to be routed by two devices"
-            return Stop(host.name, "not-up", message, f"take {conflicts[0]} out at one of them", host.place)
-        if arrival.device and (guarding := self.routings[host.name].guard(packet.target, arrival.device)) is not None:
-            rule = f"{guarding.name} takes everything, and has {text_of(packet.target)} answer through itself alone"
-            self._hop(host, arrival, packet, rule, (), place=guarding.place)
-            message = f"{host.name}'s firewall drops what is for {text_of(packet.target)} and does not come by {guarding.name}"
-            return Stop(host.name, "guarded", message, f"another address of {host.name}", guarding.place)
+        if (stop := self._not_there(host, packet, arrival)) is not None:
+            return stop
         routing = self.routings[host.name]
         if packet.source is None and (early := routing.decide(None, packet.target)) is not None:
             packet = replace(packet, source=routing.source(early, packet.target))
         arrived_for = packet.target
-        packet, changed = self._entering(host, packet)
-        mark = self._mark(host, packet, arrival)
+        packet, changed = self.memory.entering(host, packet)
+        mark = self.memory.mark(host, packet, arrival.device)
         if self.fleet.answers(host, packet.target):
             refused = self._not_admitted(host, packet, arrival)
             words = refused or f"{text_of(packet.target)} is {host.name} itself"
@@ -180,34 +152,41 @@ class _Walk:
             return self._guarded(host, packet, refused)
         return self._leave(host, packet, arrival, decision, changed, mapped=packet.target != arrived_for)
 
-    def _mark(self, host: Host, packet: _Packet, arrival: Arrival) -> int:
-        """The mark of its connection: set as it comes, and found again for the answer."""
-        if not host.protects or packet.source is None:
-            return 0
-        if self.is_answer:
-            return self.conversation.marks.get((host.name, packet.source, packet.target), 0)
-        mark = protected.mark(host, packet.target, arrival.device)
-        self.conversation.marks[(host.name, packet.target, packet.source)] = mark
-        return 0
+    def _not_there(self, host: Host, packet: Packet, arrival: Arrival) -> Stop | None:
+        """Why a packet does not even get into the host's network stack."""
+        if host.name in self.fleet.down:
+            self._hop(host, arrival, packet, f"{host.name} is down", ())
+            return Stop(host.name, "down", f"{host.name} is down", "", host.place)
+        routing = self.routings[host.name]
+        if routing.conflicts:
+            self._hop(host, arrival, packet, "it does not come up", ())
+            message = f"{host.name} does not come up: {routing.conflicts[0]} is to be routed by two devices"
+            return Stop(host.name, "not-up", message, f"take {routing.conflicts[0]} out at one of them", host.place)
+        if not arrival.device or (guarding := routing.guard(packet.target, arrival.device)) is None:
+            return None
+        rule = f"{guarding.name} takes everything, and has {text_of(packet.target)} answer through itself alone"
+        self._hop(host, arrival, packet, rule, (), place=guarding.place)
+        message = f"{host.name}'s firewall drops what is for {text_of(packet.target)} and does not come by {guarding.name}"
+        return Stop(host.name, "guarded", message, f"another address of {host.name}", guarding.place)
 
-    def _not_admitted(self, host: Host, packet: _Packet, arrival: Arrival) -> str:
+    def _not_admitted(self, host: Host, packet: Packet, arrival: Arrival) -> str:
         """Why a host's firewall does not let it have what is for itself."""
         if not host.protects:
             return ""
-        if arrival.device == "uplink" and protected.hides(host) and not self.is_answer:
+        if arrival.device == "uplink" and protected.hides(host) and not packet.answer:
             return "answers nobody at its own addresses who does not come through a tunnel"
         return protected.refuses(host, packet.source, packet.target, arrival.device, "")
 
-    def _guarded(self, host: Host, packet: _Packet, words: str) -> Stop:
+    def _guarded(self, host: Host, packet: Packet, words: str) -> Stop:
         return Stop(
             host.name, "guarded", f"{host.name}'s firewall drops what is for {text_of(packet.target)}: it {words}", "", host.place
         )
 
     def _leave(
-        self, host: Host, packet: _Packet, arrival: Arrival, decision: Decision, changed: tuple[str, ...], *, mapped: bool
-    ) -> Stop | End | tuple[Host, _Packet, Arrival]:
+        self, host: Host, packet: Packet, arrival: Arrival, decision: Decision, changed: tuple[str, ...], *, mapped: bool
+    ) -> Stop | End | tuple[Host, Packet, Arrival]:
         before = packet
-        packet, hidden = self._leaving(host, packet, decision, mapped=mapped)
+        packet, hidden = self.memory.leaving(self.routings[host.name], packet, decision, mapped=mapped)
         changed += hidden
         match decision.route.exit:
             case "lan":
@@ -228,48 +207,11 @@ class _Walk:
             case "uplink":
                 return self._by_uplink(host, packet, arrival, changed, hidden=packet != before)
 
-    # -- NAT
-
-    def _entering(self, host: Host, packet: _Packet) -> tuple[_Packet, tuple[str, ...]]:
-        """What it undoes of its own hiding, and LANs that it knows by another prefix on the spot."""
-        if self.is_answer and packet.source is not None:
-            inner = self.conversation.hidden.get((host.name, packet.target, packet.source))
-            if inner is not None:
-                words = f"the answer is {text_of(inner)}'s, hidden behind {text_of(packet.target)}"
-                return replace(packet, target=inner), (words,)
-        for each in host.mapped:
-            if holds(each.seen, packet.target):
-                target = moved(packet.target, each.seen, each.real)
-                return replace(packet, target=target), (f"target {text_of(packet.target)} is {text_of(target)} here",)
-        return packet, ()
-
-    def _leaving(self, host: Host, packet: _Packet, decision: Decision, *, mapped: bool) -> tuple[_Packet, tuple[str, ...]]:
-        """A source that leaves under the host's own address, or under the prefix by which others know its LAN."""
-        source = packet.source
-        assert source is not None  # it was chosen with the route
-        inside = decision.route.exit in ("wireguard", "tunnel")
-        if inside or (mapped and decision.route.exit == "lan"):
-            for each in host.mapped:
-                if holds(each.real, source):
-                    seen = moved(source, each.real, each.seen)
-                    return replace(packet, source=seen), (f"source {text_of(source)} is {text_of(seen)} outside",)
-        if inside or self.is_answer or any(holds(lan, packet.target) for lan in host.lans):
-            return packet, ()
-        said = any(holds(each, source) for each in host.masquerades)
-        if not said and not (decision.route.exit == "uplink" and _hooks_hide(host, version_of(source))):
-            return packet, ()
-        routing = self.routings[host.name]
-        shown = routing.source(decision, packet.target)
-        if source == shown:
-            return packet, ()
-        self.conversation.hidden[(host.name, shown, packet.target)] = source
-        return replace(packet, source=shown), (f"source {text_of(source)} is hidden behind {text_of(shown)}",)
-
     # -- by which link
 
     def _by_wireguard(
-        self, host: Host, packet: _Packet, arrival: Arrival, decision: Decision, changed: tuple[str, ...]
-    ) -> Stop | tuple[Host, _Packet, Arrival]:
+        self, host: Host, packet: Packet, arrival: Arrival, decision: Decision, changed: tuple[str, ...]
+    ) -> Stop | tuple[Host, Packet, Arrival]:
         interface, source = decision.route.interface, packet.source
         assert interface is not None
         assert source is not None
@@ -321,12 +263,13 @@ class _Walk:
         message = (
             f"{far.name} accepts from {near.name} only {shown}: source {text_of(source)} is dropped (cryptokey routing){whose}"
         )
-        mend = f"{Prefix(source, len(source) * 8)} in AllowedIPs of {near.name} at {far.name}"
+        lacking = next((lan for lan in near.lans if holds(lan, source)), Prefix(source, len(source) * 8))
+        mend = f"{lacking} in AllowedIPs of {near.name} at {far.name}"
         return Stop(far.name, "source-refused", message, mend, place)
 
     def _by_tunnel(
-        self, host: Host, packet: _Packet, arrival: Arrival, decision: Decision, changed: tuple[str, ...]
-    ) -> Stop | tuple[Host, _Packet, Arrival]:
+        self, host: Host, packet: Packet, arrival: Arrival, decision: Decision, changed: tuple[str, ...]
+    ) -> Stop | tuple[Host, Packet, Arrival]:
         tunnel = decision.route.tunnel
         assert tunnel is not None
         crossed = links.tunnel(self.routings, host, tunnel)
@@ -342,12 +285,12 @@ class _Walk:
         return crossed.far, packet, Arrival(crossed.device, host.name)
 
     def _by_uplink(
-        self, host: Host, packet: _Packet, arrival: Arrival, changed: tuple[str, ...], *, hidden: bool
-    ) -> Stop | End | tuple[Host, _Packet, Arrival]:
+        self, host: Host, packet: Packet, arrival: Arrival, changed: tuple[str, ...], *, hidden: bool
+    ) -> Stop | End | tuple[Host, Packet, Arrival]:
         source = packet.source
         assert source is not None
         others = self._taking(packet.target)
-        asker = self.conversation.left.get(packet.target) if self.is_answer else None
+        asker = self.memory.left.get(packet.target) if packet.answer else None
         onward = others[0] if others else asker
         to = onward.name if onward is not None else INTERNET
         outside = onward is not None or not self.fleet.whose(packet.target)
@@ -359,10 +302,10 @@ class _Walk:
         if not own:
             message = f"{text_of(source)} leaves {host.name} for the internet as it is, and no answer to it comes back"
             return Stop(host.name, "no-answer", message, "an exit that hides it behind its own address", host.place)
-        self.conversation.left[source] = host
-        if onward is not None and onward.behind_nat and not self.is_answer:
+        self.memory.left[source] = host
+        if onward is not None and onward.behind_nat and not packet.answer:
             return Stop(onward.name, "no-session", f"{onward.name} is behind NAT: nothing that it did not ask for comes in")
-        if not hidden and not self.is_answer:
+        if not hidden and not packet.answer:
             self.notes.append(f"it leaves {host.name} by its own uplink, in no tunnel")
         if onward is not None:
             return onward, packet, Arrival("uplink", host.name)
@@ -374,7 +317,7 @@ class _Walk:
             return tuple(self.fleet.hosts[name] for name in protect.edges if name in self.fleet.hosts)
         return self.fleet.at_endpoint(text_of(target))
 
-    def _nowhere(self, host: Host, packet: _Packet) -> Stop:
+    def _nowhere(self, host: Host, packet: Packet) -> Stop:
         target = text_of(packet.target)
         whose = self.fleet.whose(packet.target)
         if whose:
@@ -394,7 +337,7 @@ class _Walk:
         self,
         host: Host,
         arrival: Arrival,
-        packet: _Packet,
+        packet: Packet,
         rule: str,
         changed: tuple[str, ...],
         device: str = "",
@@ -419,8 +362,3 @@ class _Walk:
                 place,
             )
         )
-
-
-def _hooks_hide(host: Host, version: int) -> bool:
-    """Whether one of its hooks hides what leaves it, as far as a line of shell can be understood from outside."""
-    return any(_MASQUERADE[version].search(command) for each in host.interfaces for _, command in each.hooks)
