@@ -68,6 +68,7 @@ ROWS: list[tuple[str, dict[str, str], str]] = [
     ("G0234", {}, PROTECT.replace('"lyon"', '"berlin"')),
     ("G0235", {"#LYON": 'exit = "paris"'}, PROTECT),
     ("G0236", {'"10.10.0.0/24", ': ""}, PROTECT),
+    ("G0237", {}, PROTECT.replace("192.0.2.64/28", "2001:db8:64::/64") + 'uplink = "eth0"\n'),
     ("G0330", {"#BERLIN": 'runs = "wg-quick"'}, GRE),
     ("G0332", {"198.51.100.20": "2001:db8::20"}, GRE),
     ("G0333", {}, IPSEC + 'encapsulation = "udp"\n'),

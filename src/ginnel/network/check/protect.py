@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ginnel.config.node_host import MAX_PROXIED
 from ginnel.config.positions import Path
 from ginnel.errors import Mistake
 from ginnel.network.addressing import within
 from ginnel.network.check.context import Context, Rule
+from ginnel.network.origin import MAX_EDGES, edges_of
 from ginnel.network.prefix_table import PrefixTable
 from ginnel.units import Prefix
 
@@ -38,6 +40,21 @@ def _protects(context: Context) -> Iterator[Mistake]:
             yield context.at(
                 "G0235", ("protect", index, "origin"), message, f"take exit out of [node.{protect.origin}]", also=(at,)
             )
+
+
+def _bounds(context: Context) -> Iterator[Mistake]:
+    """What is done address by address, and what has a number for each edge."""
+    protects = context.network.protects
+    for index, protect in enumerate(protects):
+        where = f"protect[{index}]"
+        for number, prefix in enumerate(protect.addresses if protect.uplink else ()):
+            if len(prefix.packed) * 8 - prefix.length >= MAX_PROXIED.bit_length():
+                message = f"{where}.addresses[{number}]: {prefix} has more addresses than {protect.uplink} can answer for"
+                hint = f"at most {MAX_PROXIED}: have the prefix routed to the edge, and take uplink out"
+                yield context.at("G0237", ("protect", index, "addresses", number), message, hint)
+        if len(edges_of(protects[: index + 1], protect.origin)) > MAX_EDGES:
+            message = f"{where}: {protect.origin} has more than {MAX_EDGES} edges"
+            yield context.at("G0237", ("protect", index, "edge"), message, "an origin tells so many apart")
 
 
 def _addresses(context: Context) -> Iterator[Mistake]:
@@ -72,4 +89,4 @@ def _addresses(context: Context) -> Iterator[Mistake]:
             origins.setdefault(prefix, (protect.origin, path))
 
 
-RULES: tuple[Rule, ...] = (_protects, _addresses)
+RULES: tuple[Rule, ...] = (_protects, _bounds, _addresses)

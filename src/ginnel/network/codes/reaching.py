@@ -204,4 +204,12 @@ CODES: dict[str, Code] = {
         '`addresses = ["203.0.113.64/28"]`, and `pool = ["fd10:10::/64"]` alone.',
         "Add an IPv4 prefix to `pool`.",
     ),
+    "G0237": Code(
+        "protect-too-many",
+        "error",
+        "An edge answers ARP and NDP address by address, for 1024 of them at most; an origin tells 255 edges apart by the marks "
+        "of connections.",
+        '`uplink = "eth0"` with `addresses = ["2001:db8:64::/64"]`.',
+        "Let the provider route a prefix of this size to the edge, and take uplink out.",
+    ),
 }
