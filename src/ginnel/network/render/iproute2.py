@@ -146,7 +146,7 @@ def _ports(description: NodeDescription) -> list[tuple[int, bool]]:
 
 
 def _hooks(description: NodeDescription, when: str) -> Iterator[str]:
-    """The node's own, each as a shell of its own: what is wrong in one does not reach into the script, nor keep it from taking down."""
+    """The node's own, each a shell of its own: a mistake in one does not reach into the script, nor keep it from going down."""
     for key, command in description.node.hooks:
         if key == when:
             keep_going = " || true" if when.endswith("Down") else ""
