@@ -58,13 +58,15 @@ class Keyring:
         if not self.directory.is_dir():
             raise GinnelError(f"{self.directory}: expected a directory of keys, found a file")
         for path in (self.directory, *sorted(self._files())):
-            mode = stat.S_IMODE(path.stat(follow_symlinks=False).st_mode)
-            if mode & 0o077:
-                right = "700" if path == self.directory else "600"
-                raise GinnelError(
-                    f"{path}: others can read it (mode {mode:04o}), and it is for secrets\n"
-                    f"  hint: chmod {right} {path}; if somebody was there, `ginnel keys rotate`"
-                )
+            self._alone(path, path.stat(follow_symlinks=False).st_mode)
+
+    def _alone(self, path: Path, mode: int) -> None:
+        if mode & 0o077:
+            right = "700" if path == self.directory else "600"
+            raise GinnelError(
+                f"{path}: others can read it (mode {stat.S_IMODE(mode):04o}), and it is for secrets\n"
+                f"  hint: chmod {right} {path}; if somebody was there, `ginnel keys rotate`"
+            )
 
     def private_key(self, node: str, *, following: bool = False) -> Secret | None:
         """The private key of a node (following: the one that waits for its turn); None where it is not here."""
@@ -88,9 +90,8 @@ class Keyring:
         The secrets that one node's files need, as far as they are here: stored ones, and derived ones where there is their root.
 
         Raises:
-            GinnelError: others can read the directory, or a file in it is no key.
+            GinnelError: others can read a file that is read here, or it is no key. `check` looks at the others, once.
         """
-        self.check()
         node = description.name
         private = self.private_key(node)
         root = self.root()
@@ -202,6 +203,7 @@ class Keyring:
         except OSError as error:
             raise GinnelError(f"{path}: {error.strerror}") from None
         with os.fdopen(descriptor, "rb") as file:
+            self._alone(path, os.fstat(descriptor).st_mode)
             raw = file.read(MAX_BYTES + 1)
         if len(raw) > MAX_BYTES:
             raise GinnelError(f"{path}: expected a key, found more than {MAX_BYTES} bytes")

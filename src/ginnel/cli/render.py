@@ -98,7 +98,9 @@ def _known(opened: Opened, name: str) -> str:
 def _ring(directory: Path) -> Keyring:
     if not directory.is_dir():
         raise UsageError(f"--keys: {directory} is no directory\n  hint: `ginnel keys new` makes one")
-    return Keyring(directory)
+    ring = Keyring(directory)
+    ring.check()
+    return ring
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,10 @@ of a thousand has a thousand of them and not a million. What is the same object 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
+from typing import TypeVar
 
 from ginnel import mtu
 from ginnel.config.node import NodeConfig, PlainConfig
@@ -20,6 +22,8 @@ from ginnel.network import mtu as arithmetic_of
 from ginnel.network.host import Host, InterfaceAddress, Peer, Tunnel, WireguardInterface
 from ginnel.network.model import HostPort, Mapped, Node, Protect
 from ginnel.units import Prefix, PublicKey
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,16 @@ class PeerDescription:
     #: The link is held ready: it has no prefix while the first hub lives (`links`).
     held: bool = False
     _seen: Peer | None = field(default=None, init=False, repr=False, compare=False)
+    _said: dict[object, object] | None = field(default=None, init=False, repr=False, compare=False)
+
+    def said(self, how: Callable[[PeerDescription], _T]) -> _T:
+        """What *how* makes of it: once, however many nodes have it for a peer; *how* asks nothing else."""
+        if self._said is None:
+            object.__setattr__(self, "_said", {})
+        said: dict[object, _T] = self._said  # type: ignore[assignment]
+        if (found := said.get(how)) is None:
+            found = said[how] = how(self)
+        return found
 
     def seen(self) -> Peer:
         """The same as any host's peer, as `Host` has it; one object."""

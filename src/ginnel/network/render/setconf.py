@@ -75,12 +75,16 @@ def interface(description: NodeDescription, private_key: str = "", mark: int = 0
 def peers(description: NodeDescription, psk: Mapping[str, str] = NONE.psk) -> Iterator[str]:
     """The lines of each `[Peer]`."""
     for peer in description.peers:
-        yield ""
-        yield "[Peer]"
-        yield f"# Name = {peer.name}"
-        if peer.coming:
-            yield "# The key that it is about to take."
-        yield from peer_lines(peer, psk.get(peer.name, ""))
+        yield peer.said(_title)
+        yield from peer_lines(peer, psk.get(peer.name, "")) if peer.name in psk else peer.said(_alike)
+
+
+def _title(peer: PeerDescription) -> str:
+    return f"\n[Peer]\n# Name = {peer.name}" + ("\n# The key that it is about to take." if peer.coming else "")
+
+
+def _alike(peer: PeerDescription) -> tuple[str, ...]:
+    return ("\n".join(peer_lines(peer)),)
 
 
 def peer_lines(peer: PeerDescription, psk: str = "") -> Iterator[str]:

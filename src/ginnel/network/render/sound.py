@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 
 from ginnel.errors import UsageError
-from ginnel.network.compile import NodeDescription
+from ginnel.network.compile import NodeDescription, PeerDescription
 from ginnel.network.render import Secrets
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -50,10 +50,12 @@ def _values(description: NodeDescription) -> Iterator[tuple[str, str, re.Pattern
         yield "dns", address, _HOST
     for domain in description.search:
         yield "search", domain, _HOST
-    for peer in (peer for each in (description, *description.beside) for peer in each.peers):
-        yield "peer", peer.name, _NAME
-        if peer.endpoint is not None:
-            yield f"endpoint of {peer.name}", peer.endpoint.host, _HOST
+    for each in (description, *description.beside):
+        for peer in each.peers:
+            if not peer.said(_is_sound):
+                yield "peer", peer.name, _NAME
+                if peer.endpoint is not None:
+                    yield f"endpoint of {peer.name}", peer.endpoint.host, _HOST
     for tunnel in description.tunnels:
         config = tunnel.config
         yield "peer", tunnel.peer, _NAME
@@ -64,6 +66,10 @@ def _values(description: NodeDescription) -> Iterator[tuple[str, str, re.Pattern
             yield f"dev of {config.name}", config.dev, _DEVICE
         for line in (*config.address, *config.routes, *config.rules):
             yield f"words of {config.name}", line, _WORDS
+
+
+def _is_sound(peer: PeerDescription) -> bool:
+    return _NAME.fullmatch(peer.name) is not None and (peer.endpoint is None or _HOST.fullmatch(peer.endpoint.host) is not None)
 
 
 def _shown(text: str) -> str:
