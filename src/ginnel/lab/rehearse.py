@@ -247,6 +247,9 @@ class Rehearsal:
                 return name
             if any(within(packed, lan) for lan in description.node.lans):
                 return name  # the node's own address in its LAN
+        for protect in self.network.protects:
+            if any(within(packed, prefix) for prefix in protect.addresses):
+                return protect.origin
         return None
 
     # -- up
