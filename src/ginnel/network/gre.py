@@ -11,7 +11,8 @@ A GRE link is point to point: each end has a device of its own, named after the 
               speaking, and the other sends to where that came from
     IPsec     around GRE sees to all that itself: ESP goes in UDP through a NAT, its SPI tells tunnels apart, its peer is watched
     keepalive over bare GRE every 10 s, judged by what comes back; in UDP sent every 10 s and not judged, because what the peer
-              sends back is bare GRE, which the way may not let through
+              sends back is bare GRE, which the way may not let through. To a peer whose kernel has the tunnel none: Linux takes
+              what it is to send back for a forgery, as long as accept_local is 0
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ from ginnel.units import Prefix
 
 #: Linux's limit of 15 characters.
 _DEVICE_PREFIX, _IPSEC_PREFIX, _DEVICE_ROOM = "gre-", "sec-", 11
+
+
+#: Whose tunnels are the kernel's.
+SILENT = frozenset({"networkd", "networkmanager", "netplan", "iproute2", "swanctl", "vyos"})
 
 
 def gre_of(link: Link) -> Gre:
@@ -99,19 +104,20 @@ def keepalive_of(network: Network, link: Link, peer: Node) -> Keepalive | None:
     """The keepalives that one end sends; to a peer behind NAT there is nowhere to send them until it has spoken."""
     if peer.behind_nat or link.kind != "gre":
         return None
-    usual = usual_keepalive(in_udp(network, link))
+    udp = in_udp(network, link)
+    usual = usual_keepalive(udp or peer.runs in SILENT)
     match gre_of(link).keepalive:
         case "auto":
-            return usual
+            return usual if udp or usual.retries else None
         case None:
             return None
         case (interval_s, retries):
             return Keepalive(interval_s, usual.retries if retries is None else retries)
 
 
-def usual_keepalive(udp: bool) -> Keepalive:
+def usual_keepalive(unjudged: bool) -> Keepalive:
     """Every 10 s, which even the meanest NATs (30 s for UDP) take for alive."""
-    return Keepalive(retries=0) if udp else Keepalive()
+    return Keepalive(retries=0) if unjudged else Keepalive()
 
 
 def encapsulation_of(network: Network, link: Link, peer: Node) -> Encapsulation | None:

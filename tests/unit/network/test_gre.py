@@ -46,6 +46,19 @@ def only(text: str) -> str:
 # ---------------------------------------------------------------- what each end runs
 
 
+def test_a_peer_whose_kernel_has_the_tunnel_is_not_taken_for_dead() -> None:
+    def told(runs: str, more: str = "") -> tuple[Keepalive | None, Keepalive | None]:
+        text = TWO.replace('"198.51.100.20"\n', f'"198.51.100.20"\nruns = "{runs}"\n') + more
+        nodes = compiled(text)
+        return nodes["paris"].tunnel("lyon").config.keepalive, nodes["lyon"].tunnel("paris").config.keepalive
+
+    assert told("networkd") == (None, Keepalive(10, 3))
+    assert told("cisco-ios") == (Keepalive(10, 3), Keepalive(10, 3)), "IOS sends them back"
+    assert told("iproute2", "[gre]\nkeepalive = 5\n")[0] == Keepalive(5, 0)
+    assert told("iproute2", "[gre]\nkeepalive = { interval = 5, retries = 2 }\n")[0] == Keepalive(5, 2), "as the file says"
+    assert told("networkd", '[gre]\nencapsulation = "udp"\n')[0] == Keepalive(10, 0), "a NAT's memory wants them"
+
+
 def test_both_ends() -> None:
     nodes = compiled(TWO)
     assert not any(node.wireguard or node.peers for node in nodes.values())

@@ -286,7 +286,7 @@ class GreTable(Table):
     keepalive: GreKeepalive | None = Field(
         default=None,
         description="seconds (0: none), or `{ interval = 10, retries = 3 }`; not over IPsec, where IKE watches the peer",
-        json_schema_extra={"shown": "every 10 s; dead after 3, in UDP never"},
+        json_schema_extra={"shown": "every 10 s; dead after 3, in UDP never; none to a peer whose kernel has the tunnel"},
     )
     mtu: TunnelMtu = Field(default=None, description='inside: `"auto"` or bytes', json_schema_extra={"shown": "the network's"})
     routes: Flag = Field(default=True, description="`false`: addresses only, a routing daemon finds the routes")
