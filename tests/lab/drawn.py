@@ -79,7 +79,9 @@ def _text(chance: random.Random) -> str:
             lines += ["", "[[link]]", f'between = ["{left}", "{right}"]']
             if chance.random() < 0.4:
                 lines.append(f'kind = "{chance.choice(("wireguard", "gre", "gre+ipsec"))}"')
-            if chance.random() < 0.15:
+            if chance.random() < 0.1:
+                lines.append(f'ends.{right} = {{ endpoint = "192.0.2.{len(lines)}:51820" }}')
+            elif chance.random() < 0.15:
                 lines.append(f"ends.{left} = {{ allowed-ips = {json.dumps(chance.choice(_ODD))} }}")
     if len(public) > 1 and chance.random() < 0.35:
         edges = public[: chance.choice((1, 2))]

@@ -500,8 +500,14 @@ class Rehearsal:
                     if target is not source and (address := target.of(version)) is not None
                     if self.model.decides(way := self._way(source, version, address))
                 ]
+                # What has no route into a tunnel would leave by the uplink, in clear, for nobody to answer.
+                found += [
+                    ReachReport(source.name, target.name, version, False, False, 0.0, (), "not tried: no route", way.why)
+                    for target, _, way in ways
+                    if _astray(way)
+                ]
                 for patience_s in (PROBE_DEADLINE_S, SILENCE_S):
-                    some = [each for each in ways if self._patience_s(_nodes(each[2])) == patience_s]
+                    some = [each for each in ways if not _astray(each[2]) and self._patience_s(_nodes(each[2])) == patience_s]
                     if not some:
                         continue
                     with probe.Pinger(self.world[source.space], version, self.canary, source.own(version)) as pinger:
@@ -743,6 +749,11 @@ class Rehearsal:
 def _nodes(way: Verdict) -> tuple[str, ...] | None:
     """By which nodes it goes; None where nothing carries."""
     return way.there.nodes if way.reaches else None
+
+
+def _astray(way: Verdict) -> bool:
+    """Whether the packet, or its answer, would leave a host for the internet although it is meant for the network."""
+    return way.stop is not None and way.stop.code in ("no-route", "no-answer")
 
 
 def _node_report(description: NodeDescription, seconds: float, up: Finding) -> NodeReport:

@@ -142,6 +142,8 @@ class _Planner:
             self._tell(INTERNET, f"addr add {Prefix(packed, len(packed) * 8)} dev lo{_nodad(packed)}")
         for index, node in enumerate(self.network.nodes):
             self._node(index, node)
+        for node in self.network.nodes:
+            self._other_ways(node)
         self._small_paths()
         visitors = outsiders(self.network, self._allocate)
         self._tell(INTERNET, *commands(self.network, visitors, self.ports, self.routes))
@@ -222,6 +224,28 @@ class _Planner:
         if space == node.name:
             self._tell(space, f"addr add {v6}/128 dev {interface} nodad")
             self.inside[node.name] = (v4, v6)
+
+    def _other_ways(self, node: Node) -> None:
+        """Addresses by which single links find a node, besides its own: it has them too, or its NAT passes them on."""
+        ends = (link.end(link.other(node.name)) for link in self.network.links if node.name in link.between)
+        for host in dict.fromkeys(end.endpoint.host for end in ends if end.endpoint is not None):
+            try:
+                address = ipaddress.ip_address(host)
+            except ValueError:
+                self.names.setdefault(host, self.public[node.name])
+                continue
+            if host in self._used:
+                continue  # it is somebody's endpoint: theirs, if it was said by mistake
+            self._used.add(host)
+            single = f"{address}/{address.max_prefixlen}"
+            if not node.behind_nat:
+                self._tell(INTERNET, f"route add {single} dev {self.ports[node.name]}")
+                self._tell(node.name, f"addr add {single} dev eth0{_nodad(address.packed)}")
+            elif address.version == 4 and node.listen_port is not None:
+                self._tell(INTERNET, f"route add {single} dev {self.ports[node.name]}")
+                self._tell(f"nat-{node.name}", f"addr add {single} dev out")
+                home = f"{self.inside[node.name][0]}:{node.listen_port}"
+                self.nft[f"nat-{node.name}"] += _FORWARDED.format(address=address, home=home)
 
     def _small_paths(self) -> None:
         """Routes by a smaller MTU for what comes from a node whose path is small, and for what goes to it."""
@@ -331,6 +355,15 @@ table inet nat {
     meta l4proto ipv6-icmp accept
   }
 }
+"""
+
+
+#: A port that a NAT's owner has forwarded to the node behind it.
+_FORWARDED = """\
+table inet nat {{
+  chain forwarding {{ type nat hook prerouting priority dstnat; ip daddr {address} meta l4proto udp dnat ip to {home}; }}
+  chain passing {{ ct status dnat accept; }}
+}}
 """
 
 

@@ -187,6 +187,8 @@ class Fleet:
 
     def misled(self, endpoint: HostPort, far: Host, interface: WireguardInterface) -> str:
         """Why an endpoint does not lead to an interface, in words; empty: nothing speaks against it."""
+        if not interface.listen_port:
+            return f"{far.name} listens on any port (it has no ListenPort)"
         hosts = self.at_endpoint(endpoint.host)
         if hosts and far not in hosts:
             return f"that is {hosts[0].name}"
