@@ -204,3 +204,16 @@ def test_every_code_is_complete() -> None:
         assert entry.meaning, code
         assert entry.example, code
         assert entry.mend, code
+
+
+def test_node_files_of_two_hosts_are_hosts_like_any_other(tmp_path: Path) -> None:
+    for name in ("edge.toml", "origin.toml"):
+        (tmp_path / name).write_text((ROOT / "examples" / "gre-edge-origin" / name).read_text())
+    done = ginnel(".", "--strict", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "nothing to mend in 2 files, 2 nodes\n")
+    text = (tmp_path / "origin.toml").read_text()
+    assert "key" not in text
+    (tmp_path / "origin.toml").write_text(text.replace('kind = "gre"', 'kind = "gre"\nkey = 7'))
+    done = ginnel(".", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "G0311 tunnel-key-differs: edge's" in done.stdout

@@ -2,8 +2,8 @@
 `ginnel check`: everything that is wrong with a network, each with a stable code, its places, what comes of it and what to do.
 
 Of a network file: its form, its sense, the hosts that it compiles to, and its expectations, judged by the model. Of anybody's
-other configurations: the hosts together, so give those of several. A path is a network file when it holds `[network]`, or is a
-directory with such a file.
+other configurations (node files too): the hosts together, so give those of several. A path is a network file when it is TOML and
+no node file, or a directory with such a file.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "ginnel.check/1"
 _NETWORK = re.compile(r"^[ \t]*\[[ \t]*network[ \t]*\]", re.MULTILINE)
+_TUNNEL = re.compile(r"^[ \t]*\[[ \t]*tunnel[ \t]*\.", re.MULTILINE)
 _STYLES = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
@@ -69,10 +70,11 @@ def check(paths: tuple[str, ...], ignored: tuple[str, ...], strict: bool, as_jso
     left_out = frozenset(map(_code, ignored))
     result = _Result()
     networks, foreign = _sorted(paths)
-    for path in networks:
-        _check_network(path, result)
-    if foreign:
-        _check_hosts(foreign, result)
+    with ui.working("checking"):
+        for path in networks:
+            _check_network(path, result)
+        if foreign:
+            _check_hosts(foreign, result)
     return _say(result, left_out, strict=strict, as_json=as_json)
 
 
@@ -114,8 +116,8 @@ def _is_network(path: Path) -> bool:
             text = stream.read(MAX_FILE_BYTES + 1).decode("utf-8", errors="replace")
     except OSError:
         return False
-    # A file of TOML that is nobody else's is meant to be one; the parser says what it lacks.
-    return _NETWORK.search(text) is not None or "[Peer]" not in text
+    # A file of TOML that is no node file is meant to be one; the parser says what it lacks.
+    return _NETWORK.search(text) is not None or _TUNNEL.search(text) is None
 
 
 # ---------------------------------------------------------------- a network file

@@ -29,6 +29,10 @@ __all__ = ["MAX_FINDINGS_A_RULE", "lint"]
 #: More is never read by a person; the rest is counted.
 MAX_FINDINGS_A_RULE = 50
 
+#: A fault of one link spoils all ways through it; that is told once.
+_CAUSES = frozenset({"G0101", "G0102", "G0104"})
+_CONSEQUENCES = frozenset({"G0106", "G0108"})
+
 RULES: tuple[Callable[[View], Iterable[Finding]], ...] = (
     *prefixes.RULES,
     *ways.RULES,
@@ -52,7 +56,15 @@ def lint(hosts: Sequence[Host]) -> list[Finding]:
         the findings, by rule; the same for the same hosts.
     """
     view = View(hosts)
-    return [finding for rule in RULES for finding in _bounded(rule(view))]
+    found = [finding for rule in RULES for finding in _bounded(rule(view))]
+    causes = {frozenset(finding.nodes) for finding in found if finding.code in _CAUSES}
+    return [finding for finding in found if finding.code not in _CONSEQUENCES or not _follows(finding, causes)]
+
+
+def _follows(finding: Finding, causes: set[frozenset[str]]) -> bool:
+    """Whether a way is lost because of a link on it that has been told of."""
+    nodes = frozenset(finding.nodes)
+    return any(cause <= nodes for cause in causes)
 
 
 def _bounded(found: Iterable[Finding]) -> Iterator[Finding]:

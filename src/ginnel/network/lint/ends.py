@@ -128,7 +128,13 @@ def _by_name(view: View, told: set[tuple[int, int]]) -> Iterator[Finding]:
         meant = next((end for end in view.of_host.get(peer.name, ()) if end.interface.public_key is not None), None)
         if meant is None and peer.endpoint is not None:
             meant = at.get((peer.endpoint.host, peer.endpoint.port))
-        if meant is None or meant.host is near.host or meant.identity in view.at(near) or (meant.number, near.number) in told:
+        if (
+            meant is None
+            or meant.interface.public_key is None
+            or meant.host is near.host
+            or meant.identity in view.at(near)
+            or (meant.number, near.number) in told
+        ):
             continue
         if view.at(meant).get(near.identity) is None or not _already(view, near, meant):
             yield _mismatch(near, peer, meant)

@@ -171,7 +171,7 @@ def _addresses_not_accepted(near: End, mine: Peer, far: End, seen: Peer) -> Iter
 
 
 def _lans_not_accepted(near: End, mine: Peer, far: End, seen: Peer) -> Iterator[Finding]:
-    if not mine.allowed_ips or _hides(near):
+    if not mine.allowed_ips or hides(near):
         return
     for lan in near.host.lans:
         if any(covers(prefix, lan) for prefix in seen.allowed_ips):
@@ -266,7 +266,7 @@ def _route_twice(host: Host, prefix: Prefix, first: str, second: str) -> Finding
 _HIDING = re.compile(r"\b(masquerade|snat)\b", re.IGNORECASE)
 
 
-def _hides(end: End) -> bool:
+def hides(end: End) -> bool:
     """Whether a hook hides what leaves into this tunnel."""
     into = re.compile(rf"(?:-o\s+|--out-interface[ =]|oifname\s+\"?)(?:%i|{re.escape(end.interface.name)})(?![\w-])")
     return any(_HIDING.search(text) and into.search(text) for name, text in end.interface.hooks if name in ("PreUp", "PostUp"))
@@ -275,7 +275,7 @@ def _hides(end: End) -> bool:
 def hidden_sites(view: View) -> Iterator[Finding]:
     """G0110: a site that hides itself from one that would know it."""
     for end in view.ends:
-        if not end.interface.hooks or not _hides(end):
+        if not end.interface.hooks or not hides(end):
             continue
         for peer in end.interface.peers:
             for far, seen in view.back(end, peer):

@@ -13,12 +13,15 @@ from collections.abc import Iterator
 
 from ginnel.network.findings import Finding
 from ginnel.network.host import Peer
-from ginnel.network.lint.view import End, View, host_prefix, identity, lies_in, peer_place, routed, text_of
+from ginnel.network.lint.prefixes import hides
+from ginnel.network.lint.view import End, View, host_prefix, identity, is_at, peer_place, routed, text_of
 from ginnel.units import Prefix
 
 #: Altogether: all pairs of a network of 60, and a sample of a larger one.
 MAX_WALKS = 4_000
 _MAX_HOPS = 16
+#: So many addresses are looked at whether they are the peer's own.
+_FEW = 64
 
 
 class _Tables:
@@ -26,7 +29,10 @@ class _Tables:
 
     def __init__(self, view: View) -> None:
         self.view = view
-        self.addresses = sorted({(len(packed), packed): end for end in view.ends for packed in end.addresses}.items(), key=_key)
+        known = dict(_sites(view, self))
+        known.update(((len(packed), packed), end) for end in view.ends for packed in end.addresses)
+        #: Somewhere to go: tunnel addresses, and the first address of each LAN.
+        self.addresses = sorted(known.items(), key=_key)
         self.keys = [key for key, _ in self.addresses]
 
     def peer(self, end: End, packed: bytes) -> Peer | None:
@@ -44,6 +50,22 @@ class _Tables:
         host_bits = size * 8 - prefix.length
         last = (int.from_bytes(prefix.packed, "big") | ((1 << host_bits) - 1)).to_bytes(size, "big")
         return bisect_left(self.keys, (size, prefix.packed)), bisect_left(self.keys, (size, last + b"\0"))
+
+
+def _sites(view: View, tables: _Tables) -> Iterator[tuple[tuple[int, bytes], End]]:
+    """LANs: those that hosts say, and of hosts that say none what a peer has at them and they have at nobody."""
+    for host in view.hosts:
+        for end in view.of_host[host.name][:1]:
+            for lan in host.lans:
+                yield (len(lan.packed), lan.packed), end
+    for peer in view.peers:
+        for far in view.far(peer)[:1]:
+            if far.host.behind_nat is not None:
+                continue  # it says what it is
+            for prefix in peer.allowed_ips:
+                alone = prefix.length == len(prefix.packed) * 8
+                if prefix.length and not alone and not is_at(prefix, far) and tables.peer(far, prefix.packed) is None:
+                    yield (len(prefix.packed), prefix.packed), far
 
 
 def _key(item: tuple[tuple[int, bytes], End]) -> tuple[int, bytes]:
@@ -73,13 +95,12 @@ def _onward(view: View, tables: _Tables, peer: Peer) -> list[tuple[int, int]]:
     fars = view.far(peer)
     if not fars:
         return []
-    own = {*fars[0].addresses}
+    host = fars[0].host
     ranges = []
     for prefix in peer.allowed_ips:
-        # Who leaves through a peer does not claim that it joins what is behind.
-        if prefix.length and not (prefix.length == len(prefix.packed) * 8 and prefix.packed in own):
+        if prefix.length:  # who leaves through a peer does not claim that it joins what is behind
             low, high = tables.within(prefix)
-            if high - low > sum(lies_in(packed, prefix) for packed in own):
+            if high - low > _FEW or any(target.host is not host for _, target in tables.addresses[low:high]):
                 ranges.append((low, high))
     return ranges
 
@@ -115,8 +136,8 @@ def _walk(view: View, tables: _Tables, end: End, peer: Peer, target: End, packed
         far, seen = backs[0]
         owner = tables.peer(far, source)
         if owner is not seen:
-            return _dropped(view, end, far, seen, owner, source, target, through) if through else None
-        if packed in far.host.addresses:
+            return _dropped(view, end, far, seen, owner, source, target, packed, through) if through else None
+        if far.host is target.host:
             return None
         if far.number in visited:
             return _loop(end, far, target, packed, through)
@@ -125,34 +146,40 @@ def _walk(view: View, tables: _Tables, end: End, peer: Peer, target: End, packed
         following = tables.peer(far, packed)
         if following is None or not routed(far.interface) or len(far.host.interfaces) > 1 or far.host.tunnels:
             return None
+        if hides(far) or (far.host.behind_nat is None and far.host.masquerades):
+            return None  # it goes on under another source
         here, onward = far, following
     return None
 
 
 def _dropped(
-    view: View, end: End, far: End, seen: Peer, owner: Peer | None, source: bytes, target: End, through: list[str]
+    view: View, end: End, far: End, seen: Peer, owner: Peer | None, source: bytes, target: End, packed: bytes, through: list[str]
 ) -> Finding:
     sender = through[-1]
     at = f"is {view.called(owner)}'s" if owner is not None else "is nobody's"
     return Finding(
         "G0106",
-        f"{end.called} sends to {target.called} by {' and '.join(through)}, and {far.called} does not take it",
+        f"{end.called} sends to {_named(target, packed)} by {' and '.join(through)}, and {far.called} does not take it",
         peer_place(far, seen),
         f"at {far.host.name}, {text_of(source)} {at}: what comes from it by {sender} is dropped, and answers do not go there",
         f"at {far.host.name}, in the peer {sender}: add {host_prefix(source)} to AllowedIPs"
         + (f", and take it from {view.called(owner)}" if owner is not None else ""),
-        (end.host.name, *through, far.host.name),
+        tuple(dict.fromkeys((end.host.name, *through, far.host.name, target.host.name))),
     )
+
+
+def _named(target: End, packed: bytes) -> str:
+    return target.called if packed in target.addresses else f"{text_of(packed)} behind {target.called}"
 
 
 def _loop(end: End, far: End, target: End, packed: bytes, through: list[str]) -> Finding:
     return Finding(
         "G0108",
-        f"what {end.called} sends to {target.called} goes round: {' → '.join([end.host.name, *through, far.host.name])}",
+        f"what {end.called} sends to {_named(target, packed)} goes round: {' → '.join([end.host.name, *through, far.host.name])}",
         (),
         f"a packet for {text_of(packed)} comes back to where it was, until its TTL is used up",
         f"send {host_prefix(packed)} on to a host that is nearer to {target.host.name}",
-        (end.host.name, *through),
+        tuple(dict.fromkeys((end.host.name, *through, target.host.name))),
     )
 
 
