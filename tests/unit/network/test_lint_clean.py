@@ -7,9 +7,11 @@ from dataclasses import replace
 from hypothesis import given, settings
 
 from ginnel.network import Compilation, Lock, Network, allocate
+from ginnel.network.importing import read_hosts
 from ginnel.network.lint import lint
 from ginnel.units import PublicKey
 from unit.network.drawn_networks import networks
+from unit.network.importing.fleets import compiled, sources
 
 
 def _silent_on_purpose(network: Network) -> Network:
@@ -28,3 +30,12 @@ def test_a_network_in_order_has_no_findings(drawn: Network) -> None:
     for keys in ({}, {node.name: PublicKey(f"{node.name:>32}".encode()) for node in network.nodes}):
         hosts = [description.host() for description in Compilation(network, lock, keys).nodes()]
         assert [(each.code, each.message) for each in lint(hosts)] == []
+
+
+@settings(max_examples=60)
+@given(networks(kinds=("wireguard",)))
+def test_the_same_network_read_from_the_files_of_its_hosts_has_none_either(drawn: Network) -> None:
+    compilation = compiled(_silent_on_purpose(drawn))
+    imported = read_hosts(sources(compilation, "wg-quick"))
+    assert len(imported.hosts) == len(drawn.nodes)
+    assert [(each.code, each.message) for each in lint(imported.hosts) if each.severity != "note"] == []
