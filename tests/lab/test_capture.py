@@ -103,6 +103,27 @@ def test_only_gre_between_the_ends_of_a_link_may_be_in_clear(frame: bytes, gre: 
 ESP = b"\xc1\x02\x03\x04\0\0\0\x01" + bytes(40)
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "edge", "leaks"),
+    [
+        ("203.0.113.65", "192.0.2.80", True, 0),  # an answer, by its edge
+        ("203.0.113.65", "192.0.2.80", False, 1),  # the same straight from the origin
+        ("192.0.2.80", "203.0.113.65", True, 0),
+        ("192.0.2.80", "203.0.113.65", False, 0),  # anybody may try
+        ("192.0.2.80", "203.0.113.80", False, 0),  # not one of them
+        ("203.0.113.65", "10.10.0.7", True, 0),
+        ("192.0.2.80", "10.10.0.7", True, 1),
+    ],
+)
+def test_a_protected_address_speaks_by_its_edges_alone(source: str, target: str, edge: bool, leaks: int) -> None:
+    capture = Capture([Prefix.parse("10.10.0.0/24")], CANARY, CONTROL, OUTSIDE)
+    capture.hide([Prefix.parse("203.0.113.64/28"), Prefix.parse("2001:db8:64::/64")])
+    watched = Watched("link", edge=edge)
+    capture._judge(ipv4(17, udp(b"a page"), source, target), watched, outgoing=True)
+    assert watched.leaks == leaks
+    capture.close()
+
+
 def natt(payload: bytes, source: int = 4500) -> bytes:
     return struct.pack("!HHHH", source, 1024, 8 + len(payload), 0) + payload
 
