@@ -17,9 +17,11 @@ import click
 
 from ginnel.cli import ui
 from ginnel.cli.network import Opened, open_network
+from ginnel.cli.progress import Progress
 from ginnel.errors import UsageError
 
 if TYPE_CHECKING:
+    from ginnel.network import Compilation
     from ginnel.network.plan import Plan
 
 
@@ -58,8 +60,10 @@ def _without(opened: Opened, name: str) -> Plan:
         raise UsageError(
             f"--without: there is no node {ui.printable(name)}\n  hint: nodes are {', '.join(list(opened.lock.nodes)[:12])}"
         )
-    compiled = opened.compiled()
-    found = plan_compilations(compiled, compiled.without(name))
+    with Progress("compiling") as progress:
+        compiled = _made(opened.compiled(), progress)
+        progress.stage("comparing")
+        found = plan_compilations(compiled, compiled.without(name))
     gone: list[HostPlan] = [host for host in found.hosts if host.name != name]
     return Plan(tuple(gone), found.unchanged)
 
@@ -71,12 +75,23 @@ def _against(opened: Opened, paths: Sequence[str]) -> Plan:
     from ginnel.network.plan import plan_compilations
 
     if len(paths) == 1 and _is_network(Path(paths[0])):
-        return plan_compilations(open_network(Path(paths[0])).compiled(), opened.compiled())
+        with Progress("reading") as progress:
+            old, new = (_made(each.compiled(), progress) for each in (open_network(Path(paths[0])), opened))
+            progress.stage("comparing")
+            return plan_compilations(old, new)
     imported = read_hosts(read_sources(paths))
     # Of what is read here only what was lost on the way can make the plan wrong.
     show_findings([finding for finding in imported.findings if finding.severity != "note"])
     compiled = [node.host() for node in opened.compiled().nodes() if node.node.runs != "other"]
     return plan_hosts(imported.hosts, compiled)
+
+
+def _made(compilation: Compilation, progress: Progress) -> Compilation:
+    """With every description made, in sight of whoever waits."""
+    progress.stage("compiling")
+    for _ in progress.over(compilation.nodes(), len(compilation.network.nodes)):
+        pass
+    return compilation
 
 
 def _is_network(path: Path) -> bool:
