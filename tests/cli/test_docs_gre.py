@@ -45,4 +45,14 @@ def test_every_key_is_in_the_reference() -> None:
     rows = re.findall(r"(?m)^\| (`.*?) \| ", (DOCS / "reference/node-file.md").read_text())
     named = {key for row in rows for key in re.findall(r"`([a-z0-9-]+)`", row)}
     assert set(KEYS) - named == set()
-    assert {"kind", "hoplimit", "tclass", "dsfield", "backend", *node_host.READERS, "interval", "retries", "dialect"} - named == set()
+    assert {
+        "kind",
+        "hoplimit",
+        "tclass",
+        "dsfield",
+        "backend",
+        *node_host.READERS,
+        "interval",
+        "retries",
+        "dialect",
+    } - named == set()
