@@ -91,6 +91,7 @@ UNDERLAY = {
     "cedar": ["203.0.113.30/24"],
     "fern": ["2001:db8::20/64"],
     "phone": ["203.0.113.99/24"],
+    "cellar": ["203.0.113.50/24"],
 }
 #: A host in each LAN, and somebody far away behind paris.
 BEHIND = {"paris": ["10.20.0.5/24", "fd20::5/64", "192.0.2.1/32"], "basil": ["10.42.0.5/24"], "fern": ["fd52::5/64"]}

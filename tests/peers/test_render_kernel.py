@@ -20,6 +20,7 @@ from ginnel.network.render import networkmanager as networkmanager_module
 from namespaces import CommandFailed, wait_until
 from peers.guest import Guest
 from peers.rendered_world import NO_UDP, PROOF, SIX, Host, described, place, private_key, psk, script_of, secrets
+from unit.network.render.render_networks import HIDDEN
 
 NODES, WITHOUT_UDP, SIXES = described(PROOF), described(NO_UDP), described(SIX)
 
@@ -302,3 +303,53 @@ def test_networkmanager_full_tunnel(phone: Host, far: dict[str, Host]) -> None:
     place(phone, renderer("networkmanager").files(NODES["phone"], secrets(NODES["phone"])), of=networkmanager_module.WHERE)
     networkmanager(phone, "wg0")
     is_phone(phone, far)
+
+
+# ---------------------------------------------------------------- a protected origin: rules, tables, addresses of its own
+
+
+@pytest.fixture
+def cellar(far: dict[str, Host]) -> Iterator[Host]:
+    host = Host.create(far["paris"].guest, "cellar")
+    yield host
+    host.close()
+
+
+def answers_by_the_edge_that_asked(host: Host) -> None:
+    """Two rules for each edge, a table for each, and what has no mark stays where it was."""
+    rules = {
+        (rule["priority"], rule.get("fwmark"), rule.get("fwmask"), rule["src"], rule["table"]) for rule in host.ip("rule", "show")
+    }
+    every = {
+        (priority + edge, mark, mask, source, f"{20100 + edge}")
+        for edge in (1, 2)
+        for priority, mark, mask, source in (
+            (20100, f"0x{edge}000000", "0xff000000", "all"),
+            (20400, None, None, "192.0.2.64"),
+        )
+    }
+    assert every <= rules
+    for edge, device in enumerate(("wg0", "wg-south"), 1):
+        text = host.guest.shell(
+            f"ip -n {host.name} route get 1.2.3.4 mark 0x{edge}000000; ip -n {host.name} route show table {20100 + edge}"
+        )
+        assert f"dev {device} table {20100 + edge}" in text
+        assert f"default dev {device}" in text
+    assert host.devices_to("10.96.0.1", "10.96.0.2") == {"10.96.0.1": "wg0", "10.96.0.2": "wg-south"}
+
+
+def test_networkd_and_a_protected_origin(cellar: Host) -> None:
+    description = described(HIDDEN)["cellar"]
+    place(cellar, renderer("networkd").files(description, secrets(description)), of=networkd_module.WHERE)
+    assert networkd(cellar, "local 192.0.2.67 dev lo") == []
+    answers_by_the_edge_that_asked(cellar)
+    (link,) = cellar.ip("address", "show", "dev", "lo")
+    addresses = {each["local"] for each in link["addr_info"]}
+    assert addresses == {"127.0.0.1", "::1", *(f"192.0.2.{number}" for number in range(64, 68))}
+
+
+def test_networkmanager_and_a_protected_origin(cellar: Host) -> None:
+    description = described(HIDDEN)["cellar"]
+    place(cellar, renderer("networkmanager").files(description, secrets(description)), of=networkmanager_module.WHERE)
+    networkmanager(cellar, "wg0", "wg-south")
+    answers_by_the_edge_that_asked(cellar)

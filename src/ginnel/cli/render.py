@@ -29,6 +29,8 @@ from ginnel.network import NodeDescription
 from ginnel.network.render import FORMATS, NONE, File, Secrets, interfaces, renderer
 
 SCHEMA = "ginnel.render/1"
+#: Why a node is left out that nobody asked to be rendered.
+_NOT_OURS = "it runs something that ginnel does not render for"
 #: Nothing takes longer than this without a word on a terminal.
 _SILENT_S = 0.5
 
@@ -159,7 +161,7 @@ def _one(rendering: _Rendering, name: str, output: Path | None, as_json: bool) -
     if any(file.secret for file in files):
         _warn_of_readers()
     if len(files) == 1:
-        _say(files[0].content)
+        _say(_painted(files[0].content) if rendering.form == "qr" and ui.has_colour(sys.stdout) else files[0].content)
         return ui.DONE
     for index, file in enumerate(files):
         mode = f", mode 0{'7' if file.executable else '6'}00" if file.secret else ""
@@ -177,6 +179,11 @@ def _written(name: str, files: tuple[File, ...], output: Path, as_json: bool) ->
         states = [(name, file, handout.put(file.name, file)) for file in files]
     _report(directory, states, [], [], [], as_json, below=False)
     return ui.DONE
+
+
+def _painted(code: bytes) -> bytes:
+    """A code light on dark, whatever the terminal's colours are: readers want it no other way."""
+    return b"".join(b"\x1b[97;40m" + line + b"\x1b[0m\n" for line in code.splitlines())
 
 
 def _say(content: bytes) -> None:
@@ -216,7 +223,7 @@ def _all(rendering: _Rendering, output: Path, prune: bool, as_json: bool) -> int
         for node in opened.network.nodes:
             progress.step(node.name)
             if node.runs == "other" and rendering.form is None:
-                left_out.append((node.name, "it runs something that ginnel does not render for"))
+                left_out.append((node.name, _NOT_OURS))
                 continue
             try:
                 files = rendering.files(compilation.node(node.name))
@@ -309,7 +316,7 @@ def _report(
     if stale:
         ui.warn(f"{len(stale)} files are no node's any more: --prune removes them")
     for node, why in left_out:
-        ui.complain(f"{node}: {why}")
+        (ui.warn if why == _NOT_OURS else ui.complain)(f"{node}: {why}")
     same = sum(state == "same" for _, _, state in states)
     if same:
         sys.stderr.write(f"{same} of {len(states)} files are as they were\n")
