@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ginnel.cli import ui
+from ginnel.cli.progress import Progress
 from ginnel.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -162,8 +163,10 @@ def _check_compiled(path: Path, network: Network, sources: Sources, result: _Res
     except ConfigError as error:
         result.findings += (of_mistake(mistake, error.source, "G0913") for mistake in error.mistakes)
         return
-    hosts = list(expect.hosts_of(Compilation(network, lock)))
-    result.findings += _placed(lint(hosts), network, sources)
+    with Progress("compiling") as progress:
+        hosts = list(progress.over(expect.hosts_of(Compilation(network, lock)), len(network.nodes)))
+        progress.stage("looking at what they do together")
+        result.findings += _placed(lint(hosts), network, sources)
     if network.expects:
         outcomes = expect.judge(network, Routings(Fleet(hosts)))
         result.findings += expect.findings(outcomes, lambda each: sources.place(("expect", each.row)))
