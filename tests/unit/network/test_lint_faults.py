@@ -301,6 +301,8 @@ FAULTS = [
     row("G0315", GRE, tunnel("paris", "berlin", remote="198.51.100.21")),
     row("G0316", GRE, tunnel("paris", "berlin", address=("10.10.0.129/30",))),
     row("G0317", GRE, tunnel("paris", "berlin", ttl=0)),
+    row("G0106", GRE, tunnel("paris", "berlin", routes=())),
+    row("G0207", GRE, host("paris", forwards=False)),
     row("G0321", IPSEC, tunnel("paris", "berlin", ipsec=None)),
     row("G0322", IPSEC, protection("paris", "berlin", mode="tunnel"), besides="G0503"),
     row(

@@ -17,7 +17,7 @@ from ginnel.errors import UsageError
 from ginnel.ikev2 import identities, proposals, selectors
 from ginnel.network.findings import Finding
 from ginnel.network.host import Host, Place, Tunnel
-from ginnel.network.lint.view import View
+from ginnel.network.lint.view import View, covers, main_routes
 from ginnel.units import Prefix
 
 _ANY = ("any", "", "0.0.0.0", "::")
@@ -245,6 +245,39 @@ def _addresses(pair: _Pair) -> Iterator[Finding]:
             )
 
 
+def _ways(pair: _Pair) -> Iterator[Finding]:
+    """Routes by the tunnel: that the far host passes on what is not its own, and that there is a way back."""
+    for near, tunnel, far, other in (
+        (pair.near, pair.tunnel, pair.far, pair.other),
+        (pair.far, pair.other, pair.near, pair.tunnel),
+    ):
+        routes = list(main_routes(tunnel))
+        lan = next((lan for lan in far.lans if any(covers(route, lan) or covers(lan, route) for route in routes)), None)
+        own = set(far.addresses)
+        onward = next((route for route in routes if not (route.length == len(route.packed) * 8 and route.packed in own)), None)
+        if far.forwards is False and onward is not None:
+            yield pair.finding(
+                "G0207",
+                f"{near.name} sends {onward} through {far.name}, which does not forward",
+                f"{far.name} takes what is for itself, and drops the rest",
+                f"at {far.name}: sysctl -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1",
+            )
+        if lan is None:
+            continue
+        back = [*main_routes(other), *(route for each in far.tunnels for route in main_routes(each))]
+        back += [prefix for each in far.interfaces for peer in each.peers for prefix in peer.allowed_ips]
+        lost = next(
+            (mine for mine in near.lans if mine.version == lan.version and not any(covers(one, mine) for one in back)), None
+        )
+        if lost is not None:
+            yield pair.finding(
+                "G0106",
+                f"{near.name} sends to {lan} at {far.name}, which has no route back to {lost}",
+                f"answers to {lost} leave {far.name} by its default route, in clear or nowhere",
+                f"at {far.name}: routes of {other.config.name} with {lost}",
+            )
+
+
 # ---------------------------------------------------------------- IPsec
 
 
@@ -375,6 +408,7 @@ _RULES: tuple[Callable[[_Pair], Iterator[Finding]], ...] = (
     _options,
     _ends,
     _addresses,
+    _ways,
     _protection,
     _agreement,
     _proofs,
