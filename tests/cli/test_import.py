@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.test_commands import ginnel
+from quick_world import ROOT
 from unit.network.importing.fleets import base64_of, filled, fleet, preshared_key, private_key
 
 SECRETS = [base64_of(private_key(name)) for name in ("hub", "alice", "bob")] + [preshared_key("alice", "hub")]
@@ -45,6 +46,19 @@ def test_files_beside_one_another_and_their_plan_is_empty(tmp_path: Path) -> Non
     assert again.returncode == 2
     assert "is there already" in again.stderr
     assert ginnel("import", str(fleet_at), "-o", str(output), "--force").returncode == 0
+
+
+def test_the_guide_shows_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    laid_out("sites", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = ginnel("import", "sites", "-o", "acme.toml")
+    assert (done.returncode, done.stderr) == (0, "")
+    guide = (ROOT / "docs" / "howto" / "import.md").read_text()
+    assert f"```toml\n{(tmp_path / 'acme.toml').read_text()}```" in guide
+    assert ginnel("plan", "acme.toml", "--against", "sites").stdout in guide
+    wider = (tmp_path / "acme.toml").read_text().replace('["192.168.10.0/24"]', '["192.168.10.0/24", "192.168.11.0/24"]')
+    (tmp_path / "acme.toml").write_text(wider)
+    assert ginnel("plan", "acme.toml", "--against", "sites").stdout in guide
 
 
 def test_errors_are_an_exit_code_and_the_file_is_written_all_the_same(tmp_path: Path) -> None:

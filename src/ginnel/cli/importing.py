@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 #: Of a directory, what is certainly not a configuration. Files that hold nothing but a key are no business of this command.
 _NEVER = (".key", ".psk", ".pem", ".crt", ".der", ".p12", ".md", ".png", ".svg", ".pcap", ".lock.toml", ".gpg", ".age")
 _NEVER_CALLED = ("MANIFEST", "README", "LICENSE")
+#: What takes longer than a second.
+_SLOW_BYTES = 2 << 20
 _FILES_MAX = 20_000
 _SIZE_MAX_BYTES = 32 * 1024 * 1024
 
@@ -57,7 +59,11 @@ def import_(paths: tuple[str, ...], output: Path | None, force: bool, name: str,
     for file in (output, lock_file):
         if file is not None and file.exists() and not force:
             raise UsageError(f"{file} is there already\n  hint: --force writes over it")
-    imported = read_hosts(read_sources(paths))
+    sources = read_sources(paths)
+    size = sum(len(source.content) for source in sources)
+    if size > _SLOW_BYTES and sys.stderr.isatty():
+        sys.stderr.write(f"reading {len(sources)} files, {size >> 20} MiB …\n")
+    imported = read_hosts(sources)
     called = normalised(name or (output.stem if output is not None and output.stem != "network" else ""))
     inferred = infer(imported.hosts, called)
     findings = [*imported.findings, *linted(imported.hosts), *inferred.findings]

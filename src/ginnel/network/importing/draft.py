@@ -18,7 +18,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ginnel.network.findings import Finding
 from ginnel.network.host import Host, InterfaceAddress, Peer, Place
@@ -53,13 +53,28 @@ class Draft:
     pools: tuple[Prefix, ...]
     joined: plain.Joined
     findings: list[Finding]
+    _pairs: dict[frozenset[str], list[Said]] = field(init=False, repr=False)
+    _peers: dict[str, list[Peer]] = field(init=False, repr=False)
+    _order: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._order = {unit.name: index for index, unit in enumerate(self.units)}
+        self._pairs, self._peers = {}, {}
+        for one in self.said:
+            self._pairs.setdefault(frozenset((one.by.name, one.of.name)), []).append(one)
+            self._peers.setdefault(one.by.name, []).append(one.peer)
 
     def pairs(self) -> dict[frozenset[str], list[Said]]:
         """What is said of each pair of nodes, in the order of the files."""
-        found: dict[frozenset[str], list[Said]] = {}
-        for one in self.said:
-            found.setdefault(frozenset((one.by.name, one.of.name)), []).append(one)
-        return found
+        return self._pairs
+
+    def peers_of(self, unit: Unit) -> list[Peer]:
+        """The peers of a node that are nodes."""
+        return self._peers.get(unit.name, [])
+
+    def index(self, name: str) -> int:
+        """Where a node stands in the order of all."""
+        return self._order[name]
 
 
 def draft(hosts: Iterable[Host]) -> Draft:

@@ -20,7 +20,7 @@ from typing import TypeVar
 from ginnel.errors import ConfigError
 from ginnel.network import gre
 from ginnel.network.addressing import Lock, Pinned, allocate
-from ginnel.network.compile import Compilation, NodeDescription
+from ginnel.network.compile import Compilation, NodeDescription, PeerDescription
 from ginnel.network.file import parse_network
 from ginnel.network.findings import Finding
 from ginnel.network.host import Host
@@ -44,6 +44,8 @@ from ginnel.network.plan import Plan, plan
 _USUAL_MTU, _OVERHEAD = 1420, 80
 _MTU_RANGE = (1280, 65455)
 
+#: Of so many links, what needs no word at all is tried before the others are thought of.
+_MANY = 2_000
 #: What it weighs that a shape asks something of a host that it does not do: more than any number of words.
 _CHANGED = 1_000_000
 
@@ -164,6 +166,8 @@ def _candidates(found: Draft, endpoints: _Endpoints, links: plain.Joined, name: 
             unit.host.forwards is False and compilation.node(unit.name).forwards for unit in found.units if unit.host is not None
         )
         ranked.append((said, index, network))
+        if not said and len(found.pairs()) > _MANY:
+            yield network
     ranked.sort(key=lambda each: each[:2])
     for _, _, network in ranked:
         yield network
@@ -182,19 +186,18 @@ def _shapes(base: Network, found: Draft) -> Iterator[Network]:
         yield replace(base, shape="none")
         return
     relays = frozenset(_relays(found) & reachable)
-    mesh = {
-        frozenset((one, other))
-        for index, one in enumerate(names)
-        for other in names[index + 1 :]
-        if one in reachable or other in reachable
-    }
+    hidden = len(names) - len(reachable)
+    complete = len(pairs) == len(reachable) * (len(reachable) - 1) // 2 + len(reachable) * hidden
+    mesh = complete and all(not pair.isdisjoint(reachable) for pair in pairs)
     with_relays = replace(base, nodes=tuple(replace(node, relay=node.name in relays) for node in base.nodes))
     degree = Counter(name for pair in pairs for name in pair)
+    if mesh and len(pairs) >= len(names):  # more than a star
+        yield replace(with_relays, shape="mesh")
     for hub, count in degree.most_common(2):
         if count == len(names) - 1 and hub in reachable and len(names) > 2:
             own = replace(base, nodes=tuple(replace(node, relay=node.name in relays and node.name != hub) for node in base.nodes))
             yield replace(own, shape="hub", hubs=(hub,))
-    if pairs and mesh == pairs:
+    if mesh and len(pairs) < len(names):
         yield replace(with_relays, shape="mesh")
     yield replace(base, shape="none")
     if relays:
@@ -269,7 +272,7 @@ def _node(
     exact = [(pool.length, True) for pool in found.pools] != [
         (each.length, holds(pool, each.host)) for each, pool in zip(unit.address, found.pools, strict=False)
     ] or len(unit.address) != len(found.pools)
-    said = [one.peer for one in found.said if one.by is unit]
+    said = found.peers_of(unit)
     natural = 0 if endpoint is not None else NAT_KEEPALIVE_S
     keepalive = _usual([peer.keepalive_s for peer in said], natural)
     node = Node(
@@ -321,8 +324,15 @@ def _with_ends(shape: Network, found: Draft, compilation: Compilation, links: pl
     named: dict[frozenset[str], Link] = {frozenset(link.between): link for link in complete.links}
     said = len(named)
     psk = complete.psk != "none"
+    known: dict[str, dict[str, PeerDescription]] = {}
+
+    def peers_of(name: str) -> dict[str, PeerDescription]:
+        if name not in known:
+            known[name] = {peer.name: peer for peer in compiled.node(name).peers}
+        return known[name]
+
     for pair, statements in found.pairs().items():
-        ends = {one.by.name: _own_end(one, compiled.node(one.by.name)) for one in statements}
+        ends = {one.by.name: _own_end(one, peers_of(one.by.name)[one.of.name]) for one in statements}
         ends |= {name: LinkEnd() for name in pair if name not in ends}
         secret = any(one.peer.psk for one in statements)
         differs = [end for end in ends.values() if end != LinkEnd()]
@@ -359,13 +369,12 @@ def _linked(node: NodeDescription) -> Iterator[frozenset[str]]:
 
 
 def _ordered(pair: frozenset[str], found: Draft) -> tuple[str, str]:
-    one, other = (unit.name for unit in found.units if unit.name in pair)
+    one, other = sorted(pair, key=found.index)
     return one, other
 
 
-def _own_end(said: Said, node: NodeDescription) -> LinkEnd:
+def _own_end(said: Said, peer: PeerDescription) -> LinkEnd:
     """What a host has for a peer, where the compilation has something else."""
-    peer = node.peer(said.of.name)
     allowed = said.peer.allowed_ips if set(peer.allowed_ips) != set(said.peer.allowed_ips) else None
     endpoint = None
     if peer.endpoint != said.peer.endpoint:
