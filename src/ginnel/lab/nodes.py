@@ -61,7 +61,11 @@ class LiveInterface:
 
 
 def configure(
-    held: Held, description: NodeDescription, private_key: str, credentials: Mapping[str, bytes] | None = None
+    held: Held,
+    description: NodeDescription,
+    private_key: str,
+    credentials: Mapping[str, bytes] | None = None,
+    psk: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """
     Write the node's files where only the node sees them, 0600.
@@ -69,13 +73,14 @@ def configure(
     Args:
         private_key: of its WireGuard interface, base64.
         credentials: what its node file names, by the names there.
+        psk: preshared keys of WireGuard by peer, base64.
 
     Returns:
         what is to be brought up, by the paths inside the namespace.
     """
     files: dict[str, str] = {}
     for each in interfaces(description):
-        files[f"{each.interface}.conf"] = wgquick.render(each, private_key)
+        files[f"{each.interface}.conf"] = wgquick.render(each, private_key, psk or {})
     if description.tunnels:
         files[f"{NODE_NAME}.toml"] = node_toml.render(description)
     for name, content in {**{name: text.encode() for name, text in files.items()}, **(credentials or {})}.items():

@@ -120,7 +120,8 @@ class Rehearsal:
         self._private = private
         self.keys = {name: PublicKey(crypto.public_key(key)) for name, key in private.items()}
         self.descriptions = compile_network(network, lock, self.keys)
-        self._credentials = credentials.made_for(network, self.paths.links)
+        self._credentials = credentials.made_for(network, self.paths.links, lock)
+        self._psk = credentials.preshared(self.descriptions.values())
         self.places = tuple(self._places())
         self.model = Model(network, self.topology, self.descriptions.values())
         self.model_says = self.model.outcomes()
@@ -261,7 +262,7 @@ class Rehearsal:
         def up(name: str) -> None:
             description, held = self.descriptions[name], self.world[name]
             private = self._private[name].reveal_base64()
-            paths = nodes.configure(held, description, private, self._credentials.get(name))
+            paths = nodes.configure(held, description, private, self._credentials.get(name), self._psk.get(name))
             started = nodes.start(held, description, paths, UP_DEADLINE_S)
             evidence = f"{started.command} in {started.seconds:.1f} s" if started.ok else f"{started.command}: {started.said}"
             with lock:
