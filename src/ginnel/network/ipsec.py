@@ -45,9 +45,15 @@ def psk_file(peer: Node) -> str:
 
 def start_of(link: Link, node: Node, peer: Node) -> Literal["start", "trap", "wait"]:
     """Who begins: two that begin at once would work as well, and do everything twice."""
-    if peer.behind_nat:
+    if not _finds(link, node, peer):
         return "wait"
-    return "start" if node.behind_nat or link.between[0] == node.name else "trap"
+    return "start" if not _finds(link, peer, node) or link.between[0] == node.name else "trap"
+
+
+def _finds(link: Link, node: Node, peer: Node) -> bool:
+    """Whether *node* knows where *peer* is: by the peer's endpoint, or by what the link says of this end."""
+    endpoint = link.end(node.name).endpoint or peer.endpoint
+    return endpoint is not None and endpoint.host != ""
 
 
 def config_of(network: Network, link: Link, node: Node, peer: Node) -> IpsecConfig | None:

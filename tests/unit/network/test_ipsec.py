@@ -71,6 +71,14 @@ def test_the_end_behind_nat_begins_and_the_other_waits_for_it() -> None:
     assert near.ikey is None, "the SPI tells tunnels apart"
 
 
+def test_whoever_finds_the_other_begins_also_where_a_link_says_how() -> None:
+    text = OVER + '[node.nice]\n[[link]]\nbetween = ["lyon", "nice"]\nends.nice = { endpoint = "192.0.2.9" }\n'
+    text = text.replace("[node.lyon]\nendpoint", "[node.lyon]\n#").replace("[node.paris]\n", "[node.paris]\nrelay = true\n")
+    nodes = compiled(text)
+    ipsec = [nodes[name].tunnel(other).config.ipsec for name, other in (("nice", "lyon"), ("lyon", "nice"))]
+    assert [each.start for each in ipsec if each is not None] == ["start", "wait"]
+
+
 def test_what_one_link_says_goes_before_what_is_said_of_all() -> None:
     text = OVER + "[ipsec]\nrekey = 600\ndpd = 10\n" + LINK + 'ipsec = { rekey = 1200, mode = "tunnel" }\ncsum = true\n'
     (near, ours), _ = ends(text)
