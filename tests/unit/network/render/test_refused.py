@@ -179,3 +179,22 @@ def test_the_same_description_renders_to_the_same_bytes() -> None:
                 except UsageError:
                     continue
                 assert first == renderer(form).files(node(network, name), secrets(node(network, name)))
+
+
+# ---------------------------------------------------------------- the examples
+
+EXAMPLES = sorted((Path(__file__).parents[4] / "examples").glob("*/network.toml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.parent.name)
+def test_every_node_of_an_example_has_files_as_what_it_runs_and_else_a_hint(path: Path) -> None:
+    refused: dict[tuple[str, str], str] = {}
+    nodes = compiled(path.read_text())
+    for name, description in nodes.items():
+        for form in FORMATS:
+            try:
+                assert renderer(form).files(description, secrets(description))
+            except UsageError as error:
+                refused[name, form] = str(error)
+    assert not [name for name, form in refused if form == nodes[name].node.runs]
+    assert not [said for (_, form), said in refused.items() if form in MINE and "\n  hint: " not in said]
