@@ -467,7 +467,9 @@ class Rehearsal:
                 wrong.append(f"{near}'s keepalive for {far} is {found.keepalive_s}, planned {planned.keepalive_s}")
             if planned.endpoint is not None:
                 host = self._numeric(planned.endpoint.host)
-                if found.endpoint is None or (found.endpoint.host, found.endpoint.port) != (host, planned.endpoint.port):
+                # It may have spoken first, over the other IP version.
+                own = {host, *self.topology.inside.get(far, ())}
+                if found.endpoint is None or found.endpoint.host not in own or found.endpoint.port != planned.endpoint.port:
                     wrong.append(
                         f"{near}'s endpoint for {far} is {found.endpoint or 'unset'}, planned {host}:{planned.endpoint.port}"
                     )
@@ -619,7 +621,9 @@ class Rehearsal:
             tunnel = self.descriptions[left].tunnel(right)
             mtu, arithmetic = tunnel.mtu, tunnel.mtu_arithmetic
         else:
-            mtu = min(self.descriptions[name].mtu for name in between)
+            # What is sent is bounded by the sender's own; so the end with the smaller one is asked.
+            left, right = sorted(between, key=lambda name: self.descriptions[name].mtu)
+            mtu = self.descriptions[left].mtu
             arithmetic = min((self.descriptions[name].mtu_arithmetic for name in between), key=lambda item: item.inner)
         version = self.network.pool[0].version
         host = next((h for h in self.topology.hosts if h.node == left and any(lan.version == version for lan in h.lans)), None)
