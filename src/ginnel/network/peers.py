@@ -187,10 +187,10 @@ class Peers:
         if shared is not None and node.exit != other and (known := self._carriers.get(shared)) is not None:
             return known[0]
         carries = behind if active else tuple(name for name in behind if name != other)
-        if node.exit == other:
-            allowed = EVERYTHING
-        elif end.allowed is not None:
+        if end.allowed is not None:
             allowed = end.allowed
+        elif node.exit == other:
+            allowed = EVERYTHING
         elif active and not carries and not standby and end == _NOTHING_SAID:
             return self._alike_for(keepalive_s, psk)[other]
         else:

@@ -166,3 +166,27 @@ def test_addresses_with_lengths_are_all_that_a_node_has() -> None:
     assert list(map(str, compiled.node("a").address)) == ["10.0.0.7/32", "192.168.9.1/30"]
     assert list(map(str, compiled.node("b").address)) == ["10.0.0.1/24", "fd00::1/64"]
     assert compiled.node("a").address[0].host == Prefix.parse("10.0.0.7")
+
+
+def test_a_client_that_sends_only_ipv4_out() -> None:
+    sources = [
+        Source("hub.conf", conf("10.0.0.1/24", "PublicKey = @public c@\nAllowedIPs = 10.0.0.2/32", name="hub", port=500)),
+        Source(
+            "client.conf",
+            conf("10.0.0.2/24", "PublicKey = @public hub@\nAllowedIPs = 0.0.0.0/0\nEndpoint = 192.0.2.1:500", name="c"),
+        ),
+    ]
+    inferred, codes = imported(sources)
+    assert (inferred.left.empty, codes) == (True, [])
+    assert inferred.network is not None
+    assert inferred.network.node("client").exit == "hub"
+
+
+def test_what_no_network_file_can_say_is_named() -> None:
+    sources = [
+        Source("a.conf", conf("10.0.0.1/24", "PublicKey = @public x@\nAllowedIPs = 10.0.0.9/32", name="ha", port=1)),
+        Source("b.conf", conf("10.0.0.1/24", "PublicKey = @public x@\nAllowedIPs = 10.0.0.9/32", name="other", port=1)),
+    ]
+    inferred, codes = imported(sources)
+    assert inferred.network is None
+    assert codes[-1] == "G0401"
