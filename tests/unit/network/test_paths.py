@@ -17,8 +17,9 @@ POOL = (Prefix.parse("10.0.0.0/16"),)
 def network(
     nodes: list[Node], shape: str = "mesh", hub: str | None = None, links: list[tuple[str, str]] | None = None
 ) -> Network:
-    return Network("x", POOL, tuple(nodes), shape=shape, hubs=(hub,) if hub else (), links=tuple(Link(pair) for pair in links
-    or []))  # type: ignore[arg-type]
+    return Network(
+        "x", POOL, tuple(nodes), shape=shape, hubs=(hub,) if hub else (), links=tuple(Link(pair) for pair in links or [])
+    )  # type: ignore[arg-type]
 
 
 def reachable(name: str, relay: bool = False) -> Node:
