@@ -77,9 +77,9 @@ def _text(chance: random.Random) -> str:
     for left, right in pairs:
         if chance.random() < {"none": 0.7, "hub": 0.15, "mesh": 0.2}[shape]:
             lines += ["", "[[link]]", f'between = ["{left}", "{right}"]']
-            if chance.random() < 0.4:
-                lines.append(f'kind = "{chance.choice(("wireguard", "gre", "gre+ipsec"))}"')
-            if chance.random() < 0.1:
+            other = chance.choice(("wireguard", "gre", "gre+ipsec")) if chance.random() < 0.4 else ""
+            lines += [f'kind = "{other}"'] if other else []
+            if (other or kind) == "wireguard" and chance.random() < 0.15:
                 lines.append(f'ends.{right} = {{ endpoint = "192.0.2.{len(lines)}:51820" }}')
             elif chance.random() < 0.15:
                 lines.append(f"ends.{left} = {{ allowed-ips = {json.dumps(chance.choice(_ODD))} }}")

@@ -23,7 +23,7 @@ from ginnel.units import PublicKey
 from lab.drawn import Drawn, draw
 from lab.truth import Pair, Truth
 
-ALWAYS = range(10)
+ALWAYS = range(12)
 
 
 def seeds() -> list[int]:

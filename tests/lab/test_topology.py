@@ -44,6 +44,21 @@ def test_namespaces_and_wires() -> None:
     ]
 
 
+def test_a_node_has_the_addresses_by_which_single_links_find_it() -> None:
+    links = """
+[[link]]
+between = ["paris", "lyon"]
+ends.lyon = { endpoint = "192.0.2.7:51820" }
+ends.paris = { endpoint = "192.0.2.8:51820" }
+"""
+    topology = planned(TWO.replace("[node.lyon]", "[node.lyon]\nlisten_port = 51830") + links)
+    assert "addr add 192.0.2.7/32 dev eth0" in commands(topology, "paris")
+    assert "addr add 192.0.2.8/32 dev out" in commands(topology, "nat-lyon")
+    assert "dnat ip to 100.64.1.2:51830" in topology.space("nat-lyon").nft
+    for single in ("192.0.2.7/32 dev to-paris", "192.0.2.8/32 dev to-lyon"):
+        assert f"route add {single}" in commands(topology, INTERNET)
+
+
 def test_a_node_with_an_endpoint_has_it_and_one_without_has_a_private_address_behind_a_nat() -> None:
     topology = planned(TWO)
     assert "addr add 203.0.113.10/32 dev eth0" in commands(topology, "paris")

@@ -241,11 +241,13 @@ class _Planner:
             if not node.behind_nat:
                 self._tell(INTERNET, f"route add {single} dev {self.ports[node.name]}")
                 self._tell(node.name, f"addr add {single} dev eth0{_nodad(address.packed)}")
-            elif address.version == 4 and node.listen_port is not None:
+            elif address.version == 4:
                 self._tell(INTERNET, f"route add {single} dev {self.ports[node.name]}")
                 self._tell(f"nat-{node.name}", f"addr add {single} dev out")
-                home = f"{self.inside[node.name][0]}:{node.listen_port}"
-                self.nft[f"nat-{node.name}"] += _FORWARDED.format(address=address, home=home)
+                home = self.inside[node.name][0]
+                ports = f"ip daddr {address} udp dport != {{ 500, 4500, 4754 }} dnat ip to {home}:{node.listen_port};"
+                wireguard = ports if node.listen_port is not None else ""
+                self.nft[f"nat-{node.name}"] += _FORWARDED.format(address=address, home=home, wireguard=wireguard)
 
     def _small_paths(self) -> None:
         """Routes by a smaller MTU for what comes from a node whose path is small, and for what goes to it."""
@@ -358,10 +360,10 @@ table inet nat {
 """
 
 
-#: A port that a NAT's owner has forwarded to the node behind it.
+#: What a NAT's owner has forwarded to the node behind it: WireGuard to the port that it listens on, all else as it comes.
 _FORWARDED = """\
 table inet nat {{
-  chain forwarding {{ type nat hook prerouting priority dstnat; ip daddr {address} meta l4proto udp dnat ip to {home}; }}
+  chain forwarding {{ type nat hook prerouting priority dstnat; {wireguard} ip daddr {address} dnat ip to {home}; }}
   chain passing {{ ct status dnat accept; }}
 }}
 """
