@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -80,3 +81,25 @@ def fleet(name: str) -> list[Source]:
     """The files of one fleet of the corpus."""
     files = sorted(path for path in (CORPUS / name).rglob("*") if path.is_file())
     return [Source(str(path.relative_to(CORPUS)), filled(path.read_text()).encode()) for path in files]
+
+
+def as_it_runs(compilation: Compilation) -> list[Source]:
+    """What `wg show all dump` and `ip -j addr` would print on every host, before anybody has roamed."""
+    found = []
+    for node in compilation.nodes():
+        name = node.interface
+        lines = [[name, base64_of(private_key(node.name)), key_of(node.name).base64(), str(node.listen_port), "off"]]
+        for peer in node.peers:
+            assert peer.public_key is not None
+            host = peer.endpoint and (f"[{peer.endpoint.host}]" if ":" in peer.endpoint.host else peer.endpoint.host)
+            endpoint = f"{host}:{peer.endpoint.port}" if peer.endpoint else "(none)"
+            psk = preshared_key(node.name, peer.name) if peer.psk else "(none)"
+            allowed = ",".join(map(str, peer.allowed_ips)) or "(none)"
+            keepalive = str(peer.keepalive_s or "off")
+            lines.append([name, peer.public_key.base64(), psk, endpoint, allowed, "0", "0", "0", keepalive])
+        addresses = [{"local": each.host.address, "prefixlen": each.length, "scope": "global"} for each in node.address]
+        links = [{"ifname": name, "mtu": node.mtu, "addr_info": addresses}]
+        dump = "".join("\t".join(line) + "\n" for line in lines)
+        found.append(Source(f"out/{node.name}/wg-show-all-dump.txt", dump.encode()))
+        found.append(Source(f"out/{node.name}/ip-addr.json", json.dumps(links).encode()))
+    return found

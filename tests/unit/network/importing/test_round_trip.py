@@ -12,7 +12,7 @@ from ginnel.network.importing import Source, read_hosts
 from ginnel.network.importing.infer import infer
 from ginnel.network.plan import plan
 from unit.network.drawn_networks import networks
-from unit.network.importing.fleets import compiled, sources
+from unit.network.importing.fleets import as_it_runs, compiled, sources
 
 #: Formats that have all of a node whose links are WireGuard.
 FORMATS = ("wg-quick", "networkd", "networkmanager")
@@ -52,3 +52,9 @@ def test_the_order_of_the_files_does_not_matter_to_what_is_to_be_done(network: N
     files = sources(compiled(network), "wg-quick")
     chance.shuffle(files)
     reads_back(network, files)
+
+
+@settings(max_examples=50, suppress_health_check=_SLOW, deadline=None)
+@given(networks(kinds=("wireguard",)))
+def test_what_wg_and_ip_say_of_what_runs_is_enough(network: Network) -> None:
+    reads_back(network, as_it_runs(compiled(network)))
