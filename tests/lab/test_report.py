@@ -108,6 +108,24 @@ def test_ways_over_a_broken_link_are_its_consequence() -> None:
     ]
 
 
+def test_where_the_model_and_the_lab_differ_is_a_failure_of_its_own() -> None:
+    expected = replace(
+        GOOD.expectations[0], model=True, found=False, model_said="lyon → paris", finding=NO, path=("lyon", "paris")
+    )
+    (failure,) = replace(GOOD, expectations=(expected,)).failures
+    assert failure.what == ("the model says that lyon reaches 10.20.0.5:443 (lyon → paris), and in the lab it does not: not seen")
+    # As the file says, and yet not as the model says: one of the two is wrong.
+    lucky = replace(expected, reaches=False, finding=YES)
+    assert [one.what for one in replace(GOOD, expectations=(lucky,)).failures] == [
+        "the model says that lyon reaches 10.20.0.5:443 (lyon → paris), and in the lab it does not: seen"
+    ]
+    # Over a broken link it is the link's failure, and its consequence.
+    broken = replace(GOOD, links=(replace(LINK, alive=NO),), expectations=(expected,))
+    assert [one.what for one in broken.failures][1:] == ["expected lyon to reach 10.20.0.5:443: not seen"]
+    (failure,) = replace(GOOD, reachability=(replace(REACH, found=False, model="paris → lyon", path=()),)).failures
+    assert failure.look_at == "the model says otherwise: paris → lyon"
+
+
 def test_the_json_is_versioned_and_complete() -> None:
     document = json.loads(json.dumps(GOOD.to_json()))
     assert (document["schema"], document["ok"], document["id"], document["seconds"]) == ("ginnel.lab/1", True, "12ab", 4.25)
