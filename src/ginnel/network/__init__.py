@@ -2,6 +2,7 @@
 One file for the network: `parse_network` -> `allocate` -> `compile_network` -> `render`. Pure: values in, values out.
 
     file  -> model -> check          the text, and every mistake in it at once
+    host  -> lint                    what is wrong between hosts, compiled or imported; codes: findings
     addressing -> lock               what is allocated once, and pinned in the lock file
     links -> paths -> compile        who is linked, who reaches whom through whom; what each host runs
     render/                          the same as other programs' files

@@ -7,9 +7,12 @@ is not blamed for: of a host whose file is not at hand nothing is assumed, and a
 off.
 
     view                what all rules ask: who is whose peer, who has what
-    prefixes, ways      chapter 01: AllowedIPs and routes; packets that go through several hosts
+    prefixes, routes    chapter 01: AllowedIPs of both ends; what one host does by itself
+    ways                chapter 01: packets that go through several hosts
     reaching            chapter 02: who can begin, NAT, endpoints inside of tunnels
-    ends, tunnels       chapter 03: both ends of WireGuard links; of GRE and IPsec tunnels
+    ends                chapter 03: both ends of WireGuard links
+    pairs, tunnels,     chapter 03: both ends of GRE, IP in IP and IPsec
+    ipsec
     addresses           chapter 04
     sizes               chapter 05
     secrets             chapter 06
@@ -21,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ginnel.network.findings import Finding
 from ginnel.network.host import Host
-from ginnel.network.lint import addresses, ends, prefixes, reaching, secrets, sizes, tunnels, ways
+from ginnel.network.lint import addresses, ends, prefixes, reaching, routes, secrets, sizes, tunnels, ways
 from ginnel.network.lint.view import View
 
 __all__ = ["MAX_FINDINGS_A_RULE", "lint"]
@@ -35,6 +38,7 @@ _CONSEQUENCES = frozenset({"G0106", "G0108"})
 
 RULES: tuple[Callable[[View], Iterable[Finding]], ...] = (
     *prefixes.RULES,
+    *routes.RULES,
     *ways.RULES,
     *reaching.RULES,
     *ends.RULES,

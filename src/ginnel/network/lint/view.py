@@ -9,6 +9,7 @@ That is what makes a million peers a matter of a second.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -238,3 +239,12 @@ def main_routes(tunnel: Tunnel) -> Iterator[Prefix]:
             continue  # what only iproute2 reads
         if route.table in ("", "main", "254"):
             yield route.prefix
+
+
+_HIDING = re.compile(r"\b(masquerade|snat)\b", re.IGNORECASE)
+
+
+def hides(end: End) -> bool:
+    """Whether a hook hides what leaves into this tunnel."""
+    into = re.compile(rf"(?:-o\s+|--out-interface[ =]|oifname\s+\"?)(?:%i|{re.escape(end.interface.name)})(?![\w-])")
+    return any(_HIDING.search(text) and into.search(text) for name, text in end.interface.hooks if name in ("PreUp", "PostUp"))

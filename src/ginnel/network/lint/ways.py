@@ -13,8 +13,7 @@ from collections.abc import Iterator
 
 from ginnel.network.findings import Finding
 from ginnel.network.host import Peer
-from ginnel.network.lint.prefixes import hides
-from ginnel.network.lint.view import End, View, host_prefix, identity, is_at, peer_place, routed, text_of
+from ginnel.network.lint.view import End, View, hides, host_prefix, identity, is_at, peer_place, routed, text_of
 from ginnel.units import Prefix
 
 #: Altogether: all pairs of a network of 60, and a sample of a larger one.
