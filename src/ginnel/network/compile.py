@@ -149,6 +149,8 @@ class Compilation:
 
     def _narrow(self, node: Node, neighbours: tuple[str, ...]) -> int:
         """What the narrowest underlay among a node and its peers carries."""
+        if self._narrowest[0].underlay_mtu == node.underlay_mtu:
+            return node.underlay_mtu
         if len(neighbours) <= _FEW:
             return min([node.underlay_mtu, *(self._nodes[name].underlay_mtu for name in neighbours)])
         linked: set[str] = set()

@@ -124,6 +124,7 @@ class _Hub:
         self.choice: dict[str, tuple[str, ...]] = {}
         self.first: dict[str, list[str]] = {name: [] for name in self.hubs}
         self.second: dict[str, list[str]] = {name: [] for name in self.hubs}
+        self._alike: dict[tuple[str, ...], Around] = {}
         nearest: dict[str | None, tuple[str, ...]] = {}
         for node in members:
             if node.name in self.hubs or node.name in self.choice or not hubs:
@@ -154,8 +155,14 @@ class _Hub:
             active = (*(hub for hub in self.hubs if hub != name), *self.first[name])
             held = tuple(self.second[name])
         else:
+            # The same object for all that have chosen alike.
             chosen = self.choice.get(name, ())
-            active, held = chosen[:1], chosen[1:]
+            if (found := self._alike.get(chosen)) is None:
+                found = self._alike[chosen] = self._around(chosen[:1], chosen[1:])
+            return found
+        return self._around(active, held)
+
+    def _around(self, active: tuple[str, ...], held: tuple[str, ...]) -> Around:
         return Around(active, held) if self.routed else Around((), (), (*active, *held))
 
     def pairs(self) -> Iterator[tuple[str, str]]:
@@ -202,7 +209,7 @@ class Links:
                 self._named_at.setdefault(left, {})[right] = link
                 self._named_at.setdefault(right, {})[left] = link
         self._around: dict[str, Around] = {}
-        self._neighbours: dict[str, tuple[str, ...]] = {}
+        self._neighbours: dict[int, tuple[str, ...]] = {}
 
     def _shapes(self) -> Iterator[_Pattern]:
         network, nodes = self.network, {node.name: node for node in self.network.nodes}
@@ -292,12 +299,13 @@ class Links:
 
     def neighbours(self, name: str) -> tuple[str, ...]:
         """All that it is linked with, in file order."""
-        if (found := self._neighbours.get(name)) is None:
-            around = self.around(name)
-            found = around.active
-            if around.held or around.unrouted:
-                found = tuple(sorted((*found, *around.held, *around.unrouted), key=self.order.__getitem__))
-            self._neighbours[name] = found
+        around = self.around(name)
+        if not (around.held or around.unrouted):
+            return around.active
+        # By the object, of which spokes that are alike have one; all are kept in `_around`.
+        if (found := self._neighbours.get(id(around))) is None:
+            others = (*around.active, *around.held, *around.unrouted)
+            found = self._neighbours[id(around)] = tuple(sorted(others, key=self.order.__getitem__))
         return found
 
     def kinds_at(self, name: str) -> frozenset[str]:
