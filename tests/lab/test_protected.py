@@ -92,7 +92,8 @@ def test_an_origin_without_its_rules_is_found_out(monkeypatch: pytest.MonkeyPatc
         return replace(rules, chains=tuple(chain for chain in rules.chains if chain[0] not in missing))
 
     monkeypatch.setattr(hostrules, "host_part", without)
-    network = parse_network(TEXT.replace(', "2001:db8:64::/64"', ""), str(tmp_path / "network.toml"))
+    text = TEXT.partition("[[expect]]")[0].replace(', "2001:db8:64::/64"', "")
+    network = parse_network(text, str(tmp_path / "network.toml"))
     report = Rehearsal(network, allocate(network, Lock()), Options(throughput_s=0), lambda _: None).run()
     (protect,) = report.protects
     found = dict(protect.trials)
