@@ -6,6 +6,8 @@ One file for the network: `parse_network` -> `allocate` -> `compile_network` -> 
     addressing -> lock               what is allocated once, and pinned in the lock file
     links -> paths -> compile        who is linked, who reaches whom through whom; what each host runs
     render/                          the same as other programs' files
+    importing/                       other programs' files, to hosts and to a network file
+    plan/                            what is to be done where one set of hosts is to become another
     mtu                              arithmetic with its layers
 """
 
