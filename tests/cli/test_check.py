@@ -46,6 +46,12 @@ def test_the_examples_are_in_order(example: Path) -> None:
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
+def test_a_directory_of_nothing_is_no_answer(tmp_path: Path) -> None:
+    done = ginnel(str(tmp_path), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "nothing there to check" in done.stderr
+
+
 def test_the_usual_file_and_nothing_wrong_with_it(tmp_path: Path) -> None:
     (tmp_path / "network.toml").write_text(TWO)
     done = ginnel(cwd=tmp_path)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ginnel.cli.main import COMMANDS
+from ginnel.cli.main import COMMANDS, SECTIONS
 from quick_world import GINNEL, ROOT
 
 ENV = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "NO_COLOR": "1"}
@@ -55,6 +55,10 @@ def test_genkey_warns_of_a_file_that_others_can_read(mode: int, warned: bool, tm
     assert stat.S_IMODE(path.stat().st_mode) == mode
     assert (f"mode {mode:04o}" in done.stderr) == warned
     assert len(path.read_text()) == 45
+
+
+def test_every_command_is_in_one_section_of_the_help() -> None:
+    assert sorted(name for names in SECTIONS.values() for name in names) == sorted(COMMANDS)
 
 
 def test_help_lists_every_command() -> None:

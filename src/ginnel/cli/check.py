@@ -199,6 +199,9 @@ def _check_hosts(paths: list[str], result: _Result) -> None:
     from ginnel.network.lint import lint
 
     sources = read_sources(paths)
+    if not sources:
+        hint = "`ginnel init` writes a network file to begin with"
+        raise UsageError(f"{ui.printable(paths[0])}: nothing there to check\n  hint: {hint}")
     imported = read_hosts(sources)
     hosts: tuple[Host, ...] = imported.hosts
     result.files += len(sources)

@@ -47,6 +47,18 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 
+#: How the help groups them: by what they are about.
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "Tunnels of this host": (
+        *("up", "down", "run", "show", "set", "save", "strip", "initiate", "terminate", "rekey", "mtu"),
+        *("genkey", "pubkey", "genpsk"),
+    ),
+    "A whole network, from one file": (
+        *("init", "import", "node", "check", "path", "graph", "lab", "keys", "render", "plan", "schema"),
+    ),
+}
+
+
 class _Table(click.Group):
     """A group that knows its commands' names and lines without importing them."""
 
@@ -70,8 +82,10 @@ class _Table(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+        width = max(map(len, COMMANDS))
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:<{width}}", COMMANDS[name][2]) for name in names])
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -85,7 +99,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.group(cls=_Table, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version.")
 def cli() -> None:
-    """Build, run, watch and explain tunnels: WireGuard, GRE, IP in IP and IPsec, each host's from a file."""
+    """Build, run, watch and explain tunnels: WireGuard, GRE, IP in IP and IPsec, of one host or a whole network, from a file."""
 
 
 def run(arguments: list[str]) -> int:

@@ -95,6 +95,9 @@ def read_form(files: Sequence[tuple[str, str]], source: str) -> Parsed:
     if "tunnel" in sources.document and "network" not in sources.document:
         hint = "`ginnel up FILE` brings its tunnels up; a network file has [network] and [node.NAME]"
         raise ConfigError(source, [Mistake("expected a network file, found a node file", hint=hint, code="G0906")])
+    if "version" in sources.document and "network" not in sources.document:
+        hint = "name the network file that it lies beside: NAME.toml for NAME.lock.toml"
+        raise ConfigError(source, [Mistake("expected a network file, found a lock file", hint=hint, code="G0906")])
     try:
         parsed = NetworkFile.model_validate(sources.document)
     except ValidationError as error:

@@ -264,6 +264,56 @@ def test_a_choice_about_preshared_keys_is_no_secret() -> None:
     assert "    psk = true" in str(caught.value)
 
 
+def told(text: str) -> list[Mistake]:
+    """The mistakes themselves."""
+    with pytest.raises(ConfigError) as caught:
+        parse_network(text, "network.toml")
+    return list(caught.value.mistakes)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ('AllowedIPs = ["10.0.0.0/8"]', "AllowedIPs follow from what stands behind each node"),
+        ("PersistentKeepalive = 25", "did you mean 'keepalive'?"),
+        ("ListenPort = 51820", "did you mean 'listen_port'?"),
+        ("port = 51820", "did you mean 'listen_port'?"),
+        ('public_key = "x"', "ginnel keys new NODE --public KEY"),
+        ('PostUp = "true"', "hooks.post-up"),
+        ('dns = "10.0.0.53"', "a list has brackets, also of one"),
+    ],
+)
+def test_the_words_of_other_files_lead_to_ours(wrong: str, said: str) -> None:
+    (mistake,) = told(f'{HEAD}[node.a]\nendpoint = "203.0.113.1"\n{wrong}\n')
+    assert said in mistake.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[Interface]\nAddress = 10.0.0.1/24\n", "expected a network file, found a file for wg-quick"),
+        ("version = 1\n[node.a]\naddress = []\n", "expected a network file, found a lock file"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_by_its_name(text: str, said: str) -> None:
+    (mistake,) = told(text)
+    assert (mistake.message, mistake.code) == (said, "G0906")
+    assert mistake.hint
+
+
+@pytest.mark.parametrize(("line", "said"), [("[node.a]", "[node.a]"), ('runs = "other"', "runs")])
+def test_what_is_said_a_second_time_has_its_place(line: str, said: str) -> None:
+    (mistake,) = told(f"{HEAD}[node.a]\n{line if line[0] != '[' else ''}\n{line}\n")
+    assert mistake.message == f"{said} is said a second time"
+    assert mistake.span is not None
+    assert (mistake.span.column, mistake.span.length) == (1, len(said))
+
+
+def test_a_key_that_is_said_a_second_time_is_not_shown() -> None:
+    (mistake,) = told(f'{HEAD}"{KEY}" = 1\n"{KEY}" = 2\n')
+    assert KEY[:20] not in mistake.message + mistake.excerpt
+
+
 def test_control_characters_do_not_reach_the_terminal() -> None:
     with pytest.raises(ConfigError) as caught:
         parsed(f'{HEAD}[node.a]\n"\\u001b[2J" = "\x9b2J\u202e"\nlans = ["\\u001b[31m"]\nruns = "\\u0007"\n')

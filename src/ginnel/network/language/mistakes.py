@@ -98,6 +98,8 @@ def _explain(item: Any, path: Path) -> tuple[str, str]:
         case kind:
             noun = _NOUNS.get(kind.removesuffix("_parsing").removesuffix("_type"))
             expected = f"expected {noun}" if noun else str(item["msg"])
+            if noun == "a list" and isinstance(item.get("input"), str) and not hint:
+                hint = "a list has brackets, also of one"
             return f"{where}: {expected}, found {found}", hint
 
 
@@ -159,9 +161,40 @@ def _unknown_key(loc: tuple[int | str, ...]) -> tuple[str, str]:
     if _SECRET.search(key):
         return message, _NO_SECRETS
     known = _keys_of(loc[:-1])
-    close = [one for one in known if one == key.lower().replace("_", "-") or one == key.lower().replace("-", "_")]
+    plain = key.lower().replace("_", "").replace("-", "")
+    if (ours := _ELSEWHERE.get(plain)) and ours[0] in known:
+        return message, ours[1]
+    close = [one for one in known if one.replace("_", "").replace("-", "") == plain]
+    close += [one for one in known if one == key.lower().replace("_", "-") or one == key.lower().replace("-", "_")]
     close += difflib.get_close_matches(key[:64], known, n=1, cutoff=0.6)
     return message, f"did you mean {close[0]!r}?" if close else f"it knows {', '.join(known)}"
+
+
+#: What others' files call it, without dashes and capitals: our key where it has another name, and what to do.
+_ELSEWHERE: dict[str, tuple[str, str]] = {
+    "allowedips": ("lans", 'AllowedIPs follow from what stands behind each node: lans = ["10.20.0.0/24"]'),
+    "subnets": ("lans", "what lies behind a node are its lans"),
+    "networks": ("lans", "what lies behind a node are its lans"),
+    "routes": ("lans", 'routes follow from what stands behind each node: lans = ["10.20.0.0/24"]'),
+    "publickey": ("endpoint", "public keys are in the lock file: `ginnel keys new NODE --public KEY` pins one"),
+    "port": ("listen_port", "did you mean 'listen_port'?"),
+    "ip": ("address", "did you mean 'address'?"),
+    "ips": ("address", "did you mean 'address'?"),
+    "addresses": ("address", "did you mean 'address'?"),
+    "persistentkeepalive": ("keepalive", "did you mean 'keepalive'?"),
+    "peers": ("endpoint", "who is whose peer follows from the network's shape; others are added by [[link]]"),
+    "peer": ("node", "who is whose peer follows from the network's shape; others are added by [[link]]"),
+    "host": ("endpoint", "did you mean 'endpoint'?"),
+    "publicip": ("endpoint", "did you mean 'endpoint'?"),
+    "preup": ("hooks", 'hooks.pre-up = ["…"]'),
+    "postup": ("hooks", 'hooks.post-up = ["…"]'),
+    "predown": ("hooks", 'hooks.pre-down = ["…"]'),
+    "postdown": ("hooks", 'hooks.post-down = ["…"]'),
+    "topology": ("shape", "did you mean 'shape'?"),
+    "cidr": ("pool", "did you mean 'pool'?"),
+    "subnet": ("pool", "did you mean 'pool'?"),
+    "range": ("pool", "did you mean 'pool'?"),
+}
 
 
 def _keys_of(loc: Sequence[int | str]) -> list[str]:

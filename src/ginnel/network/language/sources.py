@@ -166,6 +166,12 @@ def is_node_file(document: Mapping[str, Any]) -> bool:
     return not isinstance(node, dict) or all(key == "sysctls" or not isinstance(value, dict) for key, value in node.items())
 
 
+#: What every file for wg-quick has, and no file of TOML: its values have no quotes.
+_INTERFACE = re.compile(r"^\s*\[(?:Interface|Peer)\]\s*(?:#.*)?$", re.IGNORECASE | re.MULTILINE)
+#: The head of a table, or a key, that may be repeated to somebody's terminal.
+_HEAD = re.compile(r"\s*(?P<said>\[{1,2}[\w.@\"' -]{1,80}\]{1,2}|[\w-]{1,40}(?=\s*[.=]))", re.ASCII)
+
+
 def _later(span: Span, lines: int) -> Span:
     return Span(span.line + lines, span.column, span.length)
 
@@ -181,9 +187,15 @@ def toml_mistake(message: str, text: str) -> Mistake:
     """What tomllib says of a text that is no TOML, with its place."""
     what, _, place = message.partition(" (at ")
     lines = text.split("\n")
+    if _INTERFACE.search(text):
+        hint = "`ginnel import` makes a network file of such files, `ginnel check` looks at them as they are"
+        return Mistake("expected a network file, found a file for wg-quick", hint=hint, code="G0906")
     if not place:
         return Mistake(f"not TOML that can be read: {what}", code="G0901")
     match = re.match(r"line (\d+), column (\d+)", place)
     span = Span(int(match[1]), int(match[2]), 1) if match else Span(len(lines), max(1, len(lines[-1])), 1)
     line = lines[min(span.line, len(lines)) - 1].rstrip("\r")
+    if what.startswith(("Cannot declare", "Cannot overwrite")) and excerpt(line) and (head := _HEAD.match(line)):
+        span = Span(span.line, head.start("said") + 1, len(head["said"]))
+        return Mistake(f"{head['said']} is said a second time", span, "keep one of them", excerpt(line), "G0901")
     return Mistake(f"not TOML: {what[:1].lower()}{what[1:]}", span, excerpt=excerpt(line), code="G0901")
