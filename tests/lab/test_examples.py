@@ -72,7 +72,7 @@ def test_an_example_is_as_its_file_says(name: str, lab: LabRunner, example: Call
         assert all(link[part]["ok"] and link[part]["evidence"] for part in ("configured", "alive", "carrying"))
     assert report["mtu"]
     for item in report["mtu"]:
-        expected = MTU.get(name, 1434 if item["between"] == ["east", "west"] else 1420)
+        expected = MTU.get(name, 1434 if name == "mixed" and item["between"] == ["east", "west"] else 1420)
         assert f"{expected} bytes pass whole, {expected + 1} are refused" in item["proven"]["evidence"]
     assert report["throughput"]["gbit_s"] > 0
     for link in report["capture"]["links"]:
