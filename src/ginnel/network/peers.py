@@ -4,8 +4,8 @@ The WireGuard peers of each node, and the prefixes that lie at nodes.
 A peer's AllowedIPs are the addresses and LANs of every node that is reached *through* it, itself first, then in file order. So
 every prefix of the network appears at most once on a node, and the source check holds on every hop (see `paths`).
 
-    sole peer   one through which all other nodes are reached (a spoke's hub) has the pools themselves and all other LANs: a
-                new spoke changes nothing at the others
+    sole peer   one through which all other nodes are reached (a spoke's hub) has the pools themselves, addresses outside of
+                them and all other LANs: a new spoke changes nothing at the others
     exit        has everything: 0.0.0.0/0, ::/0
     held        a second hub has nothing as long as the first one lives; keepalives keep its session warm
     by name     what a `[[link]]` says of its end goes before all that
@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ginnel.network.addressing import within
 from ginnel.network.description import PeerDescription
 from ginnel.network.links import State
 from ginnel.network.lock import Lock, Pinned
@@ -76,6 +77,14 @@ class Prefixes:
         return (*(Prefix(packed, len(packed) * 8) for packed in addresses), *self._nodes[name].lans)
 
 
+def _beside_pools(network: Network, node: Node) -> tuple[Prefix, ...]:
+    """The addresses of *node* that are in no pool, which only those with lengths of their own may be, and its LANs."""
+    if not node.lengths:
+        return node.lans
+    outside = (packed for packed in dict.fromkeys(node.address) if not any(within(packed, pool) for pool in network.pool))
+    return (*(Prefix(packed, len(packed) * 8) for packed in outside), *node.lans)
+
+
 class _AlikeForAll(dict[str, PeerDescription]):
     """Peers that are reached alike, made as they are asked for."""
 
@@ -115,7 +124,8 @@ class Peers:
         #: Whether what lies at a node is the same for all.
         self._may_share = not lock.links
         self._coming = {name: pin.next_key for name, pin in lock.nodes.items() if pin.next_key is not None}
-        self._lans = tuple((node.name, node.lans) for node in network.nodes if node.lans)
+        #: What lies at nodes outside of the pools, of those that have such: addresses of their own choice, and LANs.
+        self._beside = {node.name: found for node in network.nodes if (found := _beside_pools(network, node))}
 
     def neighbours(self, name: str) -> tuple[str, ...]:
         """Those that are its peers: the nodes at the other ends of its WireGuard links, in file order."""
@@ -130,7 +140,7 @@ class Peers:
             return ()
         keepalive_s = node.keepalive_s if node.keepalive_s is not None else NAT_KEEPALIVE_S if node.behind_nat else 0
         alike: int | None = None
-        if not (node.lans or node.exit or self._coming or self._paths.failed or self._links.named_at(node.name)):
+        if not (node.name in self._beside or node.exit or self._coming or self._paths.failed or self._links.named_at(node.name)):
             alike = self._paths.alike(node.name)
             if alike is not None and (known := self._of_spokes.get((alike, keepalive_s))) is not None:
                 return known
@@ -212,8 +222,9 @@ class Peers:
         key: Any = (other, keepalive_s, psk, end, other == sole, held, instead, node.exit == other)
         if other == sole:
             gone = tuple(name for name in self._paths.around(node.name).active if name in self._paths.failed)
-            allowed = self._all_but((node.name, *gone) if node.lans else gone)
-            key = (*key, node.lans, gone)
+            own = self._beside.get(node.name, ())
+            allowed = self._all_but((node.name, *gone) if own else gone)
+            key = (*key, own, gone)
         else:
             allowed = () if held else self._prefixes.of_peer(other)
         if node.exit == other:
@@ -227,10 +238,10 @@ class Peers:
         return self._kept(key, values)
 
     def _all_but(self, names: tuple[str, ...]) -> tuple[Prefix, ...]:
-        """The pools and every LAN but those of *names*."""
+        """The pools and what lies outside of them, but for what *names* have."""
         if (found := self._rest.get(names)) is None:
-            lans = (lan for name, of_node in self._lans if name not in names for lan in of_node)
-            found = self._rest[names] = (*self._network.pool, *lans)
+            beside = (prefix for name, of_node in self._beside.items() if name not in names for prefix in of_node)
+            found = self._rest[names] = (*self._network.pool, *beside)
         return found
 
     # -- what they are made of

@@ -15,6 +15,7 @@ from ginnel.network.model import Region
 from ginnel.network.paths import Paths, unreachable_pairs
 from ginnel.units import Prefix, PublicKey
 from unit.network.drawn_networks import POOLS, networks
+from unit.network.networks import parsed
 from unit.network.packets import Fleet
 
 
@@ -263,3 +264,27 @@ def test_two_behind_nat_have_a_second_relay_named() -> None:
         prefix for name in ("r2", "b", "c") for prefix in first_addresses(compiled, name)
     )
     assert down.node("r2") == compiled.node("r2"), "it has both as peers already"
+
+
+def test_a_spoke_reaches_addresses_outside_of_the_pools() -> None:
+    network = parsed("""
+[network]
+name = "x"
+pool = ["10.10.0.0/24"]
+shape = "hub"
+hub = "paris"
+[node.paris]
+endpoint = "203.0.113.1"
+address = ["172.31.0.1/24"]
+[node.lyon]
+address = ["172.31.1.1/24"]
+[node.rome]
+lans = ["10.30.0.0/24"]
+""")
+    compiled = compilation(network)
+    all_arrive(compiled)
+    rest = {name: list(map(str, compiled.node(name).peers[0].allowed_ips)) for name in ("lyon", "rome")}
+    assert rest == {
+        "lyon": ["10.10.0.0/24", "172.31.0.1/32", "10.30.0.0/24"],
+        "rome": ["10.10.0.0/24", "172.31.0.1/32", "172.31.1.1/32"],
+    }
