@@ -219,7 +219,7 @@ def _host_rules(old: Host, new: Host) -> Iterator[Step]:
         yield Step("forwarding", "", "", "forwards packets", "kept", commands)
     if set(old.masquerades) != set(new.masquerades):
         words = ", ".join(map(str, new.masquerades)) or "nothing"
-        yield Step("masquerade", "", "", f"hides behind its own address: {words}", "kept")
+        yield Step("masquerade", "", "", f"hides {words} behind its own address", "kept")
     if set(old.mapped) != set(new.mapped):
         words = ", ".join(f"{one.real} as {one.seen}" for one in new.mapped) or "nothing"
         yield Step("mapped", "", "", f"maps one to one: {words}", "kept")
@@ -228,7 +228,8 @@ def _host_rules(old: Host, new: Host) -> Iterator[Step]:
 def _whole_file(host: Host) -> Step:
     devices = [*(interface.name for interface in host.interfaces), *(tunnel.config.name for tunnel in host.tunnels)]
     links = sum(len(interface.peers) for interface in host.interfaces) + len(host.tunnels)
-    text = f"its whole file: {', '.join(devices[:8]) or 'nothing'}{' …' if len(devices) > 8 else ''}, {links} links"
+    named = f"{', '.join(devices[:8]) or 'nothing'}{' …' if len(devices) > 8 else ''}"
+    text = f"its whole file: {named}, {links} link{'' if links == 1 else 's'}"
     return Step("host-add", "", "", text, "new", tuple(("ginnel", "up", interface.name) for interface in host.interfaces))
 
 
