@@ -223,8 +223,10 @@ def loops(view: View) -> Iterator[Finding]:
                         "G0108",
                         f"{end.called} has {prefix} at {far_name}, and {far.called} has it at {near_name}",
                         peer_place(end, peer) + peer_place(far, seen),
-                        "a packet for it goes to and fro between the two until its TTL is used up",
-                        f"take {prefix} out on the side that it is not behind of",
+                        "a packet for it goes to and fro until its TTL is used up, or stays at a site that has it",
+                        f"take {prefix} out on the side that it is not behind of"
+                        "; where both sites have it, one of them needs another prefix for the network: "
+                        f'lans = [{{ seen = "…", real = "{prefix}" }}]',
                         (near_name, far_name),
                     )
 
