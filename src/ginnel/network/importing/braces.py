@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ginnel.network.host import Place
-from ginnel.network.importing.reading import Notes
+from ginnel.network.importing.reading import LINE_MAX, Notes
 
 _DEPTH_MAX = 16
 _NAME = re.compile(r"[^\s{}=#\"']{1,128}")
@@ -46,6 +46,9 @@ def tree(text: str, notes: Notes) -> Block:
     root = Block("", notes.place(0))
     stack = [root]
     for number, raw in enumerate(text.split("\n"), 1):
+        if len(raw) > LINE_MAX:
+            notes.add("G0802", f"a line of more than {LINE_MAX} characters is left out", notes.place(number))
+            continue
         for kind, name, value in _tokens(raw):
             place = notes.place(number, raw, name)
             match kind:

@@ -27,10 +27,13 @@ _SETTINGS = frozenset(
 )  # fmt: skip
 #: A comment that is a sentence is no name.
 _WORDS_MAX, _CHARACTERS_MAX = 4, 40
+#: What is longer says no name, and is not looked through for one.
+_COMMENT_MAX = 1024
 
 
 def name_of(comments: list[str]) -> str:
     """The name that comments around a header give, best kind first; "" when none does."""
+    comments = [comment for comment in comments if len(comment) <= _COMMENT_MAX]
     for pattern in (_OUTRIGHT, _CLIENT):
         for comment in comments:
             if (found := pattern.match(comment)) and (name := clean_name(found[1])):
@@ -45,7 +48,7 @@ def name_of(comments: list[str]) -> str:
 
 def says_a_name(comment: str) -> bool:
     """Whether a comment says a name outright."""
-    return _OUTRIGHT.match(comment) is not None
+    return len(comment) <= _COMMENT_MAX and _OUTRIGHT.match(comment) is not None
 
 
 def disables_a_peer(comment: str) -> bool:

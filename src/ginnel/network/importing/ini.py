@@ -68,10 +68,11 @@ def sections(text: str, notes: Notes) -> list[Section]:
             above = []
             continue
         above = []
-        whole = line
-        while whole.endswith("\\"):
-            _, following = next(lines, (0, ""))
-            whole = f"{whole[:-1]} {following.strip()}"
+        parts = [line]
+        while parts[-1].endswith("\\"):
+            parts[-1] = parts[-1][:-1]
+            parts.append(next(lines, (0, ""))[1].strip())
+        whole = " ".join(parts)
         key, equals, value = whole.partition("=")
         if not equals or not found:
             notes.add("G0802", "a line that is not understood is left out", notes.place(number, raw))

@@ -26,6 +26,8 @@ from ginnel.units import Prefix, PublicKey
 #: Of one file; a file of another kind altogether need not be told line by line.
 FINDINGS_MAX = 200
 _EXCERPT_MAX = 200
+#: Of one line, where a format's lines are looked at more than once; a list of 4,000 prefixes is shorter.
+LINE_MAX = 1 << 16
 #: What is not understood may be anything, a pasted password too.
 _NEVER_QUOTED = frozenset({"G0802", "G0805"})
 
@@ -51,14 +53,14 @@ def hides_a_secret(line: str) -> bool:
 
 def excerpt(raw: str) -> str:
     """A line to be shown, or nothing where it may hold a secret; one character of it is one column."""
-    if _SECRET_WORD.search(raw) or _KEY_LIKE.search(raw) or hides_a_secret(raw):
+    if len(raw) > LINE_MAX or _SECRET_WORD.search(raw) or _KEY_LIKE.search(raw) or hides_a_secret(raw):
         return ""
     return "".join(c if c.isprintable() else " " for c in raw[:_EXCERPT_MAX]).rstrip()
 
 
 def shown(text: str) -> str:
     """A word for a message: quoted, without control characters, short, and never one that may be a key."""
-    if _KEY_LIKE.search(text) or hides_a_secret(text):
+    if len(text) > LINE_MAX or _KEY_LIKE.search(text) or hides_a_secret(text):
         return "a word that may be a secret"
     plain = "".join(c if c.isprintable() else "?" for c in text)
     return f"'{plain[:60]}'" if plain else "nothing"

@@ -41,7 +41,8 @@ class _Peer:
     given: bool = False
     psk: str = ""
     endpoint: HostPort | None = None
-    allowed: list[Prefix] = field(default_factory=list)
+    #: In order; what is taken back need not be looked for.
+    allowed: dict[Prefix, None] = field(default_factory=dict)
     keepalive_s: int = 0
 
 
@@ -275,9 +276,9 @@ class _Reader:
                 continue
             entry = wgquick.parse_allowed_ip(word)
             if entry.sign == "-":
-                held[:] = [prefix for prefix in held if prefix != entry.prefix]
+                held.pop(entry.prefix, None)
             else:
-                held.append(entry.prefix)
+                held.setdefault(entry.prefix)
             if wgquick.masked_host_part(word):
                 message = f"{self._where()}: {shown(word)} has bits beyond its length; {entry.prefix} is meant"
                 self.notes.add("G0814", message, self._place(word))
@@ -302,7 +303,7 @@ class _Reader:
                 Peer(
                     peer.public_key,
                     comments.name_of(peer.comments),
-                    tuple(dict.fromkeys(peer.allowed)),
+                    tuple(peer.allowed),
                     peer.endpoint,
                     peer.keepalive_s,
                     peer.psk or ("?" if peer.public_key.base64() in self.psk_in_file else ""),
