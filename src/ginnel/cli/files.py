@@ -160,7 +160,9 @@ def write_secret(path: Path, text: str) -> None:
     """Replace *path* as a whole, readable by its owner alone, on disk before it has the name."""
     fresh = path.with_name(path.name + ".tmp")
     try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        # A file that somebody else made there, and perhaps has open, is not what the secret goes into.
+        fresh.unlink(missing_ok=True)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
             os.fchmod(descriptor, 0o600)
             file.write(text)

@@ -41,7 +41,7 @@ class Handout:
         """GinnelError when it cannot be made or opened; that DIR itself is a link is its owner's business."""
         self.directory = directory
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(0o755, parents=True, exist_ok=True)
             self._root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise GinnelError(f"{directory}: {error.strerror}") from None
@@ -138,7 +138,7 @@ class Handout:
                 try:
                     if make:
                         with contextlib.suppress(FileExistsError):
-                            os.mkdir(part, dir_fd=place)
+                            os.mkdir(part, 0o755, dir_fd=place)
                     further = os.open(part, _DIRECTORY, dir_fd=place)
                 except OSError as error:
                     raise self._failed("/".join(parts[: depth + 1]), error) from None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ginnel.cli import ui
+from ginnel.cli.replace import write_over
 from ginnel.errors import UsageError
 
 if TYPE_CHECKING:
@@ -68,10 +69,10 @@ def import_(paths: tuple[str, ...], output: Path | None, force: bool, name: str,
     inferred = infer(imported.hosts, called)
     findings = [*imported.findings, *linted(imported.hosts), *inferred.findings]
     if output is not None and lock_file is not None and inferred.network is not None:
-        _write(output, inferred.text)
-        _write(lock_file, render_lock(inferred.lock))
+        write_over(output, inferred.text)
+        write_over(lock_file, render_lock(inferred.lock))
     if as_json:
-        print(json.dumps(_json(inferred, findings), indent=1, ensure_ascii=False))
+        print(json.dumps(_json(inferred, findings), indent=1))
     elif output is None:
         sys.stdout.write(inferred.text)
     show_findings(findings)
@@ -87,15 +88,6 @@ def linted(hosts: Sequence[object]) -> list[Finding]:
     from ginnel.network.lint import lint
 
     return lint([host for host in hosts if isinstance(host, Host)])
-
-
-def _write(file: Path, text: str) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.rename(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _json(inferred: Inferred, findings: Sequence[Finding]) -> dict[str, object]:

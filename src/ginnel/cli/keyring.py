@@ -197,13 +197,16 @@ class Keyring:
     def _read(self, name: str) -> str | None:
         path = self.directory / name
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise GinnelError(f"{path}: {error.strerror}") from None
         with os.fdopen(descriptor, "rb") as file:
-            self._alone(path, os.fstat(descriptor).st_mode)
+            mode = os.fstat(descriptor).st_mode
+            if not stat.S_ISREG(mode):
+                raise GinnelError(f"{path}: expected a file of a key, found something else")
+            self._alone(path, mode)
             raw = file.read(MAX_BYTES + 1)
         if len(raw) > MAX_BYTES:
             raise GinnelError(f"{path}: expected a key, found more than {MAX_BYTES} bytes")

@@ -7,13 +7,13 @@ Commands that only look allocate in memory; those that hand something out (`rend
 
 from __future__ import annotations
 
-import os
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ginnel.cli import ui
+from ginnel.cli.replace import write_over
 from ginnel.config import toml
 from ginnel.errors import GinnelError, UsageError
 from ginnel.network import Compilation, Lock, Network, allocate, parse_lock, render_lock
@@ -48,16 +48,12 @@ class Opened:
         text = render_lock(self.lock)
         if text == self.pinned:
             return
-        temporary = self.lock_file.with_name(f".{self.lock_file.name}.{os.getpid()}")
         try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.rename(self.lock_file)
+            write_over(self.lock_file, text, settled=must)
         except OSError as error:
             if must:
                 raise GinnelError(f"{self.lock_file}: {error.strerror}: nothing is pinned") from None
             ui.warn(f"{self.lock_file}: {error.strerror}: addresses are not pinned")
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def open_network(file: Path | None) -> Opened:

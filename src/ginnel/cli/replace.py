@@ -55,6 +55,26 @@ def _replace(path: Path, text: str) -> None:
         fresh.unlink(missing_ok=True)
 
 
+def write_over(path: Path, text: str, *, settled: bool = False) -> None:
+    """
+    Give a file of ours, there or not, a new text as a whole; OSError.
+
+    What lies where the text is put together first is never followed nor written into. settled: on disk before it has the name.
+    """
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)  # of one who was killed and had our number
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            if settled:
+                os.fsync(descriptor)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
 def write_new(path: Path, text: str) -> None:
     """Make a file that was not there; GinnelError when it was, or when it cannot be made."""
     try:

@@ -20,6 +20,7 @@ from ginnel.cli.wanted_keys import Shared, today, wanted
 from ginnel.crypto import Secret, public_key
 from ginnel.errors import GinnelError, UsageError
 from ginnel.network import rotation
+from ginnel.network.lock import Pinned
 from ginnel.units import PublicKey
 
 
@@ -70,8 +71,11 @@ def rotate(
         ring.drop([f"{node}.next.key"])
         click.echo(f"given up; its peers may forget {pin.next_key.base64()}: hand out {', '.join(steps[0].files)} again")
         return ui.DONE
-    now = 0 if pin.next_key is None else 1
-    if do and now == 0:
+    interrupted = _is_interrupted(ring, node, pin)
+    now = 1 if interrupted or pin.next_key is not None else 0
+    if do and interrupted:
+        ring.promote(node)
+    elif do and now == 0:
         keep(opened, rotation.prepared(opened.lock, node, _key_to_come(ring, node, pin.public_key, public)))
     elif do:
         if public is not None:
@@ -79,6 +83,12 @@ def rotate(
         _switch(opened, ring, node)
     _tell(node, steps, now, do, as_json)
     return ui.DONE
+
+
+def _is_interrupted(ring: Keyring, node: str, pin: Pinned) -> bool:
+    """Whether the second step ended between its halves: everybody knows the key, and here it still waits for its turn."""
+    waiting = ring.private_key(node, following=True) if pin.next_key is None else None
+    return waiting is not None and public_key(waiting) == pin.public_key
 
 
 def _key_to_come(ring: Keyring, node: str, present: PublicKey, public: str | None) -> PublicKey:

@@ -33,17 +33,22 @@ def paint(text: str, style: str, *, on: bool) -> str:
 
 def complain(text: str) -> None:
     """An error, for a person."""
-    sys.stderr.write(f"{paint('ginnel:', 'red', on=has_colour(sys.stderr))} {text}\n")
+    sys.stderr.write(f"{paint('ginnel:', 'red', on=has_colour(sys.stderr))} {printable_lines(text)}\n")
 
 
 def warn(text: str) -> None:
     """Something that works and should still be mended."""
-    sys.stderr.write(f"{paint('Warning:', 'yellow', on=has_colour(sys.stderr))} {text}\n")
+    sys.stderr.write(f"{paint('Warning:', 'yellow', on=has_colour(sys.stderr))} {printable_lines(text)}\n")
 
 
 def printable(text: str) -> str:
     """Without control characters: names and files come from elsewhere, and a terminal obeys them."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def printable_lines(text: str) -> str:
+    """The same of a text of several lines: what quotes names need not think of it."""
+    return "\n".join(map(printable, text.expandtabs(4).split("\n")))
 
 
 @contextlib.contextmanager
@@ -87,7 +92,7 @@ class StderrConsole:
         self._say("[!]", text, "yellow")
 
     def _say(self, mark: str, text: str, style: str) -> None:
-        sys.stderr.write(f"{paint(mark, style, on=has_colour(sys.stderr))} {text}\n")
+        sys.stderr.write(f"{paint(mark, style, on=has_colour(sys.stderr))} {printable_lines(text)}\n")
         sys.stderr.flush()
 
 

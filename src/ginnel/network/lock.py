@@ -17,6 +17,7 @@ A file is of version 2 when it has `known_as`, which a reader of version 1 would
 
 from __future__ import annotations
 
+import datetime as dt
 import ipaddress
 import re
 import tomllib
@@ -322,7 +323,12 @@ def _address(text: str) -> bytes | None:
 
 def _is_day(value: object) -> bool:
     """Whether it is a day as the lock file has it, or empty."""
-    return isinstance(value, str) and _DAY.fullmatch(value) is not None
+    if not isinstance(value, str) or _DAY.fullmatch(value) is None:
+        return False
+    try:
+        return not value or dt.date.fromisoformat(value) is not None
+    except ValueError:  # the 31st of some months
+        return False
 
 
 def _between(entry: object) -> tuple[str, str]:
