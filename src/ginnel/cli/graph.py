@@ -10,7 +10,7 @@ import click
 
 from ginnel.cli import ui
 from ginnel.cli.network import open_network
-from ginnel.errors import UsageError
+from ginnel.errors import GinnelError, UsageError
 
 if TYPE_CHECKING:
     from ginnel.network.graph.scene import Scene
@@ -39,7 +39,7 @@ def graph(file: Path | None, format_: str, output: Path | None, relayed: bool) -
         try:
             output.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise UsageError(f"{output}: {error.strerror}") from None
+            raise GinnelError(f"{output}: {error.strerror}") from None
     return ui.DONE
 
 

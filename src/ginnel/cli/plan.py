@@ -58,7 +58,7 @@ def _without(opened: Opened, name: str) -> Plan:
 
     if name not in opened.lock.nodes:
         raise UsageError(
-            f"--without: there is no node {ui.printable(name)}\n  hint: nodes are {', '.join(list(opened.lock.nodes)[:12])}"
+            f"--without: there is no node {ui.printable(name)!r}\n  hint: nodes are {', '.join(list(opened.lock.nodes)[:12])}"
         )
     with Progress("compiling") as progress:
         compiled = _made(opened.compiled(), progress)

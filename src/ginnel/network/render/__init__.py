@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ginnel.config.node import PlainConfig
-from ginnel.errors import UsageError
+from ginnel.errors import GinnelError, UsageError
 from ginnel.network.compile import NodeDescription, PeerDescription
 from ginnel.network.model import HostPort
 from ginnel.units import PublicKey
@@ -126,8 +126,8 @@ def unprotected(config: PlainConfig, who: str) -> None:
 
 
 def public_key(peer: PeerDescription) -> PublicKey:
-    """The key of a peer; UsageError where it is not known yet."""
+    """The key of a peer; GinnelError where it is not known yet."""
     if peer.public_key is None:
         hint = f"`ginnel keys new` makes one, or pin its own: `ginnel keys new {peer.name} --public KEY`"
-        raise UsageError(f"{peer.name} has no public key yet\n  hint: {hint}")
+        raise GinnelError(f"{peer.name} has no public key yet\n  hint: {hint}")
     return peer.public_key
