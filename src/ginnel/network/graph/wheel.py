@@ -60,7 +60,7 @@ class Wheel:
     def label(self, spot: Spot) -> Box:
         """The box of a spot's label."""
         turn = math.radians(spot.angle)
-        middle = self.radius + _DOT + 7 + spot.length / 2
+        middle = self.radius + _DOT + 10 + spot.length / 2
         return Box(middle * math.cos(turn), middle * math.sin(turn), spot.length, _NAME + 2, spot.angle)
 
     def boxes(self, right: float = 0.0, down: float = 0.0) -> dict[str, Box]:
@@ -109,7 +109,7 @@ class Wheel:
             shapes.append(Disc(x + right, y + down, _DOT + 3.5, f"halo {actor.roles[0]}"))
         shapes.append(Disc(x + right, y + down, _DOT, look))
         leftwards = 90 < spot.angle % 360 < 270
-        at = self.radius + _DOT + 7
+        at = self.radius + _DOT + 10
         for kind, text in spot.words:
             tx, ty = self._at(spot.angle, at)
             # Base line: a third of the height below the ray's.
