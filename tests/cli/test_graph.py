@@ -58,7 +58,7 @@ def test_what_is_wrong(tmp_path: Path) -> None:
     assert ginnel("graph", cwd=tmp_path).returncode == 2
     assert ginnel("graph", "--as", "png", str(ROOT / "examples" / "hub")).returncode == 2
     done = ginnel("graph", str(ROOT / "examples" / "hub"), "-o", str(tmp_path / "no" / "where.svg"))
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.returncode, done.stdout) == (1, "")
     assert "No such file or directory" in done.stderr
     wrong = tmp_path / "network.toml"
     wrong.write_text('[network]\nname = "x"\n')
