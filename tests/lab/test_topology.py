@@ -86,6 +86,7 @@ def test_lans_come_in_pairs_and_hosts_own_what_expectations_name() -> None:
 
 def test_a_lan_of_one_address_belongs_to_its_host() -> None:
     topology = planned(TWO.replace("10.40.0.0/24", "10.40.0.7/32"))
+    assert "192.0.0.8" not in str(commands(topology, "lyon")), "or it would take the internet's router for itself"
     assert topology.hosts[-1].address == (bytes([10, 40, 0, 7]),)
     assert "route add 10.40.0.7/32 dev lan0" in commands(topology, "lyon")
 

@@ -31,6 +31,8 @@ from ginnel.units import Prefix
 INTERNET = "internet"
 ROUTER_V4 = "192.0.0.8"
 ROUTER_V6 = "fe80::1"
+#: A node's own in a LAN that has no address to spare for it; another than the internet's, or the node took itself for that.
+LAN_ROUTER_V4 = "169.254.0.1"
 #: The resolver that the internet offers to whoever has no better one (RFC 7600's neighbour; also not a real host's).
 RESOLVER_V4 = "192.0.0.9"
 #: Somebody out there with IPv6, for nodes that send everything through an exit.
@@ -311,7 +313,7 @@ class _Planner:
             own += seen
             bound |= dict(zip(seen, addresses, strict=True))
             if gateway is None:
-                router = ROUTER_V4 if lan.version == 4 else ROUTER_V6
+                router = LAN_ROUTER_V4 if lan.version == 4 else ROUTER_V6
                 self._tell(
                     node.name,
                     f"addr add {router}/{32 if lan.version == 4 else 64} dev {interface}",
