@@ -68,6 +68,11 @@ def test_help_lists_every_command() -> None:
         assert f"\n  {name} " in done.stdout
 
 
+@pytest.mark.parametrize("group", ["node", "keys"])
+def test_no_line_of_a_groups_help_is_cut_off(group: str) -> None:
+    assert "..." not in ginnel(group, "--help").stdout.partition("Commands:")[2]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_of_the_table_exists_and_explains_itself(name: str) -> None:
     done = ginnel(name, "--help")

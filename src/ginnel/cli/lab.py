@@ -58,7 +58,9 @@ def _parsed(parameter: click.Parameter, parse: object, value: str) -> float:
 @click.option("--jitter", metavar="TIME", callback=_milliseconds, help="The delay varies by so much.")
 @click.option("--reorder", metavar="SHARE", callback=_percent, help="So many frames arrive late.")
 @click.option("--duplicate", metavar="SHARE", callback=_percent, help="So many frames arrive twice.")
-@click.option("--seed", type=click.IntRange(0), help="Of the faults: the same seed does the same to the same packets.")
+@click.option(
+    "--seed", metavar="NUMBER", type=click.IntRange(0), help="Of the faults: the same seed does the same to the same packets."
+)
 @click.option("--all-wg-quick", is_flag=True, help="Run stock wg-quick on every node, as hosts without ginnel would.")
 def lab(
     words: tuple[str, ...],

@@ -135,7 +135,7 @@ def show(words: tuple[str, ...], as_json: bool, directory: Path | None) -> int:
     return ui.DONE
 
 
-@keys.command()
+@keys.command(short_help="Judge them: ages, what is missing.")
 @click.argument("words", nargs=-1, metavar="[FILE] [NODE]...")
 @click.option("--max-age", metavar="DAYS", type=click.IntRange(1), default=OLD_DAYS, show_default=True, help="Older is too old.")
 @click.option("--json", "as_json", is_flag=True, help=f"Print JSON, schema {SCHEMA}.")

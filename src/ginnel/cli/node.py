@@ -120,7 +120,7 @@ def remove(words: tuple[str, ...], dry_run: bool) -> int:
     return before.become(remove_node(before.texts, name), {}, None, f"removed {ui.printable(name)}", dry_run=dry_run)
 
 
-@node.command()
+@node.command(short_help="Call a node by another name everywhere.")
 @click.argument("words", nargs=-1, required=True, metavar="[FILE] OLD NEW")
 @_dry_run
 def rename(words: tuple[str, ...], dry_run: bool) -> int:
@@ -200,7 +200,7 @@ def _addresses(lock: Lock, name: str) -> str:
 # ---------------------------------------------------------------- list
 
 
-@node.command("list")
+@node.command("list", short_help="List the nodes, one a line.")
 @click.argument("file", required=False, type=click.Path(path_type=Path), metavar="[FILE]")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def list_(file: Path | None, as_json: bool) -> int:

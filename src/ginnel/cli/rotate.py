@@ -24,7 +24,7 @@ from ginnel.network.lock import Pinned
 from ginnel.units import PublicKey
 
 
-@click.command()
+@click.command(short_help="Replace a key while the network runs.")
 @click.argument("words", nargs=-1, metavar="[FILE] NODE | [FILE] --psk A B")
 @click.option("--psk", "shared", nargs=2, metavar="A B", help="The preshared key (or the IPsec secret) of this link instead.")
 @click.option("--do", is_flag=True, help="Do the next step, instead of only saying what it is.")
