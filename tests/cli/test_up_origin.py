@@ -52,7 +52,7 @@ def described(text: str, name: str) -> NodeDescription:
 def world(net: Net) -> World:
     made = World.create(net)
     # What hooks set with /proc stays, as with wg-quick.
-    for setting in ("ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv6/conf/eth0/proxy_ndp"):
+    for setting in ("ipv4/ip_forward", "ipv4/conf/all/arp_ignore", "ipv6/conf/all/forwarding", "ipv6/conf/eth0/proxy_ndp"):
         made.space.write_proc(f"/proc/sys/net/{setting}", "1")
     wait_until(lambda: made.json("ip", "-j", "-6", "address", "show", "dev", "eth0", "scope", "link"), 10, "a link-local address")
     return made
@@ -99,3 +99,20 @@ def test_what_the_origin_sends_goes_by_its_edges_alone(world: World) -> None:
     assert " dev eth0 " in world.ok("ip", "route", "get", to), "the host's own way is what it was"
     run(world, "ginnel", "down", "/etc/wireguard/wg-berlin.conf")
     assert " dev wg0 " in world.ok("ip", "route", "get", to, "from", "203.0.113.65", "mark", "0x2000000"), "by the other edge"
+
+
+def test_its_neighbours_are_not_told_who_has_the_addresses(world: World, net: Net) -> None:
+    world.space.write_proc("/proc/sys/net/ipv4/conf/all/arp_ignore", "0")
+    files = written(world, described(NETWORK, "lyon"))
+    for path in files:
+        run(world, "ginnel", "up", path)
+    (far,) = [space for space in net.namespaces if space.name.endswith("-far")]
+    (uplink,) = [each["dev"] for each in far.ip_json("route") if each["dst"] == "192.0.2.0/24"]
+    addresses = ("203.0.113.64", "203.0.113.65", "2001:db8:64::7")
+    for address in addresses:
+        far.ip("route", "add", address, "dev", uplink)
+    for address in ("192.0.2.1", *addresses):
+        far.succeeds("ping", "-c", "1", "-W", "1", address)
+    known = {each["dst"]: each.get("lladdr") for each in far.ip_json("neighbour", "show", "dev", uplink)}
+    assert known["192.0.2.1"], "the host is there"
+    assert not any(known.get(address) for address in addresses), known

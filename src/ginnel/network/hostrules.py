@@ -21,6 +21,8 @@ The chains of a protected origin (see `origin`), in the order in which a packet 
     segments    postrouting  TCP agrees on segments that the tunnel takes (an edge's: as it forwards, both ways)
     departing   postrouting  under the addresses, and not into such a tunnel: dropped, before it shows where the origin is
 
+Its addresses are on lo, and no ARP is answered for them on its networks (`arp_ignore`).
+
 Source: nft(8); ip-rule(8); ip-neighbour(8); ARP for others needs no proxy_arp where each address is named (net/ipv4/arp.c).
 """
 
@@ -136,7 +138,11 @@ def host_part(description: NodeDescription) -> HostRules:
     others = tuple(answered(description))
     sixth = dict.fromkeys(interface for interface, address in others if address.version == 6)
     return HostRules(
-        sysctls=(*_forwarding(description), *((_of_device(6, interface, "proxy_ndp"), "1") for interface in sixth)),
+        sysctls=(
+            *_forwarding(description),
+            *_silent(own),
+            *((_of_device(6, interface, "proxy_ndp"), "1") for interface in sixth),
+        ),
         chains=chains,
         routes=tuple(f"local {prefix} dev lo" for prefix in own if not is_few(prefix)),
         addresses=tuple(f"{address} dev lo" for prefix in own if is_few(prefix) for address in addresses_in(prefix)),
@@ -195,6 +201,14 @@ def _forwarding(description: NodeDescription) -> tuple[tuple[str, str], ...]:
         packed += [prefix.packed for protect in description.protects for prefix in protect.addresses]
     versions = {4 if len(each) == 4 else 6 for each in packed}
     return tuple((name, "1") for version, name in FORWARDING.items() if version in versions)
+
+
+def _silent(own: Sequence[Prefix]) -> tuple[tuple[str, str], ...]:
+    """
+    Addresses on lo are nobody's business on the networks of the host: ARP would be answered for them there (NDP is not), and tell
+    who has them; and where an edge is on the same network, take from it what is for them.
+    """
+    return (("net.ipv4.conf.all.arp_ignore", "1"),) if any(prefix.version == 4 for prefix in own) else ()
 
 
 def _of_device(version: int, device: str, setting: str) -> str:

@@ -35,6 +35,8 @@ TWO = (
 OFFICE = TWO.replace("[node.lyon]", '[node.lyon]\nendpoint = "192.0.2.99"\n[node.office]').replace(
     "[[protect]]", '[[link]]\nbetween = ["office", "lyon"]\n[[protect]]'
 )
+#: No ARP for addresses on lo.
+SILENT = ("net.ipv4.conf.all.arp_ignore", "1")
 
 
 def texts(prefixes: tuple[Prefix, ...]) -> list[str]:
@@ -73,7 +75,7 @@ def test_an_only_edge_stays_on_the_interface_that_there_is() -> None:
     )
     assert rules.addresses == ("203.0.113.64/32 dev lo", "203.0.113.65/32 dev lo")
     assert "local 2001:db8:64::/64 dev lo" in rules.routes
-    assert rules.sysctls == (), "the kernel finds the tunnel plausible: the way back is known by the source"
+    assert rules.sysctls == (SILENT,), "the kernel finds the tunnel plausible: the way back is known by the source"
     assert [called for called, _, _ in rules.chains] == ["guarding", "segments", "departing"], "no connection is tracked for it"
     # What the interface's own address brings needs no route in the main table.
     assert not any(route.startswith("10.10.0.") for route in rules.routes)
@@ -178,7 +180,7 @@ def test_links_with_devices_of_their_own(kind: str, door: str) -> None:
     )
     assert "203.0.113.64/31" in nodes["berlin"].tunnel("lyon").config.routes
     rules = of_node_file(lyon)
-    assert dict(rules.sysctls) == {f"net.ipv4.conf.{name}.rp_filter": "2" for name in (first.name, second.name)}
+    assert dict(rules.sysctls) == dict([SILENT]) | {f"net.ipv4.conf.{name}.rp_filter": "2" for name in (first.name, second.name)}
     assert door in chain(rules, "only_edges")
     host = host_config(lyon)
     assert (host.forward, host.addresses) == ((), ("203.0.113.64/31", "2001:db8:64::/64"))
