@@ -78,13 +78,43 @@ def test_what_an_interface_has_of_its_own() -> None:
         ("mtu", "", "kept", ["ip link set dev wg0 mtu 1380"]),
         ("address-add", "", "kept", ["ip address add 10.0.0.9/24 dev wg0"]),
         ("dns", "", "kept", ["resolvectl dns wg0 10.0.0.53", "resolvectl domain wg0 '~.'"]),
-        ("address-remove", "", "kept", ["ip address del 10.0.0.1/24 dev wg0"]),
+        (
+            "address-remove",
+            "",
+            "kept",
+            ["sysctl -q -w net/ipv4/conf/wg0/promote_secondaries=1", "ip address del 10.0.0.1/24 dev wg0"],
+        ),
     ]
     assert told(steps(replace(WG, public_key=key(9)))) == [
         ("key", "", "broken", ["wg set wg0 private-key /etc/wireguard/wg0.key"])
     ]
     assert [step.action for step in steps(replace(WG, table="off", hooks=(("PostUp", "true"),)))] == ["table", "hooks"]
-    assert [step.action for step in steps(replace(WG, name="wg1"))] == ["interface-name"]
+    sixth = InterfaceAddress(bytes.fromhex("fd100000000000000000000000000001"), 64)
+    assert told(steps(replace(WG, name="wg1", address=(*WG.address, sixth)), replace(WG, address=(*WG.address, sixth)))) == [
+        (
+            "interface-name",
+            "",
+            "broken",
+            [
+                "ip link set dev wg0 down",
+                "ip link set dev wg0 name wg1",
+                "ip link set dev wg1 up",
+                "ip address replace fd10::1/64 dev wg1",
+                "ip -4 route replace 10.20.0.0/24 dev wg1",
+                "ip -4 route replace 10.30.0.0/24 dev wg1",
+            ],
+        )
+    ]
+
+
+def test_no_session_outlives_an_interface_that_is_made_anew() -> None:
+    everything = with_peer(1, allowed_ips=prefixes("0.0.0.0/0"))
+    for before, after in ((WG, everything), (everything, WG)):
+        (step,) = steps(after, before)
+        assert ("wg-quick", "down", "wg0") in step.commands
+        assert step.sessions == "broken"
+    named = steps(replace(everything, name="wg1"), everything)
+    assert told(named) == [("interface-name", "", "broken", ["wg-quick down wg0", "wg-quick up wg1"])]
 
 
 def test_what_changes_at_a_peer() -> None:
@@ -139,6 +169,22 @@ def test_peers_come_go_and_get_another_key() -> None:
     ]
 
 
+def test_a_peer_that_gets_another_key_and_other_prefixes_has_their_routes() -> None:
+    (step,) = steps(with_peer(1, public_key=key(7), allowed_ips=prefixes("10.0.0.3/32", "10.31.0.0/24")))
+    assert step.lines()[1:] == ("ip -4 route replace 10.31.0.0/24 dev wg0", "ip -4 route del 10.30.0.0/24 dev wg0")
+
+
+def test_in_the_middle_of_a_change_of_keys_the_rest_is_compared_as_well() -> None:
+    network = parsed(THREE)
+    lock = allocate(network, Lock())
+    lock = replace(lock, nodes={**lock.nodes, "lyon": replace(lock.nodes["lyon"], next_key=key(77))})
+    larger = parsed(THREE.replace('lans = ["10.40.0.0/24"', 'lans = ["10.99.0.0/24", "10.40.0.0/24"'))
+    old, new = compilation(network, lock), compilation(larger, lock)
+    found = plan_compilations(old, new)
+    assert found == plan([node.host() for node in old.nodes()], [node.host() for node in new.nodes()])
+    assert [host.name for host in found.hosts] == ["paris", "frankfurt"]
+
+
 def test_words_of_strangers_are_quoted() -> None:
     bad = with_peer(0, name="x; rm -rf /", psk="psk-9", endpoint=HostPort("$(id)", 7))
     lines = [line for step in steps(bad) for line in step.lines()]
@@ -188,6 +234,22 @@ def test_tunnels() -> None:
     assert [step[:2] for step in tunnel_steps(Tunnel(protected))] == [("protection", "broken")]
     later = replace(protected, ipsec=IpsecConfig(psk_file="b.psk", rekey_s=60))
     assert [step[:2] for step in tunnel_steps(Tunnel(later), Tunnel(protected))] == [("protection", "renewed")]
+
+
+def test_a_route_that_goes_over_to_another_device_is_not_taken_out_behind_it() -> None:
+    lost, gre2 = replace(GRE, routes=()), replace(GRE, name="gre2", remote="192.0.2.9", ikey=9, okey=9, routes=())
+    has = replace(gre2, routes=GRE.routes)
+    for old, new in (((GRE, gre2), (lost, has)), ((gre2, GRE), (has, lost))):
+        found = plan([Host("a", tunnels=tuple(map(Tunnel, old)))], [Host("a", tunnels=tuple(map(Tunnel, new)))])
+        lines = [line for step in found.hosts[0].steps for line in step.lines()]
+        assert lines == ["ip -4 route replace 10.30.0.0/24 dev gre2"]
+    less = replace(WG, peers=(WG.peers[0], replace(WG.peers[1], allowed_ips=prefixes("10.0.0.3/32"))))
+    found = plan([Host("a", (WG,), (Tunnel(lost),))], [Host("a", (less,), (Tunnel(GRE),))])
+    lines = [line for step in found.hosts[0].steps for line in step.lines()]
+    assert lines == [f"wg set wg0 peer {ROME} allowed-ips 10.0.0.3/32", "ip -4 route replace 10.30.0.0/24 dev gre1"]
+    found = plan([Host("a", (less,), (Tunnel(GRE),))], [Host("a", (WG,), (Tunnel(lost),))])
+    lines = [line for step in found.hosts[0].steps for line in step.lines()]
+    assert lines[1:] == ["ip -4 route replace 10.30.0.0/24 dev wg0"]
 
 
 def test_the_text_and_the_json() -> None:

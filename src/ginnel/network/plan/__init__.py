@@ -15,6 +15,7 @@ identity is looked at first: a thousand nodes with a thousand peers each compare
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -86,10 +87,11 @@ def _without_equal_peers(
     begin = _alike(old.peers, new.peers)
     if begin:  # who joins a network is the last of it, mostly
         old, new = replace(old, peers=old.peers[begin:]), replace(new, peers=new.peers[begin:])
-    names = {peer.name: peer for peer in old.peers}
-    same: set[str] = set()
+    # In the middle of a change of keys a node is two peers.
+    names = {(peer.name, peer.coming): peer for peer in old.peers}
+    same: set[tuple[str, bool]] = set()
     for peer in new.peers:
-        was = names.get(peer.name)
+        was = names.get((peer.name, peer.coming))
         if was is None:
             continue
         if was is not peer:
@@ -99,12 +101,12 @@ def _without_equal_peers(
                 known = equal[both] = was == peer
             if not known:
                 continue
-        same.add(peer.name)
+        same.add((peer.name, peer.coming))
     if not same:
         return old, new
     return (
-        replace(old, peers=tuple(peer for peer in old.peers if peer.name not in same)),
-        replace(new, peers=tuple(peer for peer in new.peers if peer.name not in same)),
+        replace(old, peers=tuple(peer for peer in old.peers if (peer.name, peer.coming) not in same)),
+        replace(new, peers=tuple(peer for peer in new.peers if (peer.name, peer.coming) not in same)),
     )
 
 
@@ -202,12 +204,22 @@ def _steps(old: Host, new: Host) -> Iterator[Step]:
         if interface.name not in kept:
             command = ("wg-quick", "down", interface.name)
             yield Step("interface-remove", interface.name, "", "the interface is taken down", "ended", (command,))
+    routed = Counter(route for routes in _routes_by_device(new) for route in routes)
     for found, interface in pairs:
-        yield from wireguard.steps(found, interface)
+        own = Counter(map(str, wireguard.routed(interface)))
+        yield from wireguard.steps(found, interface, elsewhere=frozenset(routed - own))
     for interface in come:
         text = f"a new interface with {len(interface.peers)} peers"
         yield Step("interface-add", interface.name, "", text, "new", (("wg-quick", "up", interface.name),))
-    yield from tunnels.steps(old.tunnels, new.tunnels)
+    yield from tunnels.steps(old.tunnels, new.tunnels, frozenset(routed))
+
+
+def _routes_by_device(host: Host) -> Iterator[Iterable[str]]:
+    """The prefixes that each of its devices is to have routes for in the main table."""
+    for interface in host.interfaces:
+        yield map(str, wireguard.routed(interface))
+    for tunnel in host.tunnels:
+        yield tunnel.config.routes
 
 
 def _host_rules(old: Host, new: Host) -> Iterator[Step]:

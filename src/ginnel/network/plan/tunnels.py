@@ -35,8 +35,11 @@ _PLACED = ("local", "remote", "dev")
 _OURS = ("keepalive", "mss_clamp", "rules", "tolerant", "encapsulation")
 
 
-def steps(old: Sequence[Tunnel], new: Sequence[Tunnel]) -> Iterator[Step]:
-    """The steps from the tunnels *old* to the tunnels *new* of one host."""
+def steps(old: Sequence[Tunnel], new: Sequence[Tunnel], routed: frozenset[str] = frozenset()) -> Iterator[Step]:
+    """
+    The steps from the tunnels *old* to the tunnels *new* of one host, which is to have routes for the prefixes *routed*: by
+    whichever device, that one's `replace` takes them away from another.
+    """
     if old is new:
         return
     before = {tunnel.config.name: tunnel for tunnel in old}
@@ -55,14 +58,14 @@ def steps(old: Sequence[Tunnel], new: Sequence[Tunnel]) -> Iterator[Step]:
             text = f"a new {tunnel.config.kind} tunnel to {tunnel.config.remote}: " + ", ".join(tunnel.config.address)
             yield Step("tunnel-add", name, tunnel.peer, text, "new", (("ginnel", "up", "node.toml"),))
         else:
-            yield from _changed(before[pairs[name]], tunnel)
+            yield from _changed(before[pairs[name]], tunnel, routed)
 
 
 def _ends(config: PlainConfig) -> tuple[str, str, int | None]:
     return config.kind, config.remote, config.okey
 
 
-def _changed(one: Tunnel, two: Tunnel) -> Iterator[Step]:
+def _changed(one: Tunnel, two: Tunnel, routed: frozenset[str]) -> Iterator[Step]:
     old, new, peer = one.config, two.config, two.peer or one.peer
     if old == new and _same_psk(one.psk, two.psk):
         return
@@ -80,7 +83,7 @@ def _changed(one: Tunnel, two: Tunnel) -> Iterator[Step]:
     if old.mtu is not None and new.mtu is not None and old.mtu != new.mtu:
         command = ("ip", "link", "set", "dev", name, "mtu", str(new.mtu))
         yield Step("mtu", name, peer, f"MTU {new.mtu} instead of {old.mtu}", "kept", (command,))
-    yield from _routes(old, new, peer)
+    yield from _routes(old, new, peer, routed)
     ours = ("encapsulation",) if one.kernel or two.kernel else _OURS
     if (differing := _differing(old, new, ours)) and (old.encapsulation is None) != (new.encapsulation is None):
         yield Step("encapsulation", name, peer, _said(new, differing), "broken", (("ginnel", "up", "node.toml"),))
@@ -121,7 +124,7 @@ def _option(field: str, value: object) -> tuple[str, ...]:
     return (field, str(value))
 
 
-def _routes(old: PlainConfig, new: PlainConfig, peer: str) -> Iterator[Step]:
+def _routes(old: PlainConfig, new: PlainConfig, peer: str, routed: frozenset[str]) -> Iterator[Step]:
     come = [route for route in new.routes if route not in old.routes]
     gone = [route for route in old.routes if route not in new.routes]
     if not come and not gone:
@@ -130,6 +133,7 @@ def _routes(old: PlainConfig, new: PlainConfig, peer: str) -> Iterator[Step]:
         ("ip", _family(route), "route", verb, *route.split(), "dev", new.name)
         for verb, routes in (("replace", come), ("del", gone))
         for route in routes
+        if verb == "replace" or route not in routed
     )
     text = "routes " + " ".join([f"+{route}" for route in come] + [f"-{route}" for route in gone])
     yield Step("routes", new.name, peer, text, "kept", commands)

@@ -19,23 +19,25 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from ginnel.network.host import InterfaceAddress, Peer, WireguardInterface
 from ginnel.network.model import HostPort
-from ginnel.network.plan.steps import Step
+from ginnel.network.plan.steps import Sessions, Step
 from ginnel.units import Prefix, PublicKey
 
 _Words = tuple[str, ...]
 
 
-def steps(old: WireguardInterface, new: WireguardInterface) -> Iterator[Step]:
+def steps(old: WireguardInterface, new: WireguardInterface, *, elsewhere: frozenset[str] = frozenset()) -> Iterator[Step]:
     """
     The steps from *old* to *new*, in the order in which they are to be done; none when they say the same.
 
     Args:
         old: what is.
         new: what is to be; its name is what the device is called afterwards.
+        elsewhere: prefixes whose routes another device of the host takes over: they are not to be taken out here.
     """
     if old is new:
         return
     moved = set(_prefixes(old.peers)) & set(_prefixes(new.peers))
+    moved |= {prefix for prefix in _prefixes(old.peers) if str(prefix) in elsewhere} if old.table == "auto" else set()
     yield from _own(old, new)
     if old.peers is not new.peers:
         yield from _peers(old, new, moved)
@@ -45,15 +47,8 @@ def steps(old: WireguardInterface, new: WireguardInterface) -> Iterator[Step]:
 def _own(old: WireguardInterface, new: WireguardInterface) -> Iterator[Step]:
     name = new.name
     if old.name != new.name:
-        commands = (("ip", "link", "set", "dev", old.name, "down"), ("ip", "link", "set", "dev", old.name, "name", new.name))
-        yield Step(
-            "interface-name",
-            old.name,
-            "",
-            f"is called {new.name}",
-            "kept",
-            (*commands, ("ip", "link", "set", "dev", new.name, "up")),
-        )
+        commands = _renamed(old, name)
+        yield Step("interface-name", old.name, "", f"is called {name}", "broken", commands)
     if old.public_key is not None and new.public_key is not None and old.public_key != new.public_key:
         text = f"its key changes: from {_key(old.public_key)} to {_key(new.public_key)}"
         yield Step("key", name, "", text, "broken", (("wg", "set", name, "private-key", f"/etc/wireguard/{name}.key"),))
@@ -84,6 +79,21 @@ def _own(old: WireguardInterface, new: WireguardInterface) -> Iterator[Step]:
         yield Step("hooks", name, "", text)
 
 
+def _renamed(old: WireguardInterface, name: str) -> tuple[_Words, ...]:
+    """A device gets another name while it is down, and that costs it its sessions, its routes and its IPv6 addresses."""
+    routes = tuple(_routes(name, old, come=_prefixes(old.peers)))
+    if _anew(routes):
+        return ("wg-quick", "down", old.name), ("wg-quick", "up", name)
+    sixth = (each for each in old.address if len(each.packed) == 16)
+    return (
+        ("ip", "link", "set", "dev", old.name, "down"),
+        ("ip", "link", "set", "dev", old.name, "name", name),
+        ("ip", "link", "set", "dev", name, "up"),
+        *(("ip", "address", "replace", str(each), "dev", name) for each in sixth),
+        *routes,
+    )
+
+
 def _dns(name: str, new: WireguardInterface) -> Step:
     words = ", ".join((*new.dns, *new.search)) or "none"
     commands: tuple[_Words, ...] = (("resolvectl", "revert", name),)
@@ -98,8 +108,13 @@ def _addresses_gone(old: WireguardInterface, new: WireguardInterface) -> Iterato
         return
     for address in old.address:
         if address not in new.address:
-            command = ("ip", "address", "del", str(address), "dev", new.name)
-            yield Step("address-remove", new.name, "", f"no longer has {address}", "kept", (command,))
+            commands: list[_Words] = [("ip", "address", "del", str(address), "dev", new.name)]
+            if len(address.packed) == 4 and any(
+                other.length == address.length and _covers(other, Prefix(address.packed, 32)) for other in new.address
+            ):
+                # Else the kernel takes all later addresses of the same subnet out with the first, and the routes with the last.
+                commands.insert(0, ("sysctl", "-q", "-w", f"net/ipv4/conf/{new.name}/promote_secondaries=1"))
+            yield Step("address-remove", new.name, "", f"no longer has {address}", "kept", tuple(commands))
 
 
 def _peers(old: WireguardInterface, new: WireguardInterface, moved: set[Prefix]) -> Iterator[Step]:
@@ -110,7 +125,7 @@ def _peers(old: WireguardInterface, new: WireguardInterface, moved: set[Prefix])
     # A peer that is known by its name alone on one side is the one of that name on the other.
     pairs = [(before[key], peer) for key, peer in after.items() if key in before]
     for key, found in renewed.items():
-        yield _rekeyed(name, before[key], found)
+        yield _rekeyed(new, before[key], found, moved)
     changed = [(one, two) for one, two in pairs if one is not two and set(one.allowed_ips) != set(two.allowed_ips)]
     if changed:
         yield from _prefixes_move(new, changed, old, moved)
@@ -121,7 +136,7 @@ def _peers(old: WireguardInterface, new: WireguardInterface, moved: set[Prefix])
         if key not in after and key not in renewed:
             commands: list[_Words] = [("wg", "set", name, "peer", _word(peer), "remove")]
             commands += _routes(name, new, gone=[p for p in peer.allowed_ips if p not in moved])
-            yield Step("peer-remove", name, _called(peer), "is no peer any more", "ended", tuple(commands))
+            yield Step("peer-remove", name, _called(peer), "is no peer any more", _sessions("ended", commands), tuple(commands))
     for one, two in pairs:
         if one is not two:
             yield from _settings(name, one, two)
@@ -139,17 +154,21 @@ def _renewed(before: Mapping[object, Peer], after: Mapping[object, Peer]) -> dic
     }
 
 
-def _rekeyed(name: str, old: Peer, new: Peer) -> Step:
+def _rekeyed(interface: WireguardInterface, old: Peer, new: Peer, moved: set[Prefix]) -> Step:
+    name = interface.name
+    come, gone = ([prefix for prefix in each.allowed_ips if prefix not in moved] for each in (new, old))
     words = ["wg", "set", name, "peer", _word(old), "remove", *_peer_words(name, new)]
     text = f"has another key: {_key_of(new)} instead of {_key_of(old)}"
-    return Step("peer-key", name, _called(new), text, "broken", (tuple(words),))
+    commands = (tuple(words), *_routes(name, interface, come=come, gone=gone))
+    return Step("peer-key", name, _called(new), text, "broken", commands)
 
 
 def _new_peer(interface: WireguardInterface, peer: Peer) -> Step:
     name = interface.name
     words = ("wg", "set", name, *_peer_words(name, peer))
     text = f"becomes a peer: {', '.join(map(str, peer.allowed_ips)) or 'no prefixes'}"
-    return Step("peer-add", name, _called(peer), text, "new", (words, *_routes(name, interface, come=peer.allowed_ips)))
+    commands = (words, *_routes(name, interface, come=peer.allowed_ips))
+    return Step("peer-add", name, _called(peer), text, _sessions("new", commands), commands)
 
 
 def _peer_words(name: str, peer: Peer) -> Iterator[str]:
@@ -188,7 +207,8 @@ def _prefixes_move(
         gone += [prefix for prefix in one.allowed_ips if prefix not in has and prefix not in moved]
     commands = (tuple(words), *_routes(name, interface, come=come, gone=gone))
     for index, (peer, text) in enumerate(texts):
-        yield Step("allowed-ips", name, _called(peer), text, "kept", commands if index == 0 else ())
+        mine = commands if index == 0 else ()
+        yield Step("allowed-ips", name, _called(peer), text, _sessions("kept", mine), mine)
 
 
 def _settings(name: str, old: Peer, new: Peer) -> Iterator[Step]:
@@ -233,6 +253,25 @@ def _routes(
                 yield ("wg-quick", "up", name)
                 return
             yield ("ip", f"-{prefix.version}", "route", verb, str(prefix), "dev", name, *table)
+
+
+def _anew(commands: Iterable[_Words]) -> bool:
+    """Whether the interface is made anew on the way."""
+    return any(words[:2] == ("wg-quick", "down") for words in commands)
+
+
+def _sessions(otherwise: Sessions, commands: Iterable[_Words]) -> Sessions:
+    """What becomes of sessions: none outlives an interface."""
+    return "broken" if _anew(commands) else otherwise
+
+
+def routed(interface: WireguardInterface) -> Iterator[Prefix]:
+    """What an interface is to have routes for in the main table."""
+    if interface.table != "auto":
+        return
+    for prefix in _prefixes(interface.peers):
+        if prefix.length and not any(_covers(address, prefix) for address in interface.address):
+            yield prefix
 
 
 def _covers(address: InterfaceAddress, prefix: Prefix) -> bool:
