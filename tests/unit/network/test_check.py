@@ -61,6 +61,25 @@ def test_two_nodes_behind_nat_need_somebody_to_carry() -> None:
     )
 
 
+def test_what_many_pairs_have_in_common_is_told_once() -> None:
+    sites = "".join(f"[node.site{number}]\n" for number in range(14))
+    assert only(HEAD + sites).endswith(
+        "nothing carries between site0, site1, site2, site3, site4, site5, site6, site7 and 6 more: "
+        "they are behind NAT and no node relays"
+    )
+    assert only(THREE + sites).endswith(
+        "lyon, site0, site1, site2, site3, site4, site5, site6 and 7 more: they are behind NAT and no node relays"
+    )
+    parsed(HEAD + sites.replace("[node.site3]\n", '[node.site3]\nendpoint = "203.0.113.1"\nrelay = true\n'))
+
+
+def test_nodes_that_do_not_all_lack_each_other_are_told_apart() -> None:
+    hidden = "[node.a]\n[node.b]\n[node.c]\n[node.d]\n"
+    link = '[[link]]\nbetween = ["a", "b"]\nends.a = { endpoint = "198.51.100.1" }\n'
+    told = [line.partition("nothing carries between ")[2].partition(":")[0] for line in mistakes(HEAD + hidden + link)]
+    assert told == ["a, c and d", "b, c and d"]
+
+
 def test_a_hub_is_named_and_reachable() -> None:
     hub = THREE.replace('name = "acme"', 'name = "acme"\nshape = "hub"')
     assert 'network.shape: "hub" needs to know which node it is' in only(hub)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ginnel.errors import Mistake
 from ginnel.network.check.context import CALLED, MAX_MISTAKES_A_RULE, Context, Rule
-from ginnel.network.model import POINT_TO_POINT
+from ginnel.network.model import POINT_TO_POINT, Node
 from ginnel.network.paths import unreachable_pairs
+
+#: Pairs that are looked at: those of 450 nodes of which none reaches another. Of more only some are told, one by one.
+_PAIRS = 100_000
+#: Names that one mistake lists.
+_NAMES = 8
 
 
 def _shape(context: Context) -> Iterator[Mistake]:
@@ -87,18 +92,51 @@ def _carried(context: Context) -> Iterator[Mistake]:
         return
     if any(context.paths.around(node.name).unrouted for node in network.nodes):
         return  # what carries there is found out by a routing daemon
-    candidates = [node.name for node in network.nodes if not node.behind_nat]
-    for left, right in unreachable_pairs(network, context.paths, MAX_MISTAKES_A_RULE):
-        hint = (
-            f"relay = true in [node.{candidates[0]}] lets it carry between them" if candidates else "give one of them an endpoint"
-        )
+    relays = any(node.relay for node in network.nodes) or bool(network.hubs)
+    candidates = [node.name for node in network.nodes if not node.behind_nat and not node.relay and node.name not in network.hubs]
+    for apart in _apart(unreachable_pairs(network, context.paths, _PAIRS)):
+        both = "both" if len(apart) == 2 else "they"
+        why = f"{both} are behind NAT" if all(node.behind_nat for node in apart) else "they have no link"
+        if relays:
+            hint = "link them with one and the same relay: [[link]]"
+        elif candidates:
+            hint = f"relay = true in [node.{candidates[0]}] lets it carry between them"
+        else:
+            hint = f"give one of them an endpoint{'' if len(apart) == 2 else ', and relay = true'}"
         yield context.at(
             "G0208",
-            ("node", right.name),
-            f"nothing carries between {left.name} and {right.name}: both are behind NAT and no node relays",
+            ("node", apart[1].name),
+            f"nothing carries between {_listed([node.name for node in apart])}: {why} and no node relays"
+            f"{' that has a link with each' if relays else ''}",
             hint,
             key=True,
         )
+
+
+def _apart(pairs: Sequence[tuple[Node, Node]]) -> Iterator[list[Node]]:
+    """Nodes of which no two reach each other: what many pairs have in common is told once, not of each pair."""
+    if len(pairs) == _PAIRS:
+        yield from ([one, other] for one, other in pairs[:MAX_MISTAKES_A_RULE])
+        return
+    every = {(one.name, other.name) for one, other in pairs}
+    told: set[tuple[str, str]] = set()
+    others: dict[str, list[Node]] = {}
+    for one, other in pairs:
+        others.setdefault(one.name, []).append(other)
+    for one, other in pairs:
+        if (one.name, other.name) in told:
+            continue
+        together = [one, other]
+        for more in others[one.name]:
+            if more is not other and all((each.name, more.name) in every for each in together):
+                together.append(more)
+        told.update((each.name, more.name) for index, each in enumerate(together) for more in together[index + 1 :])
+        yield together
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = list(names) if len(names) <= _NAMES else [*names[:_NAMES], f"{len(names) - _NAMES} more"]
+    return f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def _exits(context: Context) -> Iterator[Mistake]:
