@@ -211,6 +211,41 @@ def test_a_host_with_two_interfaces_may_be_two_nodes() -> None:
     assert (step.action, step.device) == ("interface-remove", "wg1")
 
 
+PROTECTED = """
+[network]
+name = "x"
+pool = ["10.10.0.0/24"]
+[node.edge]
+endpoint = "203.0.113.10"
+[node.origin]
+endpoint = "203.0.113.11"
+[node.rome]
+endpoint = "203.0.113.12"
+[[protect]]
+edge = "edge"
+origin = "origin"
+addresses = ["198.51.100.64/32"]
+"""
+
+
+def test_interfaces_of_one_key_are_told_apart_by_their_names() -> None:
+    old, again = (compilation(parsed(PROTECTED)) for _ in range(2))
+    assert len(old.node("origin").host().interfaces) == 2
+    assert plan([node.host() for node in old.nodes()], [node.host() for node in again.nodes()]).empty
+    renamed = [node.host().renamed(f"new-{node.name}") for node in again.nodes()]
+    assert plan([node.host() for node in old.nodes()], renamed).empty
+
+
+def test_what_changes_about_a_protected_origin_is_told() -> None:
+    old, new = compilation(parsed(PROTECTED)), compilation(parsed(PROTECTED + "only-edges = true\n"))
+    found = plan_compilations(old, new)
+    assert {host.name: [step.action for step in host.steps] for host in found.hosts} == {
+        "edge": ["protect"],
+        "origin": ["protect"],
+    }
+    assert found.hosts[0].steps[0].text == "protected origins: 198.51.100.64/32 by edge to origin, which answers nobody else"
+
+
 GRE = PlainConfig(
     "gre1", "gre", 4, "192.0.2.1", "192.0.2.2", 7, 7, ttl=64, address=("10.9.0.1/30",), routes=("10.30.0.0/24",), mtu=1476
 )

@@ -16,11 +16,12 @@ identity is looked at first: a thousand nodes with a thousand peers each compare
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from ginnel.network.compile import Compilation, NodeDescription, PeerDescription
 from ginnel.network.host import Host, WireguardInterface
+from ginnel.network.model import Protect
 from ginnel.network.plan import tunnels, wireguard
 from ginnel.network.plan.steps import HostPlan, Plan, Sessions, Step
 from ginnel.units import PublicKey
@@ -28,13 +29,14 @@ from ginnel.units import PublicKey
 __all__ = ["HostPlan", "Plan", "Sessions", "Step", "plan", "plan_compilations"]
 
 
-def plan(old: Iterable[Host], new: Iterable[Host]) -> Plan:
+def plan(old: Iterable[Host], new: Iterable[Host], *, compiled: bool = False) -> Plan:
     """
     Find what is to be done.
 
     Args:
         old: the hosts as they are.
         new: as they are to be. A host of several interfaces may be several here, one for each, as `importing.infer` makes them.
+        compiled: both are of networks; so what no other configuration says in so many words, protected origins, is compared too.
 
     Returns:
         the steps, host by host; empty when nothing is to be done.
@@ -49,7 +51,7 @@ def plan(old: Iterable[Host], new: Iterable[Host]) -> Plan:
             unchanged += 1
         elif before is None:
             hosts.append(HostPlan(host.name, "new", (_whole_file(host),)))
-        elif steps := tuple(_steps(before, host)):
+        elif steps := tuple(_steps(before, host, compiled=compiled)):
             hosts.append(HostPlan(host.name, "changed", steps))
         else:
             unchanged += 1
@@ -72,7 +74,7 @@ def plan_compilations(old: Compilation, new: Compilation) -> Plan:
             hosts_old.append(was.host())
         hosts_new.append(node.host())
     hosts_old += [node.host() for node in before.values()]
-    found = plan(hosts_old, hosts_new)
+    found = plan(hosts_old, hosts_new, compiled=True)
     return replace(found, unchanged=found.unchanged + same)
 
 
@@ -128,13 +130,14 @@ class _Matching:
         self.hosts = hosts
         self.claimed = {each.public_key: host.name for host in after for each in host.interfaces if each.public_key is not None}
         self.by_name = {host.name: host for host in hosts}
-        self.by_key: dict[PublicKey, tuple[Host, WireguardInterface] | None] = {}
+        #: Several interfaces of one host may have one key, as an origin's have.
+        self.by_key: dict[PublicKey, tuple[Host, tuple[str, ...]] | None] = {}
         for host in hosts:
             for interface in host.interfaces:
                 if interface.public_key is not None:
+                    whose, names = self.by_key.get(interface.public_key, (host, ())) or (None, ())
                     # A key that two hosts share tells neither.
-                    found = (host, interface) if interface.public_key not in self.by_key else None
-                    self.by_key[interface.public_key] = found
+                    self.by_key[interface.public_key] = (host, (*names, interface.name)) if whose is host else None
         #: What of each host has found its counterpart: interfaces, and its tunnels ("").
         self.found: dict[str, set[str]] = {host.name: set() for host in hosts}
 
@@ -154,7 +157,7 @@ class _Matching:
         if whose is None:
             return None
         taken = self.found[whose.name]
-        mine = {found.name for owner, found in by_key if owner is whose}
+        mine = {name for owner, names in by_key if owner is whose for name in names}
         # Under the same name, what has not gone to another node that has its key; under another, its keys' alone.
         same_name = whose.name == host.name
         interfaces = tuple(
@@ -184,21 +187,13 @@ class _Matching:
                 yield host
 
 
-def _steps(old: Host, new: Host) -> Iterator[Step]:
+def _steps(old: Host, new: Host, *, compiled: bool) -> Iterator[Step]:
     yield from _host_rules(old, new)
-    before = {interface.name: interface for interface in old.interfaces}
-    keys = {interface.public_key: interface for interface in old.interfaces if interface.public_key is not None}
-    pairs: list[tuple[WireguardInterface, WireguardInterface]] = []
-    come: list[WireguardInterface] = []
-    for interface in new.interfaces:
-        found = keys.get(interface.public_key) if interface.public_key is not None else None
-        found = found or before.get(interface.name)
-        if found is None and len(old.interfaces) == len(new.interfaces) == 1:
-            found = old.interfaces[0]
-        if found is None:
-            come.append(interface)
-        else:
-            pairs.append((found, interface))
+    if compiled and old.protects != new.protects:
+        words = "; ".join(_protected(each) for each in new.protects) or "none any more"
+        yield Step("protect", "", "", f"protected origins: {words}", "kept")
+    pairs = _pairs(old.interfaces, new.interfaces)
+    come = [interface for interface in new.interfaces if not any(interface is other for _, other in pairs)]
     kept = {found.name for found, _ in pairs}
     for interface in old.interfaces:
         if interface.name not in kept:
@@ -212,6 +207,32 @@ def _steps(old: Host, new: Host) -> Iterator[Step]:
         text = f"a new interface with {len(interface.peers)} peers"
         yield Step("interface-add", interface.name, "", text, "new", (("wg-quick", "up", interface.name),))
     yield from tunnels.steps(old.tunnels, new.tunnels, frozenset(routed))
+
+
+def _protected(protect: Protect) -> str:
+    only = ", which answers nobody else" if protect.only_edges else ""
+    return f"{', '.join(map(str, protect.addresses))} by {', '.join(protect.edges)} to {protect.origin}{only}"
+
+
+def _pairs(
+    old: tuple[WireguardInterface, ...], new: tuple[WireguardInterface, ...]
+) -> list[tuple[WireguardInterface, WireguardInterface]]:
+    """Which interface becomes which: by key and name, then by key, then by name, then the one that is left on both sides."""
+    found: dict[str, WireguardInterface] = {}
+    rest = list(old)
+    tests: tuple[Callable[[WireguardInterface, WireguardInterface], bool], ...] = (
+        lambda one, two: one.name == two.name and one.public_key == two.public_key,
+        lambda one, two: one.public_key is not None and one.public_key == two.public_key,
+        lambda one, two: one.name == two.name,
+        lambda *_: len(old) == len(new) == 1,
+    )
+    for test in tests:
+        for interface in new:
+            mine = next((one for one in rest if test(one, interface)), None) if interface.name not in found else None
+            if mine is not None:
+                found[interface.name] = mine
+                rest.remove(mine)
+    return [(found[interface.name], interface) for interface in new if interface.name in found]
 
 
 def _routes_by_device(host: Host) -> Iterator[Iterable[str]]:
