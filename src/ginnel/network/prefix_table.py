@@ -31,6 +31,24 @@ class PrefixTable(Generic[T]):
             self._lengths[size] = dict(sorted(lengths.items(), reverse=True))
         entries[int.from_bytes(prefix.packed, "big") >> (size * 8 - prefix.length)] = (prefix, value)
 
+    def remove(self, prefix: Prefix) -> None:
+        """Take out what stands at exactly this prefix, if anything does."""
+        entries = self._lengths[len(prefix.packed)].get(prefix.length, {})
+        entries.pop(int.from_bytes(prefix.packed, "big") >> (len(prefix.packed) * 8 - prefix.length), None)
+
+    def copy(self) -> PrefixTable[T]:
+        """Another table with the same in it."""
+        made: PrefixTable[T] = PrefixTable()
+        made._lengths = {size: {length: entries.copy() for length, entries in of.items()} for size, of in self._lengths.items()}
+        return made
+
+    def prefixes(self) -> Iterator[Prefix]:
+        """Every prefix that something stands at."""
+        for lengths in self._lengths.values():
+            for entries in lengths.values():
+                for prefix, _ in entries.values():
+                    yield prefix
+
     def get(self, prefix: Prefix) -> T | None:
         """What stands at exactly this prefix."""
         entries = self._lengths[len(prefix.packed)].get(prefix.length, {})

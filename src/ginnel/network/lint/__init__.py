@@ -16,18 +16,21 @@ off.
     addresses           chapter 04
     sizes               chapter 05
     secrets             chapter 06
+    plain               networks in order, and whether they stay so when hosts come or go
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from ginnel.network.findings import Finding
 from ginnel.network.host import Host
 from ginnel.network.lint import addresses, ends, prefixes, reaching, routes, secrets, sizes, tunnels, ways
+from ginnel.network.lint.plain import Plain
 from ginnel.network.lint.view import View
 
-__all__ = ["MAX_FINDINGS_A_RULE", "lint"]
+__all__ = ["MAX_FINDINGS_A_RULE", "Linted", "lint"]
 
 #: More is never read by a person; the rest is counted.
 MAX_FINDINGS_A_RULE = 50
@@ -63,6 +66,34 @@ def lint(hosts: Sequence[Host]) -> list[Finding]:
     found = [finding for rule in RULES for finding in _bounded(rule(view))]
     causes = {frozenset(finding.nodes) for finding in found if finding.code in _CAUSES}
     return [finding for finding in found if finding.code not in _CONSEQUENCES or not _follows(finding, causes)]
+
+
+@dataclass(frozen=True, slots=True)
+class Linted:
+    """
+    What was found between hosts, to go on from when some of them change.
+
+    Of a network in order only what changes is looked at (`plain` says when that is enough); of any other, everything.
+    """
+
+    findings: tuple[Finding, ...]
+    #: None: everything is looked at next time.
+    plain: Plain | None
+
+    @classmethod
+    def of(cls, hosts: Sequence[Host]) -> Linted:
+        """As `lint`."""
+        found = tuple(lint(hosts))
+        return cls(found, None if found else Plain.of(hosts))
+
+    def updated(self, hosts: Sequence[Host]) -> Linted:
+        """
+        What is found between the hosts that there are now.
+
+        The same as `Linted.of(hosts)` finds; but of more ways than `ways.MAX_WALKS`, of which both walk a part, each its own.
+        """
+        following = self.plain.with_hosts(hosts) if self.plain is not None else None
+        return Linted((), following) if following is not None else Linted.of(hosts)
 
 
 def _follows(finding: Finding, causes: set[frozenset[str]]) -> bool:

@@ -129,7 +129,7 @@ def carved(view: View) -> Iterator[Finding]:
 
 def not_accepted(view: View) -> Iterator[Finding]:
     """G0104, G0105: the sources that a host sends from, among the AllowedIPs that the other side has for it."""
-    odd = [peer for peer in view.peers if (owners := view.far(peer)) and not _accepts_all(peer, owners[0])]
+    odd = [peer for peer in view.peers if (owners := view.far(peer)) and not accepts_all(peer, owners[0])]
     for far, seen in view.having(odd):
         for near in view.far(seen):
             if near.host is far.host or (mine := view.at(near).get(far.identity)) is None:
@@ -138,7 +138,8 @@ def not_accepted(view: View) -> Iterator[Finding]:
             yield from _lans_not_accepted(near, mine, far, seen)
 
 
-def _accepts_all(peer: Peer, owner: End) -> bool:
+def accepts_all(peer: Peer, owner: End) -> bool:
+    """Whether a peer has all that its owner sends from by itself."""
     prefixes = frozenset(peer.allowed_ips)
     return all(host_prefix(packed) in prefixes or covered(prefixes, packed) for packed in owner.addresses) and all(
         lan in prefixes or any(covers(prefix, lan) for prefix in prefixes) for lan in owner.host.lans

@@ -73,7 +73,8 @@ def keepalives(view: View) -> Iterator[Finding]:
 # ---------------------------------------------------------------- where the outer packets go
 
 
-def _number(text: str) -> bytes | None:
+def number_of(text: str) -> bytes | None:
+    """An address packed; None for a name."""
     try:
         return ipaddress.ip_address(text).packed
     except ValueError:
@@ -84,7 +85,7 @@ def own_tunnel(view: View) -> Iterator[Finding]:
     """G0204, G0205, G0206: endpoints behind tunnels."""
     endpoints: dict[str, bytes] = {}
     for peer in view.peers:
-        if peer.endpoint is not None and peer.endpoint.host not in endpoints and (packed := _number(peer.endpoint.host)):
+        if peer.endpoint is not None and peer.endpoint.host not in endpoints and (packed := number_of(peer.endpoint.host)):
             endpoints[peer.endpoint.host] = packed
     routes = _routes_of_tunnels(view.hosts)
     suspicious = {
@@ -181,7 +182,7 @@ def _routes_of_tunnels(hosts: Iterable[Host]) -> list[Prefix]:
 
 def _of_tunnels(host: Host) -> Iterator[Finding]:
     for tunnel in host.tunnels:
-        remote = _number(tunnel.config.remote)
+        remote = number_of(tunnel.config.remote)
         if remote is None:
             continue
         own = covered(main_routes(tunnel), remote)

@@ -69,11 +69,14 @@ class View:
         self.of_host: dict[str, list[End]] = {host.name: [] for host in self.hosts}
         for end in self.ends:
             self.of_host[end.host.name].append(end)
-        #: Every distinct object; they live as long as the hosts do.
-        self.peers: list[Peer] = list({id(peer): peer for end in self.ends for peer in end.interface.peers}.values())
         self._at: dict[int, dict[Identity, Peer]] = {}
 
     # -- peers
+
+    @cached_property
+    def peers(self) -> list[Peer]:
+        """Every distinct object; they live as long as the hosts do."""
+        return list({id(peer): peer for end in self.ends for peer in end.interface.peers}.values())
 
     def far(self, peer: Peer) -> Sequence[End]:
         """The interfaces that a peer is: one; several where a host uses a key for several, or hosts share one."""
