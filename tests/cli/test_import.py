@@ -54,6 +54,7 @@ def test_the_guide_shows_what_is_written(tmp_path: Path, monkeypatch: pytest.Mon
     done = ginnel("import", "sites", "-o", "acme.toml")
     assert (done.returncode, done.stderr) == (0, "")
     guide = (ROOT / "docs" / "howto" / "import.md").read_text()
+    assert f"-o acme.toml\n{done.stdout}" in guide
     assert f"```toml\n{(tmp_path / 'acme.toml').read_text()}```" in guide
     assert ginnel("plan", "acme.toml", "--against", "sites").stdout in guide
     wider = (tmp_path / "acme.toml").read_text().replace('["192.168.10.0/24"]', '["192.168.10.0/24", "192.168.11.0/24"]')

@@ -93,3 +93,11 @@ def test_wrong_calls(rendered: Path, arguments: tuple[str, ...]) -> None:
     done = ginnel("plan", str(rendered), *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
+
+
+def test_a_plan_against_what_cannot_be_read_is_told_and_is_a_failure(rendered: Path) -> None:
+    file = rendered.parent / "hosts" / "lyon" / "wg0.conf"
+    file.write_text(file.read_text().replace("AllowedIPs = ", "AllowedIPs = 10.0.0.0/99, "))
+    done = ginnel("plan", str(rendered), "--against", str(rendered.parent / "hosts"))
+    assert done.returncode == 1
+    assert "G0803" in done.stderr

@@ -75,6 +75,10 @@ def import_(paths: tuple[str, ...], output: Path | None, force: bool, name: str,
         print(json.dumps(_json(inferred, findings), indent=1))
     elif output is None:
         sys.stdout.write(inferred.text)
+    if output is not None and lock_file is not None and inferred.network is not None and not as_json:
+        count = len(inferred.network.nodes)
+        print(f"wrote {ui.printable(str(output))}: the network {inferred.network.name}, {count} node{'' if count == 1 else 's'}")
+        print(f"wrote {ui.printable(str(lock_file))}: their addresses, ports and public keys")
     show_findings(findings)
     if inferred.network is None:
         ui.complain("nothing could be made of it that would be a network file")

@@ -38,19 +38,20 @@ def plan(file: Path | None, against: tuple[str, ...], without: str | None, exit_
     """
     Say what would have to be done on each host, in order, and whether sessions survive.
 
-    FILE is the network file as it is to be (./network.toml without one). Nothing is done, and nothing is asked of any host.
+    FILE is the network file as it is to be (./network.toml without one). Nothing is done, and nothing is asked of any host. Exit
+    code 1 when something of PATH could not be read.
     """
     from ginnel.network.plan.text import render
 
     if bool(against) == (without is not None):
         raise UsageError("expected --against PATH (what is), or --without NODE")
     opened = open_network(file)
-    found = _without(opened, without) if without is not None else _against(opened, against)
+    found, whole = (_without(opened, without), True) if without is not None else _against(opened, against)
     if as_json:
         print(json.dumps(found.json(), indent=1, ensure_ascii=False))
     else:
         sys.stdout.write(_coloured(render(found, commands=not short)))
-    return ui.FAILED if exit_code and not found.empty else ui.DONE
+    return ui.FAILED if not whole or (exit_code and not found.empty) else ui.DONE
 
 
 def _without(opened: Opened, name: str) -> Plan:
@@ -68,7 +69,8 @@ def _without(opened: Opened, name: str) -> Plan:
     return Plan(tuple(gone), found.unchanged)
 
 
-def _against(opened: Opened, paths: Sequence[str]) -> Plan:
+def _against(opened: Opened, paths: Sequence[str]) -> tuple[Plan, bool]:
+    """The plan, and whether all of what is could be read."""
     from ginnel.cli.importing import read_sources, show_findings
     from ginnel.network.importing import read_hosts
     from ginnel.network.plan import plan as plan_hosts
@@ -78,12 +80,13 @@ def _against(opened: Opened, paths: Sequence[str]) -> Plan:
         with Progress("reading") as progress:
             old, new = (_made(each.compiled(), progress) for each in (open_network(Path(paths[0])), opened))
             progress.stage("comparing")
-            return plan_compilations(old, new)
+            return plan_compilations(old, new), True
     imported = read_hosts(read_sources(paths))
     # Of what is read here only what was lost on the way can make the plan wrong.
     show_findings([finding for finding in imported.findings if finding.severity != "note"])
+    whole = all(finding.severity != "error" for finding in imported.findings)
     compiled = [node.host() for node in opened.compiled().nodes() if node.node.runs != "other"]
-    return plan_hosts(imported.hosts, compiled)
+    return plan_hosts(imported.hosts, compiled), whole
 
 
 def _made(compilation: Compilation, progress: Progress) -> Compilation:

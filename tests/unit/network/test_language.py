@@ -281,6 +281,7 @@ def told(text: str) -> list[Mistake]:
         ('public_key = "x"', "ginnel keys new NODE --public KEY"),
         ('PostUp = "true"', "hooks.post-up"),
         ('dns = "10.0.0.53"', "a list has brackets, also of one"),
+        ('runs = "wgquick"', "did you mean 'wg-quick'?"),
     ],
 )
 def test_the_words_of_other_files_lead_to_ours(wrong: str, said: str) -> None:
@@ -307,6 +308,22 @@ def test_what_is_said_a_second_time_has_its_place(line: str, said: str) -> None:
     assert mistake.message == f"{said} is said a second time"
     assert mistake.span is not None
     assert (mistake.span.column, mistake.span.length) == (1, len(said))
+
+
+def test_a_wrong_word_about_preshared_keys_is_no_secret_and_a_key_is() -> None:
+    (word,) = told(f'{HEAD}psk = "yes"\n[node.a]\n')
+    assert word.hint == "psk says how keys are made; none stands in this file"
+    assert word.code == "G0904"
+    (key,) = told(f'{HEAD}psk = "{KEY}"\n[node.a]\n')
+    assert key.code == "G0905"
+    for mistake in (word, key):
+        assert "yes" not in mistake.message
+        assert KEY not in mistake.message + mistake.excerpt
+
+
+def test_an_ipv6_endpoint_with_a_port_has_brackets() -> None:
+    (mistake,) = told(f'{HEAD}[node.a]\nendpoint = "2001:db8::1:51820"\n')
+    assert "has brackets: [2001:db8::1]:51820" in mistake.message
 
 
 def test_a_key_that_is_said_a_second_time_is_not_shown() -> None:

@@ -84,6 +84,8 @@ def _explain(item: Any, path: Path) -> tuple[str, str]:
             return f"{where}: {context['error']}", hint
         case "literal_error":
             expected = str(context["expected"])
+            if hint and not looks_like_a_key(str(item["input"])):
+                hint = f"{path[-1]} says how keys are made; none stands in this file"
             return f"{where}: expected {expected}, found {found}", hint or _nearest(item.get("input"), expected)
         case "too_short":
             return f"{where}: expected at least {context['min_length']} of them, found {context['actual_length']}", hint

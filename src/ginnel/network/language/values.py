@@ -166,7 +166,10 @@ def parse_endpoint(text: object) -> model.HostPort:
         return model.HostPort(str(_ip(host)), port)
     except ValueError:
         if _HOST.fullmatch(host) is None or host.replace(".", "").isdigit():
-            raise ValueError(f"expected an address or a host name, with or without a port, found {shown(text)}") from None
+            expected = "an address or a host name, with or without a port"
+            if text.count(":") > 1 and text[:1] != "[":
+                expected += " (an IPv6 address with a port has brackets: [2001:db8::1]:51820)"
+            raise ValueError(f"expected {expected}, found {shown(text)}") from None
     return model.HostPort(host.lower(), port)
 
 
