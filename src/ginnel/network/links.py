@@ -13,7 +13,8 @@ A link is one of three things to the paths: *active*; *held*, that to a second h
 does; *unrouted*, where a routing daemon finds out what goes through it. What a link by name says of one that a shape makes
 is how it differs; it does not make a held one active.
 
-The nearest hub: of the node's own region, then by the region's `near`, then by the order in `hubs`.
+The nearest hub: the one that is the node's exit, then of its own region, then by the region's `near`, then by the order in
+`hubs`.
 """
 
 from __future__ import annotations
@@ -132,6 +133,8 @@ class _Hub:
             if (chosen := nearest.get(node.region)) is None:
                 ordered = sorted(hubs, key=lambda hub: distances.rank(node.region, hub.region))
                 chosen = nearest[node.region] = tuple(hub.name for hub in ordered[:2])
+            if node.exit in self.hubs:
+                chosen = tuple(dict.fromkeys((node.exit, *chosen)))[:2]
             self.choice[node.name] = chosen
             self.first[chosen[0]].append(node.name)
             if len(chosen) > 1:

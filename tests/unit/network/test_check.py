@@ -152,3 +152,12 @@ def test_a_flood_of_mistakes_is_counted() -> None:
     found = mistakes(THREE + links)
     assert len(found) == 51
     assert found[-1] == "and 10 more of the same"
+
+
+def test_an_exit_by_a_link_that_is_held_ready() -> None:
+    text = '[network]\nname = "x"\npool = ["10.0.0.0/24"]\nshape = "hub"\nhub = ["paris", "lyon"]\n'
+    text += '[node.paris]\nendpoint = "203.0.113.1"\n[node.lyon]\nendpoint = "203.0.113.2"\nexit = "oslo"\n'
+    text += '[node.oslo]\nendpoint = "203.0.113.3"\n'
+    (mistake,) = mistakes(text)
+    assert "the link of lyon with oslo is one to a second hub" in str(mistake)
+    assert parsed(text.replace('["paris", "lyon"]', '["lyon", "paris"]'))

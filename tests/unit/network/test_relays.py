@@ -288,3 +288,26 @@ lans = ["10.30.0.0/24"]
         "lyon": ["10.10.0.0/24", "172.31.0.1/32", "10.30.0.0/24"],
         "rome": ["10.10.0.0/24", "172.31.0.1/32", "172.31.1.1/32"],
     }
+
+
+def test_a_node_that_leaves_through_a_hub_is_linked_with_that_one_first() -> None:
+    network = parsed("""
+[network]
+name = "x"
+pool = ["10.10.0.0/24"]
+shape = "hub"
+hub = ["paris", "lyon"]
+[node.paris]
+endpoint = "203.0.113.1"
+[node.lyon]
+endpoint = "203.0.113.2"
+[node.rome]
+exit = "lyon"
+[node.oslo]
+""")
+    compiled = compilation(network)
+    all_arrive(compiled)
+    peers = {peer.name: peer for peer in compiled.node("rome").peers}
+    assert (peers["lyon"].held, peers["paris"].held, peers["paris"].allowed_ips) == (False, True, ())
+    rome = next(peer for peer in compiled.node("lyon").peers if peer.name == "rome")
+    assert list(map(str, rome.allowed_ips)) == ["10.10.0.3/32"], "what comes from it is taken"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ginnel.errors import Mistake
 from ginnel.network.check.context import CALLED, MAX_MISTAKES_A_RULE, Context, Rule
+from ginnel.network.links import State
 from ginnel.network.model import POINT_TO_POINT, Node
 from ginnel.network.paths import unreachable_pairs
 
@@ -153,6 +154,9 @@ def _exits(context: Context) -> Iterator[Mistake]:
         elif not paths.linked(node.name, node.exit):
             hint = f'add [[link]] between = ["{node.name}", "{node.exit}"]'
             yield context.at("G0215", path, f"{where}: {node.name} has no link with {node.exit}", hint)
+        elif paths.state(node.name, node.exit) is State.HELD:
+            message = f"{where}: the link of {node.name} with {node.exit} is one to a second hub, held ready, and carries nothing"
+            yield context.at("G0215", path, message, "make that hub the first one, by `region` or by the order of the hubs")
         elif paths.link(node.name, node.exit).kind == "gre":
             message = (
                 f"{where}: the link with {node.exit} is GRE, and what leaves through an exit would be in clear on the way to it"
