@@ -46,6 +46,23 @@ def test_the_examples_are_in_order(example: Path) -> None:
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
+def test_what_is_to_be_mended_is_said_in_the_words_of_the_network_file(tmp_path: Path) -> None:
+    file = tmp_path / "network.toml"
+    silent = f"{TWO}keepalive = 0\n"
+    file.write_text(silent)
+    done = ginnel(cwd=tmp_path)
+    assert "mend: keepalive = 25 in [node.lyon]" in done.stdout
+    file.write_text(silent.replace("keepalive = 0", "keepalive = 25"))
+    assert ginnel(cwd=tmp_path).stdout == "nothing to mend in 1 file, 2 nodes\n"
+    apart = TWO.replace('name = "acme"', 'name = "acme"\nshape = "none"') + '[[expect]]\nfrom = "lyon"\nto = "paris"\n'
+    file.write_text(apart)
+    done = ginnel(cwd=tmp_path)
+    assert done.returncode == 1
+    assert "mend: a [[link]] between them" in done.stdout
+    file.write_text(f'{apart}[[link]]\nbetween = ["lyon", "paris"]\n')
+    assert ginnel(cwd=tmp_path).returncode == 0
+
+
 def test_a_directory_of_nothing_is_no_answer(tmp_path: Path) -> None:
     done = ginnel(str(tmp_path), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
@@ -71,7 +88,7 @@ def test_a_mistake_with_both_places(tmp_path: Path) -> None:
         "  and network.toml:7:9:\n"
         '    lans = ["10.20.0.0/24"]\n'
         "            ^^^^^^^^^^^^^^\n"
-        "  mend: give each site its own range, or let the network know one of them by another: "
+        "  mend: give each site its own range, or let the network know both by others: "
         '{ seen = "10.120.0.0/24", real = "…" }\n'
         "\n"
         "1 error in 1 file, 2 nodes\n"

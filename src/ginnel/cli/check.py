@@ -187,7 +187,11 @@ def _placed(findings: Iterable[Finding], network: Network, sources: Sources) -> 
         row = rows.get(frozenset(named))
         if row is not None:
             places.insert(0, sources.place(("link", row)))
-        yield replace(finding, places=tuple(dict.fromkeys(places)))
+        mend = finding.mend
+        if finding.code in ("G0202", "G0203") and named:
+            # In a network file's words, not in those of each host's.
+            mend = f"keepalive = 25 in [node.{named[0]}], or for this link in its ends.{named[0]}"
+        yield replace(finding, places=tuple(dict.fromkeys(places)), mend=mend)
 
 
 # ---------------------------------------------------------------- anybody's hosts

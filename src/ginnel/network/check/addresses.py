@@ -41,8 +41,7 @@ def _overlaps(context: Context) -> Iterator[Mistake]:
                 "G0405" if pool else "G0402",
                 item[2],
                 f"{item[1]} overlaps {other[1]}: a packet for both has one way to go",
-                "give each site its own range, or let the network know one of them by another: "
-                '{ seen = "10.120.0.0/24", real = "…" }'
+                'give each site its own range, or let the network know both by others: { seen = "10.120.0.0/24", real = "…" }'
                 if not pool
                 else "give each site its own range",
                 also=(other[2],),

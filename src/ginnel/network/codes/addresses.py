@@ -17,7 +17,7 @@ CODES: dict[str, Code] = {
         "error",
         "Two ranges overlap: a packet for both has one way to go.",
         "192.168.1.0/24 at two sites.",
-        "Give each site its own range, or let the network know one of them by another: "
+        "Give each site its own range, or let the network know both by others: "
         '`lans = [{ seen = "10.120.0.0/24", real = "192.168.1.0/24" }]`.',
     ),
     "G0403": Code(

@@ -90,6 +90,8 @@ def findings(outcomes: Iterable[Outcome], place: Callable[[Expect], Place | None
         message = f"{expect.source} is expected {wanted} {expect.target.text}, and {trial.source} "
         message += "does not" if expect.reaches else "does"
         mend = trial.stop.mend if trial.stop is not None else ""
+        if trial.stop is not None and trial.stop.code in ("no-peer", "no-route") and expect.reaches:
+            mend = "a [[link]] between them, or relay = true at a node that both have a link with"
         yield Finding("G0701", message, where, trial.why, mend, trial.there.nodes)
 
 
