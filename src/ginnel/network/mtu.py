@@ -7,6 +7,8 @@ unless the network says `outer = "ipv4"`.
 
 from __future__ import annotations
 
+import functools
+
 from ginnel import mtu
 from ginnel.mtu import MIN_IPV6_MTU
 from ginnel.network.model import Outer
@@ -16,6 +18,7 @@ __all__ = ["MIN_IPV6_MTU", "Mtu", "Outer", "wireguard"]
 Mtu = mtu.Sum
 
 
+@functools.cache
 def wireguard(underlay: int, outer: Outer = "any") -> Mtu:
     """
     The MTU inside a WireGuard tunnel.

@@ -175,6 +175,9 @@ class Paths:
 
     def kinds_at(self, node: str) -> frozenset[str]:
         """Of what kinds the links are that end at *node*."""
+        if len(kinds := self._links.shape_kinds) == 1 and not self._links.differs_at(node):
+            around = self.around(node)
+            return kinds if around.active or around.held or around.unrouted else frozenset()
         return self._links.kinds_at(node)
 
     def point_to_point_at(self, node: str) -> tuple[Link, ...]:

@@ -116,6 +116,7 @@ class Peers:
         #: What each was made of, and what it is.
         self._made: dict[Any, tuple[tuple[Any, ...], PeerDescription]] = {}
         self._alike: dict[tuple[int, bool], _AlikeForAll] = {}
+        self._ready: dict[tuple[int, bool], _AlikeForAll] = {}
         self._rest: dict[Any, tuple[Prefix, ...]] = {}
         self._of_spokes: dict[tuple[int, int], tuple[PeerDescription, ...]] = {}
         #: Of relays' and hubs' peers, by what they carry; the tuples by whose `id` they are found, so that these live as long.
@@ -162,12 +163,46 @@ class Peers:
         alike = self._alike_for(keepalive_s, self._psk)
         if own_way == {None}:
             return tuple(map(alike.__getitem__, neighbours))
+        # Held ready to themselves alone they look the same to whoever holds them.
+        ready: dict[str, _AlikeForAll] = {}
+        for other in held:
+            if other not in behind and other != node.exit and self._links.named(node.name, other) is None:
+                instead = standby.get(other, ())
+                if instead in ((), (other,)):
+                    ready[other] = self._ready_for(keepalive_s, bool(instead))
         return tuple(
-            self._one(node, other, behind.get(other, ()), standby.get(other, ()), keepalive_s)
+            ready[other][other]
+            if other in ready
+            else self._one(node, other, behind.get(other, ()), standby.get(other, ()), keepalive_s)
             if other in own_way
             else alike[other]
             for other in neighbours
         )
+
+    def _ready_for(self, keepalive_s: int, instead: bool) -> _AlikeForAll:
+        """Peers whose link is held ready and of which nothing more is said; *instead*: it leads there when the first hub fails."""
+        if (found := self._ready.get((keepalive_s, instead))) is None:
+            psk = self._psk
+
+            def make(name: str) -> PeerDescription:
+                standby = (name,) if instead else ()
+                values = (
+                    name,
+                    self._keys.get(name),
+                    (),
+                    self._endpoint(name),
+                    keepalive_s,
+                    (),
+                    psk,
+                    False,
+                    False,
+                    standby,
+                    False,
+                )
+                return self._kept((name, keepalive_s, "ready", instead), (*values, True))
+
+            found = self._ready[keepalive_s, instead] = _AlikeForAll(make)
+        return found
 
     def _to_come(self, peer: PeerDescription) -> PeerDescription:
         return self._kept((peer.name, "to come", peer.psk), (peer.name, self._coming[peer.name], (), None, 0, (), peer.psk, True))

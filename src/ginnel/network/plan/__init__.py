@@ -199,9 +199,10 @@ def _steps(old: Host, new: Host, *, compiled: bool) -> Iterator[Step]:
         if interface.name not in kept:
             command = ("wg-quick", "down", interface.name)
             yield Step("interface-remove", interface.name, "", "the interface is taken down", "ended", (command,))
-    routed = Counter(route for routes in _routes_by_device(new) for route in routes)
+    several = len(new.interfaces) + len(new.tunnels) > 1  # one alone takes over nobody's routes
+    routed = Counter(route for routes in _routes_by_device(new) for route in routes) if several else Counter[str]()
     for found, interface in pairs:
-        own = Counter(map(str, wireguard.routed(interface)))
+        own = Counter(map(str, wireguard.routed(interface))) if several else Counter[str]()
         yield from wireguard.steps(found, interface, elsewhere=frozenset(routed - own))
     for interface in come:
         text = f"a new interface with {len(interface.peers)} peers"
