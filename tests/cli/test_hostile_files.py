@@ -149,3 +149,41 @@ def test_a_day_that_no_month_has(here: Path) -> None:
     done = ginnel(here, "keys", "status")
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"expected a day such as 2026-11-21, found '2026-02-31'" in done.stderr
+
+
+# ---------------------------------------------------------------- what is too much
+
+
+def test_a_directory_of_too_many_files_or_of_too_much_is_not_read(tmp_path: Path) -> None:
+    few, many = tmp_path / "few", tmp_path / "many"
+    few.mkdir()
+    many.mkdir()
+    for number in range(20):
+        with (few / f"{number}.toml").open("wb") as file:
+            file.truncate(1 << 20)
+    for number in range(1001):
+        (many / f"{number}.toml").touch()
+    for directory in (few, many):
+        done = ginnel(tmp_path, "check", str(directory))
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert b"expected at most 1000 network files, and 16 MiB" in done.stderr
+
+
+def test_a_pipe_in_a_directory_is_no_file_of_the_network(here: Path) -> None:
+    os.mkfifo(here / "a.toml")
+    assert ginnel(here, "path", ".", "paris", "lyon").returncode == 0
+
+
+def test_a_mistake_does_not_quote_a_line_without_end(here: Path) -> None:
+    lans = ", ".join(["'10.1.2.0/24'"] * 20_000)
+    (here / "network.toml").write_text(f"{NETWORK}lans = [{lans}]\n")
+    done = ginnel(here, "check")
+    assert done.returncode == 1
+    assert len(done.stdout + done.stderr) < 4000
+
+
+def test_a_key_of_a_million_parts(here: Path) -> None:
+    (here / "network.toml").write_text(f"{NETWORK}{'a.' * 1_000_000}b = 1\n")
+    done = ginnel(here, "graph")
+    assert done.returncode == 1
+    assert b"a key has too many parts" in done.stderr

@@ -18,7 +18,7 @@ from ginnel.config import toml
 from ginnel.errors import GinnelError, UsageError
 from ginnel.network import Compilation, Lock, Network, allocate, parse_lock, render_lock
 from ginnel.network.file import MAX_FILE_BYTES, read_network
-from ginnel.network.language.sources import Sources, is_node_file
+from ginnel.network.language.sources import MAX_FILES, Sources, is_node_file
 
 DEFAULT = Path("network.toml")
 
@@ -103,13 +103,23 @@ def files_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     try:
-        names = sorted(each.name for each in path.iterdir())
+        names = sorted(each.name for each in path.iterdir() if not each.is_fifo())
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
     found = [path / name for name in names if name.endswith(".toml") and not name.endswith(".lock.toml") and name[0] != "."]
     if not found:
         raise UsageError(f"{path}: a directory without a network file\n  hint: `ginnel init {path}/network.toml` writes one")
+    if len(found) > MAX_FILES or sum(map(_size, found)) > MAX_FILE_BYTES:
+        raise UsageError(f"{path}: expected at most {MAX_FILES} network files, and {MAX_FILE_BYTES >> 20} MiB of them together")
     return found
+
+
+def _size(file: Path) -> int:
+    """As far as it can be known; who reads the file says why it cannot."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
 
 
 def lock_of(path: Path) -> Path:

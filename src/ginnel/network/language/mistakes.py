@@ -25,12 +25,14 @@ _SECRET = re.compile(r"private|preshared|psk|secret|password", re.IGNORECASE)
 _CHOICE = re.compile(r"""(?:psk\s*=\s*(?:true|false|["'](?:none|random|derived)["'])|auth\s*=\s*["']psk["'])\s*(?=$|[,}#])""")
 #: A key of TOML that needs no quotes; another is not to be trusted with somebody's terminal.
 _BARE = re.compile(r"@?[A-Za-z0-9_-]{1,64}")
+#: A line that nobody looks at as a whole; there may be as many mistakes in it as it is long.
+_LINE_MAX = 1000
 _NO_SECRETS = "private keys are born on their node and stay there; this file is for git and holds none"
 
 
 def excerpt(line: str) -> str:
-    """*line* as it may be shown: nothing of it where it may hold a secret, and no control characters."""
-    if looks_like_a_key(line) or _SECRET.search(_CHOICE.sub("", line)):
+    """*line* as it may be shown: nothing of it where it may hold a secret or has no end, and no control characters."""
+    if len(line) > _LINE_MAX or looks_like_a_key(line) or _SECRET.search(_CHOICE.sub("", line)):
         return ""
     return "".join(char if char.isprintable() else " " if char == "\t" else "?" for char in line)
 
