@@ -180,7 +180,7 @@ class Peers:
         )
 
     def _ready_for(self, keepalive_s: int, instead: bool) -> _AlikeForAll:
-        """Peers whose link is held ready and of which nothing more is said; *instead*: it leads there when the first hub fails."""
+        """Peers whose link is held ready and of which nothing more is said; *instead*: it leads there if the first hub fails."""
         if (found := self._ready.get((keepalive_s, instead))) is None:
             psk = self._psk
 
