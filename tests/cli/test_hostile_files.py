@@ -187,3 +187,9 @@ def test_a_key_of_a_million_parts(here: Path) -> None:
     done = ginnel(here, "graph")
     assert done.returncode == 1
     assert b"a key has too many parts" in done.stderr
+
+
+def test_words_that_are_too_many_are_not_obeyed_either(here: Path) -> None:
+    done = ginnel(here, "graph", "network.toml", "\x1b]0;owned\x07")
+    assert done.returncode == 2
+    assert b"\x1b" not in done.stderr

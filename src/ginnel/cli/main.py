@@ -110,6 +110,7 @@ def run(arguments: list[str]) -> int:
         error.show()
         return ui.USAGE
     except click.ClickException as error:
+        error.message = ui.printable_lines(error.message)
         error.show()
         return ui.USAGE if isinstance(error, click.UsageError) else ui.FAILED
     except (click.Abort, KeyboardInterrupt):
