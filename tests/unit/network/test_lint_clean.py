@@ -12,6 +12,7 @@ from ginnel.network.lint import lint
 from ginnel.units import PublicKey
 from unit.network.drawn_networks import networks
 from unit.network.importing.fleets import compiled, sources
+from unit.network.networks import parsed
 
 
 def _silent_on_purpose(network: Network) -> Network:
@@ -39,3 +40,13 @@ def test_the_same_network_read_from_the_files_of_its_hosts_has_none_either(drawn
     imported = read_hosts(sources(compilation, "wg-quick"))
     assert len(imported.hosts) == len(drawn.nodes)
     assert [(each.code, each.message) for each in lint(imported.hosts) if each.severity != "note"] == []
+
+
+def test_an_origin_whose_second_edge_is_a_hub_held_ready() -> None:
+    text = '[network]\nname = "x"\npool = ["10.0.0.0/24"]\nshape = "hub"\nhub = ["paris", "lyon"]\n'
+    text += (
+        '[node.paris]\nendpoint = "203.0.113.1"\n[node.lyon]\nendpoint = "203.0.113.2"\n[node.rome]\nlans = ["10.20.0.0/24"]\n'
+    )
+    text += '[[protect]]\nedge = ["paris", "lyon"]\norigin = "rome"\naddresses = ["198.51.100.64/32"]\n'
+    hosts = [description.host() for description in compiled(parsed(text)).nodes()]
+    assert [(each.code, each.message) for each in lint(hosts)] == []

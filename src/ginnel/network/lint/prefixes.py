@@ -132,10 +132,16 @@ def not_accepted(view: View) -> Iterator[Finding]:
     odd = [peer for peer in view.peers if (owners := view.far(peer)) and not accepts_all(peer, owners[0])]
     for far, seen in view.having(odd):
         for near in view.far(seen):
-            if near.host is far.host or (mine := view.at(near).get(far.identity)) is None:
+            if near.host is far.host or (mine := view.at(near).get(far.identity)) is None or _answers_only(near, mine, far):
                 continue
             yield from _addresses_not_accepted(near, mine, far, seen)
             yield from _lans_not_accepted(near, mine, far, seen)
+
+
+def _answers_only(near: End, mine: Peer, far: End) -> bool:
+    """Whether a protected origin sends an edge nothing but answers from protected addresses: it has no other route there."""
+    edges = {edge for protect in near.host.protects if protect.origin == near.host.name for edge in protect.edges}
+    return far.host.name in edges and all(prefix.length == 0 for prefix in mine.allowed_ips)
 
 
 def accepts_all(peer: Peer, owner: End) -> bool:
