@@ -19,10 +19,13 @@ from ginnel.units import Prefix
 
 _RENDERED = re.compile(r"#.{0,200}Rendered by ginnel")
 _FORWARD = re.compile(r"net[/.]ipv(?:4[/.]ip_forward|6[/.]conf[/.]all[/.]forwarding)\b")
-_SETTING = re.compile(r"echo \S+ > /proc/sys/net/\S+|sysctl (?:-q )?-w \S+")
-_KEYS = re.compile(r"wg set \S+ (?:private-key|peer \S+ preshared-key) \S+")
+#: A word that no shell does anything with: a line that does more than ours is the operator's.
+_W = r"[^\s;|&<>$`()]+"
+_SETTING = re.compile(rf"echo {_W} > /proc/sys/net/{_W}|sysctl (?:-q )?-w {_W}")
+_KEYS = re.compile(rf"wg set {_W} (?:private-key|peer {_W} preshared-key) {_W}")
 _HOST = re.compile(r"ip -[46] (?:route|rule|address|neighbour) (?:replace|add|del) [^;|&<>$`]+")
-_TABLE = re.compile(r"nft\b.*\binet\s+'?ginnel[-_.]")
+_NFT = re.compile(r"nft (?:'[^']*'|[^;|&<>$`'\"]*)")
+_TABLE = re.compile(r"\binet\s+'?ginnel[-_.]")
 _SOURCES = re.compile(r"\bip6? saddr \{ ([^{}]*) \}[^;\n]*?\bmasquerade\b")
 _MAPS = re.compile(r"\bdnat ip6? prefix to ip6? daddr map \{ ([^{}]*) \}")
 
@@ -55,7 +58,7 @@ def without_ours(hooks: list[tuple[str, str]]) -> tuple[tuple[tuple[str, str], .
     for key, line in hooks:
         if _SETTING.fullmatch(line):
             found |= Ours(forwards=_FORWARD.search(line) is not None)
-        elif _TABLE.match(line):
+        elif _NFT.fullmatch(line) and _TABLE.search(line):
             found |= of_nft(line)
         elif not (_KEYS.fullmatch(line) or _HOST.fullmatch(line)):
             own.append((key, line))

@@ -39,7 +39,10 @@ _SHELL_SECRETS = (
     re.compile(
         r"(?<![A-Za-z0-9+_/.:-])(?=[A-Za-z0-9+_=-]*[0-9])(?=[A-Za-z0-9+_=-]*[A-Za-z])[A-Za-z0-9+_=-]{24,}(?![A-Za-z0-9+_/.:-])"
     ),
-    re.compile(r"(?:passw(?:or)?d|passphrase|token|secret|api[-_]?key|credential|authorization|bearer)", re.IGNORECASE),
+    re.compile(
+        r"(?:passw(?:or)?d|passphrase|sshpass|\bpass\s*[=:]|token|secret|api[-_]?key|credential|authorization|bearer)",
+        re.IGNORECASE,
+    ),
     re.compile(r"://[^/\s:@]+:[^/\s@]+@"),
     re.compile(r"(?:^|\s)(?:-u|--user)[ =]?\S+:\S+"),
     re.compile(r"(?:psk|preshared(?:-key)?|private-key)(?:\s+|=)(?!/|<\(|\"?\$|'?/|%)\S+", re.IGNORECASE),

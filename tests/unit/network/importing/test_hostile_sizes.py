@@ -33,3 +33,26 @@ def test_lines_that_go_on_are_one() -> None:
     (host,) = read_hosts([Source("paris/a.netdev", text.encode())]).hosts
     assert [each.name for each in host.interfaces] == ["wg07"]
     assert host.interfaces[0].listen_port == 51
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "nft 'add table inet ginnel-acme'; touch /tmp/here",
+        "nft 'add table inet ginnel-acme' | sh",
+        "echo 1 > /proc/sys/net/ipv4/ip_forward;reboot",
+        "sysctl -w $(reboot)",
+        "wg set wg0 private-key /etc/wireguard/wg0.key;reboot",
+    ],
+)
+def test_what_only_begins_as_ours_is_not_lost(hook: str) -> None:
+    text = f"# acme: paris. Rendered by ginnel; changes belong in the network file.\n[Interface]\nPostUp = {hook}\n"
+    (host,) = read_hosts([Source("paris/wg0.conf", text.encode())]).hosts
+    assert host.interfaces[0].hooks == (("PostUp", hook),)
+
+
+def test_a_hook_with_a_password_for_another_program_is_left_out() -> None:
+    text = "[Interface]\nPostUp = sshpass -p hunter2 ssh there\nPostDown = PASS=hunter2 there\n"
+    imported = read_hosts([Source("paris/wg0.conf", text.encode())])
+    assert imported.hosts[0].interfaces[0].hooks == ()
+    assert "hunter2" not in repr(imported)
