@@ -119,8 +119,11 @@ class Compilation:
             prefix for other in self._leaving.get(node.name, ()) for prefix in self._prefixes.of(other.name, node.name)
         )
         underlay, carries, key = self._narrow(node, neighbours), node.name in self._carriers, self.keys.get(node.name)
-        made_of = self._made_of[node.name] = (node, pin, key, peers, tunnels, leaving, underlay, carries)
-        before = self._before.get(node.name) if self._before_of.get(node.name) == made_of else None
+        made_of = (node, pin, key, peers, tunnels, leaving, underlay, carries)
+        known_of = self._before_of.get(node.name)
+        same = known_of == made_of
+        self._made_of[node.name] = known_of if known_of is not None and same else made_of
+        before = self._before.get(node.name) if same else None
         protects = tuple(self._protects.get(node.name, ()))
         if before is not None and not protects:
             return before

@@ -119,7 +119,7 @@ class _Ground:
         return found
 
     def _among(self, names: tuple[str, ...]) -> tuple[int, ...]:
-        return tuple(sorted([self.index[name] for name in names if name in self.index])) if names else ()
+        return tuple(sorted([self.index[name] for name in names if name in self.index])) if names and self.index else ()
 
 
 class Paths:

@@ -15,7 +15,9 @@ A session outlives everything but the end of a key: a peer's endpoint, prefixes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from operator import attrgetter
 
 from ginnel.network.host import InterfaceAddress, Peer, WireguardInterface
 from ginnel.network.model import HostPort
@@ -37,7 +39,9 @@ def steps(old: WireguardInterface, new: WireguardInterface, *, elsewhere: frozen
     if old is new:
         return
     moved = set(_prefixes(old.peers)) & set(_prefixes(new.peers))
-    moved |= {prefix for prefix in _prefixes(old.peers) if str(prefix) in elsewhere} if old.table == "auto" else set()
+    moved |= (
+        {prefix for prefix in _prefixes(old.peers) if str(prefix) in elsewhere} if elsewhere and old.table == "auto" else set()
+    )
     yield from _own(old, new)
     if old.peers is not new.peers:
         yield from _peers(old, new, moved)
@@ -297,8 +301,10 @@ _FILE_SAFE = str.maketrans("/+", "_-")
 
 
 def _prefixes(peers: Iterable[Peer]) -> Iterator[Prefix]:
-    for peer in peers:
-        yield from peer.allowed_ips
+    return chain.from_iterable(map(_ALLOWED, peers))
+
+
+_ALLOWED: Callable[[Peer], tuple[Prefix, ...]] = attrgetter("allowed_ips")
 
 
 def _identity(peer: Peer) -> object:
