@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from cli.test_commands import ginnel
+from ginnel.cli.replace import write_over
 from quick_world import ROOT
 from unit.network.importing.fleets import base64_of, filled, fleet, preshared_key, private_key
 
@@ -126,3 +128,19 @@ def _written(file: Path, text: str) -> Path:
     file.write_text(text)
     file.chmod(0o600)
     return file
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for target in (pipe, tmp_path / "link"):
+        if target != pipe:
+            target.symlink_to(pipe)
+        with pytest.raises(OSError, match="not an ordinary file"):
+            write_over(target, "text")
+        assert pipe.is_fifo()
+    told = tmp_path / "there"
+    (tmp_path / "other").symlink_to(told)
+    write_over(tmp_path / "other", "text")
+    assert (tmp_path / "other").is_symlink()
+    assert told.read_text() == "text"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -59,8 +60,12 @@ def write_over(path: Path, text: str, *, settled: bool = False) -> None:
     """
     Give a file of ours, there or not, a new text as a whole; OSError.
 
-    What lies where the text is put together first is never followed nor written into. settled: on disk before it has the name.
+    What lies where the text is put together first is never followed nor written into; a device or a pipe is not replaced by a
+    file. settled: on disk before it has the name.
     """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EEXIST, "not an ordinary file")
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)  # of one who was killed and had our number
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
