@@ -200,6 +200,8 @@ class _Allocation:
 
 def numbered(node: Node, paths: Paths) -> bool:
     """Whether a node has an address of its own: it has, unless all its links are point to point, which bring theirs."""
+    if paths.only_wireguard:
+        return True
     kinds = paths.kinds_at(node.name) or {paths.network.kind}
     return not kinds.issubset(POINT_TO_POINT)
 

@@ -33,6 +33,7 @@ from typing import Any
 from ginnel.network.links import Around, Links, State
 from ginnel.network.model import POINT_TO_POINT, Link, Network, Node
 
+_WITH_DEVICES = frozenset(POINT_TO_POINT)
 #: A path's cost, see above.
 _Cost = tuple[int, int, int, int]
 #: In place of a hop: the link to the target itself, which is one held ready.
@@ -92,9 +93,13 @@ class _Ground:
         """Fill in the classes of all nodes."""
         numbers: dict[tuple[Any, ...], int] = {}
         index = self.index
+        # By the object, of which nodes that are linked alike have one; all are kept in `links`.
+        among: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
         for node in nodes:
             around = self.links.around(node.name)
-            key = (node.region, self._among(around.active), self._among(around.held), index.get(node.name))
+            if (of_carriers := among.get(id(around))) is None:
+                of_carriers = among[id(around)] = self._among(around.active), self._among(around.held)
+            key = (node.region, *of_carriers, index.get(node.name))
             if (number := numbers.get(key)) is None:
                 number = numbers[key] = len(numbers)
                 self.classes.append(_Class(*key))
@@ -172,6 +177,11 @@ class Paths:
     def link(self, left: str, right: str) -> Link:
         """The link between two neighbours; KeyError when they have none."""
         return self._links.link(left, right)
+
+    @cached_property
+    def only_wireguard(self) -> bool:
+        """Whether no link is point to point, nor would one more be that the file does not name."""
+        return _WITH_DEVICES.isdisjoint((*self.network.kinds, self.network.kind))
 
     def kinds_at(self, node: str) -> frozenset[str]:
         """Of what kinds the links are that end at *node*."""

@@ -91,7 +91,8 @@ def _carried(context: Context) -> Iterator[Mistake]:
     network = context.network
     if network.shape == "none" or (network.shape == "hub" and not network.hubs):
         return
-    if any(context.paths.around(node.name).unrouted for node in network.nodes):
+    routed = context.paths.all_links.routed
+    if not routed and any(context.paths.around(node.name).unrouted for node in network.nodes):
         return  # what carries there is found out by a routing daemon
     relays = any(node.relay for node in network.nodes) or bool(network.hubs)
     candidates = [node.name for node in network.nodes if not node.behind_nat and not node.relay and node.name not in network.hubs]

@@ -34,9 +34,10 @@ def _links(context: Context) -> Iterator[tuple[Link, Path, str]]:
 
 def _runs(context: Context) -> Iterator[Mistake]:
     """Whoever runs a node knows the kinds of its links."""
+    kinds = context.network.kinds
     for node in context.network.nodes:
         known = KINDS_OF.get(node.runs)
-        if known is None:
+        if known is None or kinds <= known:
             continue
         paths = context.paths
         for kind in sorted(paths.kinds_at(node.name) - known):
