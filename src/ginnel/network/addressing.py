@@ -96,8 +96,9 @@ class _Allocation:
         nodes: dict[str, Pinned] = {}
         for node in self.network.nodes:
             pin = self.lock.nodes.get(node.name)
-            by_link = [links[frozenset(link.between)].end(node.name) for link in self.at.get(node.name, ())]
-            address = addresses.get(node.name) or _called_by(by_link, pin)
+            address = addresses.get(node.name)
+            if not address:
+                address = _called_by([links[frozenset(link.between)].end(node.name) for link in self.at.get(node.name, ())], pin)
             port = _listen_port(self.network, node, pin) if node.name in addresses else 0
             if pin is None or (pin.address, pin.listen_port) != (address, port):
                 pin = replace(pin or Pinned((), known_as=self._name_for(node)), address=address, listen_port=port)

@@ -112,12 +112,10 @@ class Compilation:
         network, pin = self.network, self.lock.nodes[node.name]
         neighbours = self._peers.neighbours(node.name)
         peers = self._peers.of(node, neighbours)
-        linked = self.paths.neighbours(node.name)
-        own_devices = tuple(name for name in linked if name not in set(neighbours)) if len(linked) > len(neighbours) else ()
-        tunnels = tunnels_of(network, node, own_devices, self.paths, self._prefixes, self.lock)
-        leaving = tuple(
-            prefix for other in self._leaving.get(node.name, ()) for prefix in self._prefixes.of(other.name, node.name)
-        )
+        own_devices = self._own_devices(node.name, neighbours)
+        tunnels = tunnels_of(network, node, own_devices, self.paths, self._prefixes, self.lock) if own_devices else ()
+        through = self._leaving.get(node.name, ())
+        leaving = tuple(prefix for other in through for prefix in self._prefixes.of(other.name, node.name)) if through else ()
         underlay, carries, key = self._narrow(node, neighbours), node.name in self._carriers, self.keys.get(node.name)
         made_of = (node, pin, key, peers, tunnels, leaving, underlay, carries)
         known_of = self._before_of.get(node.name)
@@ -149,6 +147,13 @@ class Compilation:
         # What an edge runs depends on the origin's other peers as well.
         arranged = origin.arranged(description, network, self.paths)
         return before if before == arranged else arranged
+
+    def _own_devices(self, name: str, neighbours: tuple[str, ...]) -> tuple[str, ...]:
+        """The nodes that it is linked with otherwise than as with its peers."""
+        if self.paths.only_wireguard:
+            return ()
+        linked, peers = self.paths.neighbours(name), set(neighbours)
+        return tuple(other for other in linked if other not in peers) if len(linked) > len(neighbours) else ()
 
     def _narrow(self, node: Node, neighbours: tuple[str, ...]) -> int:
         """What the narrowest underlay among a node and its peers carries."""

@@ -67,7 +67,7 @@ class Prefixes:
         if (taken := self._taken.get(name)) is None:
             pin, lans = self._lock.nodes[name], self._nodes[name].lans
             taken = self._before.get(name)
-            if taken is None or taken[0] != pin or taken[1] != lans:
+            if taken is None or (taken[0] is not pin and taken[0] != pin) or taken[1] != lans:
                 taken = (pin, lans, self._at(name, ()))
             self._taken[name] = taken
         return taken[2]
@@ -165,8 +165,9 @@ class Peers:
             return tuple(map(alike.__getitem__, neighbours))
         # Held ready to themselves alone they look the same to whoever holds them.
         ready: dict[str, _AlikeForAll] = {}
+        named = self._links.named_at(node.name)
         for other in held:
-            if other not in behind and other != node.exit and self._links.named(node.name, other) is None:
+            if other not in behind and other != node.exit and other not in named:
                 instead = standby.get(other, ())
                 if instead in ((), (other,)):
                     ready[other] = self._ready_for(keepalive_s, bool(instead))
