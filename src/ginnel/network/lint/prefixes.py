@@ -27,6 +27,9 @@ from ginnel.network.lint.view import (
 )
 from ginnel.units import Prefix
 
+#: So many are looked through faster than they are put into a set.
+_FEW = 8
+
 
 def duplicates(view: View) -> Iterator[Finding]:
     """G0102: one prefix at two peers of an interface."""
@@ -62,6 +65,8 @@ def shadowed(view: View) -> Iterator[Finding]:
         for far in view.far(peer)[:1]:
             own = (*map(host_prefix, far.addresses), *far.host.lans)
             for prefix in own:
+                if prefix.length == len(prefix.packed) * 8 and prefix in peer.allowed_ips:
+                    continue  # nothing is longer
                 mine = covered(peer.allowed_ips, prefix.packed)
                 if mine is None:
                     continue
@@ -146,14 +151,14 @@ def _answers_only(near: End, mine: Peer, far: End) -> bool:
 
 def accepts_all(peer: Peer, owner: End) -> bool:
     """Whether a peer has all that its owner sends from by itself."""
-    prefixes = frozenset(peer.allowed_ips)
+    prefixes = peer.allowed_ips if len(peer.allowed_ips) <= _FEW else frozenset(peer.allowed_ips)
     return all(host_prefix(packed) in prefixes or covered(prefixes, packed) for packed in owner.addresses) and all(
         lan in prefixes or any(covers(prefix, lan) for prefix in prefixes) for lan in owner.host.lans
     )
 
 
 def _addresses_not_accepted(near: End, mine: Peer, far: End, seen: Peer) -> Iterator[Finding]:
-    for size in sorted({len(prefix.packed) for prefix in mine.allowed_ips}):
+    for size in sorted({len(prefix.packed) for prefix in mine.allowed_ips}) if mine.allowed_ips else ():
         sources = [packed for packed in near.addresses if len(packed) == size]
         if not sources or any(covered(seen.allowed_ips, packed) for packed in sources):
             continue

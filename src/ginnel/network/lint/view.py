@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from ginnel.config.words import Route
@@ -31,16 +31,17 @@ class End:
     number: int
     host: Host
     interface: WireguardInterface
+    #: Packed; but for link-local ones, which nobody routes.
+    addresses: tuple[bytes, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        found = tuple(address.packed for address in self.interface.address if not link_local(address.packed))
+        object.__setattr__(self, "addresses", found)
 
     @property
     def identity(self) -> Identity:
         """As others' peers have it."""
         return self.interface.public_key or self.host.name
-
-    @property
-    def addresses(self) -> tuple[bytes, ...]:
-        """Packed; but for link-local ones, which nobody routes."""
-        return tuple(address.packed for address in self.interface.address if not link_local(address.packed))
 
     @property
     def called(self) -> str:

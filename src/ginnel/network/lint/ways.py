@@ -33,6 +33,7 @@ class _Tables:
         #: Somewhere to go: tunnel addresses, and the first address of each LAN.
         self.addresses = sorted(known.items(), key=_key)
         self.keys = [key for key, _ in self.addresses]
+        self.exactly = known
 
     def peer(self, end: End, packed: bytes) -> Peer | None:
         """The peer that an address belongs to at an interface."""
@@ -97,6 +98,9 @@ def _onward(view: View, tables: _Tables, peer: Peer) -> list[tuple[int, int]]:
     host = fars[0].host
     ranges = []
     for prefix in peer.allowed_ips:
+        known = tables.exactly.get((len(prefix.packed), prefix.packed)) if prefix.length == len(prefix.packed) * 8 else None
+        if known is not None and known.host is host:
+            continue  # most of all: a peer's own address
         if prefix.length:  # who leaves through a peer does not claim that it joins what is behind
             low, high = tables.within(prefix)
             if high - low > _FEW or any(target.host is not host for _, target in tables.addresses[low:high]):
