@@ -110,9 +110,12 @@ def run(arguments: list[str]) -> int:
         error.show()
         return ui.USAGE
     except click.ClickException as error:
-        error.message = ui.printable_lines(error.message)
-        error.show()
-        return ui.USAGE if isinstance(error, click.UsageError) else ui.FAILED
+        text = ui.printable_lines(error.format_message())
+        if isinstance(error, click.UsageError):
+            click.UsageError(text, error.ctx).show()
+            return ui.USAGE
+        click.ClickException(text).show()
+        return ui.FAILED
     except (click.Abort, KeyboardInterrupt):
         ui.complain("interrupted")
         return ui.FAILED
