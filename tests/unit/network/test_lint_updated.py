@@ -25,7 +25,7 @@ def keys(network: Network) -> dict[str, PublicKey]:
 def changed(data: st.DataObject, network: Network, number: int) -> Network:
     """The network with one node more, one less, or one that is not what it was."""
     names = {name for link in network.links for name in link.between} | {name for group in network.groups for name in group.nodes}
-    names |= set(network.hubs)
+    names |= {*network.hubs, *(node.exit for node in network.nodes if node.exit is not None)}
     free = [node for node in network.nodes if node.name not in names]
     how = data.draw(st.sampled_from(["add", "add", "add", "remove", "remove", "lan", "endpoint", "key", "relay"]))
     index = data.draw(st.integers(0, len(network.nodes) - 1))
