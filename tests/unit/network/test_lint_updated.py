@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ginnel.network import Compilation, HostPort, Lock, Network, Node, allocate
 from ginnel.network import lint as rules
 from ginnel.network.host import Host, Peer
+from ginnel.network.links import Links
 from ginnel.network.lint import Linted, lint
 from ginnel.network.lint.plain import Plain
 from ginnel.units import Prefix, PublicKey
@@ -49,7 +50,11 @@ def changed(data: st.DataObject, network: Network, number: int) -> Network:
             nodes[index] = replace(node, endpoint=HostPort(data.draw(st.sampled_from(["203.0.113.1", "192.0.2.1", "10.0.0.3"]))))
         case "relay" if node.endpoint is not None:
             nodes[index] = replace(node, relay=not node.relay)
-    return replace(network, nodes=tuple(nodes))
+    following = replace(network, nodes=tuple(nodes))
+    links = Links(following)
+    # A node whose exit it is no longer linked with is a mistake that `check` finds before there are hosts.
+    lost = any(node.exit is not None and not links.state(node.name, node.exit) for node in nodes)
+    return network if lost else following
 
 
 def spoiled(data: st.DataObject, hosts: Sequence[Host]) -> list[Host]:
