@@ -25,7 +25,9 @@ def keys(network: Network) -> dict[str, PublicKey]:
 
 def changed(data: st.DataObject, network: Network, number: int) -> Network:
     """The network with one node more, one less, or one that is not what it was."""
-    names = {name for link in network.links for name in link.between} | {name for group in network.groups for name in group.nodes}
+    names = {name for link in network.links for name in link.between} | {
+        name for group in network.groups for name in (*group.nodes, *group.hubs)
+    }
     names |= {*network.hubs, *(node.exit for node in network.nodes if node.exit is not None)}
     free = [node for node in network.nodes if node.name not in names]
     how = data.draw(st.sampled_from(["add", "add", "add", "remove", "remove", "lan", "endpoint", "key", "relay"]))
