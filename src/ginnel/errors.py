@@ -17,6 +17,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+#: Nobody reads more mistakes at once; the rest is counted.
+MAX_SHOWN = 1000
+
 
 class GinnelError(Exception):
     """The root: `except GinnelError` catches all that ginnel raises on purpose."""
@@ -96,7 +99,7 @@ class ConfigError(GinnelError):
     def render(self) -> str:
         """The mistakes as a person reads them: `file:line:column: message [code]`, the line, a caret, a hint."""
         lines: list[str] = []
-        for mistake in self.mistakes:
+        for mistake in self.mistakes[:MAX_SHOWN]:
             source = mistake.source or self.source
             code = f" [{mistake.code}]" if mistake.code else ""
             lines.append(f"{_place(source, mistake.span)}: {mistake.message}{code}")
@@ -106,6 +109,8 @@ class ConfigError(GinnelError):
                 lines += caret(other.span, other.excerpt)
             if mistake.hint:
                 lines.append(f"  hint: {mistake.hint}")
+        if len(self.mistakes) > MAX_SHOWN:
+            lines.append(f"{self.source}: and {len(self.mistakes) - MAX_SHOWN} more")
         return "\n".join(lines)
 
 

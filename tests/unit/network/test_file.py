@@ -240,3 +240,12 @@ LINES = [*THREE.splitlines(), "x = 1", "[node.x]", "lans = [1]", 'exit = "paris"
 @given(st.lists(st.sampled_from(LINES), max_size=30))
 def test_any_mixture_of_lines_is_a_network_or_a_config_error(lines: list[str]) -> None:
     assert refused_with_reasons("\n".join(lines))
+
+
+def test_of_very_many_mistakes_a_thousand_are_told_and_the_rest_counted() -> None:
+    text = '[network]\nname = "x"\npool = ["10.0.0.0/24"]\n[node.a]\n' + "".join(f"odd{number} = 1\n" for number in range(1500))
+    with pytest.raises(ConfigError) as told:
+        parse_network(text, "network.toml")
+    assert len(told.value.mistakes) == 1500
+    assert str(told.value).count("knows no") == 1000
+    assert str(told.value).endswith("network.toml: and 500 more")
