@@ -89,7 +89,9 @@ def work(file: Path) -> dict[str, float]:
     last = network.nodes[-1]
     endpoint = HostPort("198.19.255.1") if last.endpoint is not None else None
     grown = replace(network, nodes=(*network.nodes, replace(last, name="new", endpoint=endpoint)))
-    gc.collect()  # what was left by all that is not this one's to clear away
+    # What was made beside, and what was left by all that, is not this one's to go through.
+    del again
+    gc.collect()
     more = Clock()
     mistakes = more.of("sense", lambda: check(grown, parsed.sources))
     grown_lock = more.of("allocate", lambda: allocate(grown, lock).with_keys({"new": PublicKey(b"n" * 32)}))
