@@ -5,6 +5,8 @@ addresses by both, and nothing of it after down.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,7 +70,8 @@ def state(world: World) -> dict[str, Any]:
 
 
 def run(world: World, by: str, verb: str, path: str) -> None:
-    environment = {"WG_QUICK_USERSPACE_IMPLEMENTATION": "ginnel-wireguard"}
+    # By its path: the tests may run without the environment's programs on theirs.
+    environment = {"WG_QUICK_USERSPACE_IMPLEMENTATION": str(Path(sys.executable).with_name("ginnel-wireguard"))}
     done = world.ginnel(verb, path) if by == "ginnel" else world.run("wg-quick", verb, path, env=environment)
     assert done.returncode == 0, done.stderr
 
