@@ -9,6 +9,7 @@ to its network card, as every kernel does, and the card leaves them to nobody: G
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,10 +86,8 @@ def moved(before: Counters, after: Counters) -> tuple[int, int, int, int]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("tunnel", TABLE, ids=[one.label for one in TABLE])
-def test_traffic_both_ways_and_counters_that_agree(bench: Bench, tunnel: Plain) -> None:
-    """Pings and TCP from each end through each family; then both ends counted the same packets and bytes."""
-    near_before, far_before = agreed(bench, tunnel.name)
+def used(bench: Bench, tunnel: Plain, near_before: Counters, far_before: Counters) -> tuple[Counters, Counters]:
+    """Traffic of all kinds; the counters of both ends as soon as they agree, else after 5 s."""
     for family in tunnel.carries:
         bench.near.run(*ping_argv(tunnel.inner(2, family)))
         bench.guest.run(*ping_argv(tunnel.inner(1, family)))
@@ -101,12 +100,26 @@ def test_traffic_both_ways_and_counters_that_agree(bench: Bench, tunnel: Plain) 
         ours, theirs = moved(near_before, near), moved(far_before, far)
         return (near, far) if ours == (*theirs[2:], *theirs[:2]) else None
 
-    try:
-        near, far = wait_until(same, 5, "counters that agree")
-    except AssertionError:
-        near, far = agreed(bench, tunnel.name)
-        assert moved(near_before, near) == moved(far_before, far)[2:] + moved(far_before, far)[:2]
-        raise
+    with contextlib.suppress(AssertionError):
+        return wait_until(same, 5, "counters that agree")
+    return agreed(bench, tunnel.name)
+
+
+@pytest.mark.parametrize("tunnel", TABLE, ids=[one.label for one in TABLE])
+def test_traffic_both_ways_and_counters_that_agree(bench: Bench, tunnel: Plain) -> None:
+    """
+    Pings and TCP from each end through each family; then both ends counted the same packets and bytes.
+
+    What the guest's network card drops when TCP fills it (the machine is busy) one end has counted and the other has not: then it
+    is all done anew. A miscount would be there every time.
+    """
+    for left in (2, 1, 0):
+        near_before, far_before = agreed(bench, tunnel.name)
+        near, far = used(bench, tunnel, near_before, far_before)
+        ours, theirs = moved(near_before, near), moved(far_before, far)
+        if ours == (*theirs[2:], *theirs[:2]):
+            break
+        assert left, f"three times: {ours} here, {theirs} there"
     received, received_bytes, sent, sent_bytes = moved(near_before, near)
     assert min(received, sent) > 4 * len(tunnel.carries)
     assert min(received_bytes, sent_bytes) > TRANSFER // 2
