@@ -17,6 +17,7 @@ import json
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ginnel import crypto
@@ -141,6 +142,9 @@ class Host:
     def create(cls, guest: Guest, name: str) -> Host:
         """The namespaces, a device `eth0` on the bridge with the underlay's addresses, and who lives behind the host."""
         guest.load(*MODULES)
+        for path in OWN:
+            # Its package brings it; the guest, which cannot make it, has this machine's.
+            Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
         guest.host("true")
         mounts = "; ".join(f"mount -t tmpfs own {path}" for path in OWN)
         inside = shlex.quote(f"mount -o remount,bind,ro /sys; {mounts}; echo > /run/made; exec sleep 3600")
@@ -230,7 +234,7 @@ class Host:
     def links(self) -> set[str]:
         """Names of devices, without those that every namespace has once a module is loaded."""
         found = {str(link["ifname"]) for link in self.ip("link", "show")}
-        return found - {"gre0", "gretap0", "erspan0", "ip6gre0", "ip6tnl0", "lo"}
+        return found - {"gre0", "gretap0", "erspan0", "ip6gre0", "ip6tnl0", "ip6_vti0", "ip_vti0", "sit0", "tunl0", "lo"}
 
     def close(self) -> None:
         """The host is gone, and its processes."""
