@@ -80,8 +80,7 @@ def work(file: Path) -> dict[str, float]:
     made = Compilation(network, lock)
     hosts = clock.of("compile", lambda: [node.host() for node in made.nodes()])
     linted = clock.of("lint", lambda: Linted.of(hosts))
-    again = Compilation(network, lock)
-    planned = clock.of("plan", lambda: plan_compilations(made, again))
+    planned = clock.of("plan", lambda: plan_compilations(made, Compilation(network, lock)))
     links = sum(len(node.peers) for node in made.nodes()) // 2
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if linted.findings or planned.hosts:
@@ -89,9 +88,7 @@ def work(file: Path) -> dict[str, float]:
     last = network.nodes[-1]
     endpoint = HostPort("198.19.255.1") if last.endpoint is not None else None
     grown = replace(network, nodes=(*network.nodes, replace(last, name="new", endpoint=endpoint)))
-    # What was made beside, and what was left by all that, is not this one's to go through.
-    del again
-    gc.collect()
+    gc.collect()  # what was left by all that is not this one's to clear away
     more = Clock()
     mistakes = more.of("sense", lambda: check(grown, parsed.sources))
     grown_lock = more.of("allocate", lambda: allocate(grown, lock).with_keys({"new": PublicKey(b"n" * 32)}))
