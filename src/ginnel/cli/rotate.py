@@ -122,12 +122,8 @@ def _switch(opened: Opened, ring: Keyring, node: str) -> None:
 def _rotate_shared(opened: Opened, ring: Keyring, shared: tuple[str, str], do: bool, as_json: bool) -> int:
     left, right = shared
     found = [want for want in wanted(opened, shared) if isinstance(want, Shared) and {want.left, want.right} == {left, right}]
-    derived = opened.network.psk == "derived" and any(
-        peer.psk and peer.name == right
-        for name in (left,)
-        if name in opened.lock.nodes
-        for peer in opened.compiled().node(name).peers
-    )
+    peers = opened.compiled().node(left).peers if opened.network.has(left) else ()
+    derived = opened.network.psk == "derived" and any(peer.psk and peer.name == right for peer in peers)
     if not found and not derived:
         raise GinnelError(f"the link between {ui.printable(left)} and {ui.printable(right)} has no preshared key")
     ipsec = not derived and found[0].ipsec

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -204,9 +205,9 @@ class Trial:
     def _jobs(self, protect: Protect) -> Iterator[Callable[[], tuple[str, Finding]]]:
         for address in _one_of_each_version(protect):
             for edge in protect.edges:
-                yield lambda edge=edge, address=address: self._client(edge, address)  # type: ignore[misc]
-            yield lambda address=address: self._found_out(protect, address)  # type: ignore[misc]
-        yield lambda: self._own_address(protect)
+                yield partial(self._client, edge, address)
+            yield partial(self._found_out, protect, address)
+        yield partial(self._own_address, protect)
 
     def _page(self) -> bytes:
         return (self._payload * (PAGE_BYTES // len(self._payload) + 1))[:PAGE_BYTES]

@@ -24,7 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ginnel.errors import UsageError
-from ginnel.network.addressing import Lock, PinnedPair
+from ginnel.network.addressing import Lock, Pinned, PinnedPair
 from ginnel.network.compile import Compilation
 from ginnel.units import PublicKey
 
@@ -95,7 +95,7 @@ def ipsec_step(left: str, right: str) -> Step:
 
 def prepared(lock: Lock, node: str, key: PublicKey) -> Lock:
     """After step 1: *key* is the one to come."""
-    return _with(lock, node, next_key=key)
+    return _with(lock, node, replace(lock.nodes[node], next_key=key))
 
 
 def switched(lock: Lock, node: str, today: str) -> Lock:
@@ -103,12 +103,12 @@ def switched(lock: Lock, node: str, today: str) -> Lock:
     following = lock.nodes[node].next_key
     if following is None:
         raise UsageError(f"{node} has no key to come")
-    return _with(lock, node, public_key=following, next_key=None, key_since=today)
+    return _with(lock, node, replace(lock.nodes[node], public_key=following, next_key=None, key_since=today))
 
 
 def cancelled(lock: Lock, node: str) -> Lock:
     """As if step 1 had not been."""
-    return _with(lock, node, next_key=None)
+    return _with(lock, node, replace(lock.nodes[node], next_key=None))
 
 
 def renewed(lock: Lock, left: str, right: str, today: str) -> Lock:
@@ -118,6 +118,5 @@ def renewed(lock: Lock, left: str, right: str, today: str) -> Lock:
     return replace(lock, pairs=pairs)
 
 
-def _with(lock: Lock, node: str, **values: PublicKey | str | None) -> Lock:
-    nodes = {**lock.nodes, node: replace(lock.nodes[node], **values)}  # type: ignore[arg-type]
-    return replace(lock, nodes=nodes)
+def _with(lock: Lock, node: str, pin: Pinned) -> Lock:
+    return replace(lock, nodes={**lock.nodes, node: pin})
